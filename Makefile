@@ -1,0 +1,40 @@
+# Tasks of flexbus. `make help` lists them.
+SHELL := /bin/bash
+PY := .venv/bin/python
+UV := .venv/bin/uv
+PYTHON ?= python3
+
+.DEFAULT_GOAL := help
+.PHONY: help setup lock demo test lint bench down
+
+help: ## list the tasks
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+setup: .venv/.ready ## make the environment in .venv from the locked versions
+
+.venv/.ready: requirements.lock pyproject.toml
+	@test -x $(UV) || { $(PYTHON) -m venv .venv && .venv/bin/pip install -q --disable-pip-version-check "uv>=0.5"; }
+	@$(UV) pip install -q --python $(PY) --require-hashes -r requirements.lock
+	@$(UV) pip install -q --python $(PY) --no-deps -e .
+	@touch $@
+
+lock: ## resolve the locked versions again
+	@$(UV) pip compile -q --python-version 3.11 --no-emit-index-url --generate-hashes --no-header --all-extras pyproject.toml -o requirements.lock
+
+demo: setup ## one whole market day on a real grid and a real Kafka  [GRID= DAY= SPEED=]
+	@.venv/bin/flexbus demo $(if $(GRID),--grid $(GRID)) $(if $(DAY),--day $(DAY)) $(if $(SPEED),--speed $(SPEED))
+
+test: setup ## the whole test suite, on a real Kafka
+	@.venv/bin/pytest
+
+lint: setup ## ruff, strict mypy, import rules
+	@.venv/bin/ruff check .
+	@.venv/bin/ruff format --check .
+	@.venv/bin/mypy
+	@.venv/bin/lint-imports
+
+bench: setup ## speed as ratios against a bare loop in the same run
+	@.venv/bin/python -m tests.bench
+
+down: ## stop what a broken run left behind
+	@test ! -x .venv/bin/flexbus || .venv/bin/flexbus down

@@ -1,0 +1,1 @@
+"""The clearing package of flexbus."""

@@ -1,0 +1,1 @@
+"""The flexbus package of flexbus."""

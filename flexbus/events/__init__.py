@@ -1,0 +1,1 @@
+"""The events of flexbus, one module per family."""
