@@ -1,0 +1,89 @@
+"""`flexbus broker`: start, stop and look at the local Kafka."""
+
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+from flexbus.errors import EnvironmentProblem
+from streams.broker import Broker
+
+__all__ = ["command"]
+
+ENVIRONMENT = 3
+DEFAULT_DIR = Path(".flexbus/broker")
+
+data_dir_option = click.option(
+    "--data-dir",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=DEFAULT_DIR,
+    show_default=True,
+    help="Everything of the broker: log segments, settings, logs, keys.",
+)
+
+
+def _fail(problem: EnvironmentProblem) -> None:
+    click.echo(str(problem), err=True)
+    sys.exit(ENVIRONMENT)
+
+
+@click.group()
+def command() -> None:
+    """Run a real Apache Kafka on this machine; FLEXBUS_BOOTSTRAP names another one instead."""
+
+
+@command.command()
+@data_dir_option
+@click.option("--port", type=click.IntRange(1, 65535), help="Where clients connect.  [default: a free port]")
+@click.option("--secure", is_flag=True, help="SCRAM over TLS and access control, with an own CA.")
+def start(data_dir: Path, port: int | None, secure: bool) -> None:
+    """Start the broker, if it does not run already, and print its address."""
+    if not secure:
+        click.echo(
+            "PLAIN MODE: no passwords, no encryption; loopback only. Use --secure for access control.",
+            err=True,
+        )
+    try:
+        bootstrap = Broker(data_dir, port=port, secure=secure).start()
+    except EnvironmentProblem as problem:
+        _fail(problem)
+    else:
+        click.echo(bootstrap)
+
+
+@command.command()
+@data_dir_option
+def stop(data_dir: Path) -> None:
+    """Stop the broker in good order; its data stay."""
+    click.echo("stopped" if Broker(data_dir).stop() else "was not running", err=True)
+
+
+@command.command()
+@data_dir_option
+@click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
+def status(data_dir: Path, as_json: bool) -> None:
+    """Say whether the broker runs and where; exit code 3 if it does not."""
+    known = Broker(data_dir).status()
+    if as_json:
+        click.echo(json.dumps(asdict(known)))
+    elif known.running:
+        mode = "secure" if known.secure else "plain, loopback only"
+        click.echo(f"running at {known.bootstrap} ({mode}), pid {known.pid}, data in {known.data_dir}")
+    else:
+        click.echo(f"not running; data in {known.data_dir}")
+    if not known.running:
+        sys.exit(ENVIRONMENT)
+
+
+@command.command()
+@data_dir_option
+@click.option("-n", "--lines", type=click.IntRange(1), default=50, show_default=True, help="How many, from the end.")
+def logs(data_dir: Path, lines: int) -> None:
+    """Print the end of Kafka's own log."""
+    log = Broker(data_dir).log
+    if not log.exists():
+        _fail(EnvironmentProblem(f"There is no log at {log}: no broker was started in {data_dir}."))
+    for line in log.read_text(errors="replace").splitlines()[-lines:]:
+        click.echo(line)

@@ -1,0 +1,326 @@
+"""The wire format: Avro single-object encoding, or Confluent framing when a registry is used; both are read.
+
+Single object: C3 01, the CRC-64-AVRO fingerprint of the writer's schema (8 bytes, little-endian), the body.
+Confluent: 00, the schema id in the registry (4 bytes, big-endian), the body. The first byte tells them apart.
+The package ships every version of every schema, so single-object bytes need no server to be read.
+JSON (for people and `flexbus send`) is the same field names; every fault of a JSON event is reported at once.
+"""
+
+import io
+import json
+import struct
+from collections.abc import Callable, Mapping
+from dataclasses import is_dataclass
+from enum import Enum
+from functools import cache
+from typing import Any, TypeVar, cast, get_args, get_origin
+
+import fastavro
+from cattrs import Converter, transform_error
+from cattrs.cols import list_structure_factory
+from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn
+
+from flexbus import avro
+from flexbus.catalogue import CATALOGUE
+from flexbus.errors import CodecError, Fault, FaultCode, FaultyInputError
+from flexbus.events import EventRejected, ReceiptsIssued
+from flexbus.journal import Block
+from schemas import avro_schemas
+
+__all__ = [
+    "MAX_EVENT_BYTES",
+    "Registry",
+    "decode",
+    "decode_as",
+    "encode",
+    "fingerprint",
+    "fingerprint_of",
+    "from_json",
+    "to_json",
+    "type_of",
+]
+
+MAX_EVENT_BYTES = 1_000_000
+T = TypeVar("T")
+_SINGLE_OBJECT = b"\xc3\x01"
+_CONFLUENT = b"\x00"
+
+# Records of the bus itself, beside the events of the catalogue.
+_OWN: tuple[type[Any], ...] = (Block, EventRejected, ReceiptsIssued)
+_CLASSES: dict[str, type[Any]] = {
+    **{k: v.event for k, v in CATALOGUE.items()},
+    **{c.__name__: c for c in _OWN},
+}
+
+
+class Registry:
+    """Ids of a Confluent-compatible schema registry, as plain maps; filled by whoever talks to the server."""
+
+    def __init__(self, ids: Mapping[str, int], schemas: Mapping[int, Any]) -> None:
+        self.ids = dict(ids)
+        self._schemas = {i: fastavro.parse_schema(s) for i, s in schemas.items()}
+
+    def schema(self, schema_id: int) -> Any:
+        """Return the parsed writer's schema of an id.
+
+        Raises:
+            CodecError: the id is not known here.
+        """
+        if schema_id not in self._schemas:
+            raise CodecError(FaultCode.UNKNOWN_SCHEMA, f"schema id {schema_id} is not in the registry")
+        return self._schemas[schema_id]
+
+
+def fingerprint(schema: Any) -> bytes:
+    """Return the CRC-64-AVRO fingerprint of a parsed schema, 8 bytes little-endian as on the wire."""
+    canonical = fastavro.schema.to_parsing_canonical_form(schema)
+    hexadecimal = fastavro.schema.fingerprint(canonical, "CRC-64-AVRO")
+    return bytes.fromhex(hexadecimal)
+
+
+@cache
+def _writer(cls: Any) -> tuple[Any, bytes]:
+    schema = fastavro.parse_schema(avro.schema_of(cls))
+    return schema, _SINGLE_OBJECT + fingerprint(schema)
+
+
+@cache
+def _known() -> dict[bytes, tuple[str, Any]]:
+    """Return every shipped schema version by fingerprint: (type name, parsed schema)."""
+    found: dict[bytes, tuple[str, Any]] = {}
+    for name, cls in _CLASSES.items():
+        schema, head = _writer(cls)
+        found[head[2:]] = (name, schema)
+    for raw in avro_schemas().values():
+        parsed = fastavro.parse_schema(raw)
+        found.setdefault(fingerprint(parsed), (raw["name"], parsed))
+    return found
+
+
+def fingerprint_of(cls: type[Any]) -> bytes:
+    """Return the fingerprint of the newest schema of an event class."""
+    return _writer(cls)[1][2:]
+
+
+def encode(event: Any, registry: Registry | None = None) -> bytes:
+    """Return an event, block or rejection as bytes.
+
+    Args:
+        event: the dataclass instance.
+        registry: when given, Confluent framing with its ids is used.
+    """
+    cls = type(event)
+    schema, head = _writer(cls)
+    if registry is not None:
+        head = _CONFLUENT + struct.pack(">I", registry.ids[cls.__name__])
+    out = io.BytesIO()
+    out.write(head)
+    fastavro.schemaless_writer(out, schema, _converter().unstructure(event))
+    return out.getvalue()
+
+
+def type_of(data: bytes, registry: Registry | None = None) -> tuple[str, bytes]:
+    """Return type name and schema fingerprint of encoded bytes without decoding the body.
+
+    Raises:
+        CodecError: not an encoded event, or of an unknown schema.
+    """
+    name, schema, _ = _frame(data, registry)
+    return name, data[2:10] if data[:2] == _SINGLE_OBJECT else fingerprint(schema)
+
+
+def decode(data: bytes, registry: Registry | None = None) -> Any:
+    """Return the event of encoded bytes.
+
+    Raises:
+        CodecError: not Avro, an unknown schema, a truncated or overlong body.
+    """
+    name, writer, offset = _frame(data, registry)
+    cls = _CLASSES[name]
+    body = io.BytesIO(data)
+    body.seek(offset)
+    reader = _writer(cls)[0]
+    try:
+        value = fastavro.schemaless_reader(body, writer, None if writer is reader else reader)
+        rest = len(data) - body.tell()
+    except Exception as error:
+        raise CodecError(
+            FaultCode.NOT_DECODABLE, f"the body is not a {name}: {type(error).__name__}: {str(error)[:200]}"
+        ) from error
+    if rest:
+        raise CodecError(FaultCode.NOT_DECODABLE, f"{rest} bytes follow the end of the {name}")
+    try:
+        return _converter().structure(value, cls)
+    except Exception as error:
+        raise CodecError(FaultCode.NOT_DECODABLE, f"the body is not a valid {name}: {error}") from error
+
+
+def decode_as(data: bytes, cls: type[T]) -> T:
+    """Return encoded bytes as an instance of one expected class.
+
+    Raises:
+        CodecError: not decodable, or of another type.
+    """
+    value = decode(data)
+    if not isinstance(value, cls):
+        raise CodecError(FaultCode.UNKNOWN_EVENT, f"expected {cls.__name__}, found {type(value).__name__}")
+    return value
+
+
+def _frame(data: bytes, registry: Registry | None) -> tuple[str, Any, int]:
+    if len(data) > MAX_EVENT_BYTES * 8:
+        raise CodecError(FaultCode.TOO_LARGE, f"{len(data)} bytes are more than {MAX_EVENT_BYTES * 8}")
+    if data[:2] == _SINGLE_OBJECT and len(data) >= 10:
+        known = _known().get(data[2:10])
+        if known is None:
+            raise CodecError(
+                FaultCode.UNKNOWN_SCHEMA,
+                f"no schema has the fingerprint {data[2:10].hex()}; list them with `flexbus schemas`",
+            )
+        return known[0], known[1], 10
+    if data[:1] == _CONFLUENT and len(data) >= 5 and registry is not None:
+        schema = registry.schema(struct.unpack(">I", data[1:5])[0])
+        name = schema["name"].rpartition(".")[2]
+        if name not in _CLASSES:
+            raise CodecError(FaultCode.UNKNOWN_EVENT, f"{name} is no event of the catalogue")
+        return name, schema, 5
+    raise CodecError(
+        FaultCode.NOT_DECODABLE,
+        f"not an Avro event: expected the bytes C3 01 (single object) at the start, found {data[:2].hex() or 'nothing'}",
+    )
+
+
+def to_json(event: Any) -> dict[str, Any]:
+    """Return an event as JSON-ready values with a `type` beside its fields."""
+    value: dict[str, Any] = _json_converter().unstructure(event)
+    return {"type": type(event).__name__, **value}
+
+
+def from_json(value: Any) -> Any:
+    """Read an event from JSON values, or from JSON text.
+
+    Raises:
+        FaultyInputError: with every fault and its path.
+    """
+    if isinstance(value, str | bytes):
+        try:
+            value = json.loads(value)
+        except (ValueError, RecursionError) as error:
+            raise _faulty(FaultCode.NOT_DECODABLE, "$", f"not JSON: {error}") from error
+    if not isinstance(value, dict):
+        raise _faulty(FaultCode.WRONG_TYPE, "$", "an event is a JSON object")
+    name = value.get("type")
+    if name is None:
+        raise _faulty(FaultCode.MISSING_FIELD, "$.type", "the event type is missing; list them with `flexbus events`")
+    if name not in CATALOGUE:
+        raise _faulty(
+            FaultCode.UNKNOWN_EVENT,
+            "$.type",
+            f"{name!r} is no event of the catalogue; list them with `flexbus events`",
+        )
+    fields = {k: v for k, v in value.items() if k != "type"}
+    try:
+        return _json_converter().structure(fields, CATALOGUE[name].event)
+    except Exception as error:
+        raise FaultyInputError(_faults(error)) from error
+
+
+def _faulty(code: FaultCode, path: str, message: str) -> FaultyInputError:
+    return FaultyInputError((Fault(code=code, path=path, message=message),))
+
+
+def _faults(error: Exception) -> tuple[Fault, ...]:
+    def describe(exc: BaseException, _type: Any) -> str:
+        if isinstance(exc, KeyError):
+            return f"MISSING_FIELD|required field missing: {exc.args[0]}"
+        if type(exc).__name__ == "ForbiddenExtraKeysError":
+            extra = ", ".join(sorted(getattr(exc, "extra_fields", ())))
+            return f"UNKNOWN_FIELD|unknown field: {extra}"
+        return f"WRONG_TYPE|{exc}"
+
+    faults = []
+    for text in transform_error(error, format_exception=describe):
+        body, _, path = text.rpartition(" @ ")
+        code, _, message = body.partition("|")
+        faults.append(Fault(code=FaultCode(code), path=path, message=message))
+    return tuple(faults)
+
+
+def _strict(kind: type[Any]) -> Callable[[Any, Any], Any]:
+    def check(value: Any, _: Any) -> Any:
+        if type(value) is not kind:
+            raise TypeError(f"expected {kind.__name__}, found {type(value).__name__}: {str(value)[:60]!r}")
+        if kind is int and not -(2**63) <= value < 2**63:
+            raise TypeError(f"{value} does not fit into 64 bits")
+        return value
+
+    return check
+
+
+def _double(value: Any, _: Any) -> float:
+    if type(value) not in (int, float):
+        raise TypeError(f"expected a number, found {type(value).__name__}: {str(value)[:60]!r}")
+    return float(value)
+
+
+def _enum(value: Any, kind: type[Enum]) -> Enum:
+    try:
+        return kind(value)
+    except ValueError:
+        raise ValueError(f"{value!r} is none of {', '.join(str(m.value) for m in kind)}") from None
+
+
+def _with_enums(converter: Converter) -> Converter:
+    converter.register_structure_hook_func(lambda t: isinstance(t, type) and issubclass(t, Enum), _enum)
+    converter.register_unstructure_hook_func(
+        lambda t: isinstance(t, type) and issubclass(t, Enum), lambda value: value.value
+    )
+    return converter
+
+
+@cache
+def _converter() -> Converter:
+    # Avro has checked the types already, so this one only builds; it is the hot path.
+    converter = _with_enums(Converter(detailed_validation=False))
+    for kind in (int, str, float, bool, bytes):
+        converter.register_structure_hook(kind, lambda value, _: value)
+    return converter
+
+
+@cache
+def _json_converter() -> Converter:
+    converter = _with_enums(Converter(detailed_validation=True, forbid_extra_keys=True))
+    for kind in (int, str, bool):
+        converter.register_structure_hook(kind, _strict(kind))
+    converter.register_structure_hook(float, _double)
+    converter.register_structure_hook(bytes, lambda value, _: bytes.fromhex(value))
+    converter.register_unstructure_hook(bytes, lambda value: value.hex())
+
+    converter.register_structure_hook_factory(
+        lambda t: getattr(t, "__origin__", None) is tuple,
+        lambda kind: _list_only(list_structure_factory(cast(Any, list[get_args(kind)[0]]), converter)),
+    )
+    converter.register_structure_hook_factory(
+        lambda t: is_dataclass(t) and get_origin(t) is None,
+        lambda cls: _object_only(make_dict_structure_fn(cls, converter, _cattrs_forbid_extra_keys=True)),
+    )
+    converter.register_unstructure_hook_factory(is_dataclass, lambda cls: make_dict_unstructure_fn(cls, converter))
+    return converter
+
+
+def _list_only(structure: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+    def check(value: Any, kind: Any) -> Any:
+        if not isinstance(value, list | tuple):
+            raise TypeError(f"expected a list, found {type(value).__name__}: {str(value)[:60]!r}")
+        return tuple(structure(value, kind))
+
+    return check
+
+
+def _object_only(structure: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+    def check(value: Any, kind: Any) -> Any:
+        if not isinstance(value, dict):
+            raise TypeError(f"expected an object, found {type(value).__name__}: {str(value)[:60]!r}")
+        return structure(value, kind)
+
+    return check

@@ -1,0 +1,180 @@
+"""The cleared market: awards, what was not taken and why, nodal prices and the state of the grid."""
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import Annotated
+
+from flexbus.quantities import Direction
+
+__all__ = [
+    "Award",
+    "BranchFlow",
+    "BusVoltage",
+    "ClearedSlot",
+    "GridStatePublished",
+    "MarketCleared",
+    "NodalPrice",
+    "NodalPricesPublished",
+    "NonAward",
+    "NonAwardReason",
+    "RequestOutcome",
+    "SlotStatus",
+]
+
+
+class SlotStatus(Enum):
+    """Which rung of the fallback ladder a slot's result stands on (design record 5)."""
+
+    IDLE = "IDLE"
+    EXACT = "EXACT"
+    REPAIRED = "REPAIRED"
+    LINEARISED = "LINEARISED"
+    MERIT_ORDER = "MERIT_ORDER"
+    BASELINE_KEPT = "BASELINE_KEPT"
+
+
+class NonAwardReason(Enum):
+    """Why an offer was not, or not fully, taken."""
+
+    NO_DEMAND = "NO_DEMAND"
+    PRICE = "PRICE"
+    BRANCH_LIMIT = "BRANCH_LIMIT"
+    VOLTAGE_LIMIT = "VOLTAGE_LIMIT"
+    MINIMUM_QUANTITY = "MINIMUM_QUANTITY"
+    EXCLUSIVE_SIBLING = "EXCLUSIVE_SIBLING"
+    PARENT_NOT_TAKEN = "PARENT_NOT_TAKEN"
+    ENERGY_BUDGET = "ENERGY_BUDGET"
+    PARADOXICAL_BLOCK = "PARADOXICAL_BLOCK"
+    CLIPPED = "CLIPPED"
+    OTHER_CONSTRAINT = "OTHER_CONSTRAINT"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClearedSlot:
+    """How one slot was cleared and how sure the result is."""
+
+    start_ms: Annotated[int, "start of the slot, UTC ms"]
+    status: Annotated[SlotStatus, "rung of the ladder"]
+    up_w: Annotated[int, "upward flexibility taken, W"]
+    down_w: Annotated[int, "downward flexibility taken, W"]
+    requested_w: Annotated[int, "flexibility asked for by explicit requests, W"]
+    shortfall_w: Annotated[int, "power by which limits or requests stay unmet, W"]
+    loss_gap_w: Annotated[int, "fictitious loss of the relaxation before repair, W"]
+    ac_violation_ppm: Annotated[int, "greatest violation in the independent AC power flow, millionths"]
+    cost_nano: Annotated[int, "payment to providers, 1e-9 EUR"]
+    binding: Annotated[tuple[str, ...], "limits that bind, as branch or bus ids"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Award:
+    """What was taken of one offer."""
+
+    award_id: Annotated[str, "identifier of the award, derived"]
+    offer_id: Annotated[str, "offer"]
+    offer_revision: Annotated[int, "revision of the offer"]
+    fsp_id: Annotated[str, "provider"]
+    connection_point_id: Annotated[str | None, "connection point, if the offer was at one"]
+    portfolio_id: Annotated[str | None, "portfolio, if the offer was of one"]
+    bus_id: Annotated[str | None, "bus; null for a portfolio over several buses"]
+    direction: Annotated[Direction, "direction"]
+    start_ms: Annotated[int, "start of the first slot, UTC ms"]
+    resolution_s: Annotated[int, "length of a slot, s"]
+    power_w: Annotated[tuple[int, ...], "awarded quantity per slot, W >= 0"]
+    price_milli_per_mwh: Annotated[tuple[int, ...], "price per slot, 1/1000 EUR per MWh"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NonAward:
+    """Why an offer was not (fully) taken."""
+
+    offer_id: Annotated[str, "offer"]
+    fsp_id: Annotated[str, "provider"]
+    reason: Annotated[NonAwardReason, "reason code"]
+    element_id: Annotated[str | None, "branch, bus or offer that stood in the way"]
+    amount: Annotated[int | None, "the number of the reason: price distance in 1/1000 EUR per MWh, or W"]
+    rejected_energy_wh: Annotated[int, "offered and not taken, Wh"]
+    text: Annotated[str, "the same for people"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestOutcome:
+    """What a request got."""
+
+    request_id: Annotated[str, "request"]
+    requester_id: Annotated[str, "party that had asked"]
+    requested_w: Annotated[tuple[int, ...], "asked per slot, W"]
+    matched_w: Annotated[tuple[int, ...], "met per slot, W"]
+    reason: Annotated[str, "why not in full, for people; empty = met"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MarketCleared:
+    """A session was cleared; published after its prices and grid state."""
+
+    area_id: Annotated[str, "market area"]
+    session_id: Annotated[str, "session"]
+    clearing_id: Annotated[str, "identifier of the clearing, derived"]
+    gate_block: Annotated[int, "number of the block that holds GateClosed; the snapshot ends there"]
+    network_id: Annotated[str, "network model"]
+    network_revision: Annotated[int, "its revision"]
+    start_ms: Annotated[int, "start of the first slot, UTC ms"]
+    resolution_s: Annotated[int, "length of a slot, s"]
+    slots: Annotated[tuple[ClearedSlot, ...], "one entry per slot"]
+    awards: Annotated[tuple[Award, ...], "what was taken"]
+    non_awards: Annotated[tuple[NonAward, ...], "what was not, with reasons"]
+    requests: Annotated[tuple[RequestOutcome, ...], "what requests got"]
+    cost_nano: Annotated[int, "payment to all providers, 1e-9 EUR"]
+    welfare_nano: Annotated[int, "value of met needs less the bids taken, 1e-9 EUR"]
+    solver: Annotated[str, "solver, version and settings"]
+    case_hash: Annotated[str, "SHA-256 of the canonical input, hexadecimal"]
+    result_hash: Annotated[str, "SHA-256 of the canonical result, hexadecimal"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodalPrice:
+    """Price of active power at one bus."""
+
+    bus_id: Annotated[str, "bus"]
+    price_milli_per_mwh: Annotated[tuple[int, ...], "price of upward flexibility per slot, 1/1000 EUR per MWh"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodalPricesPublished:
+    """The nodal prices of a cleared session (D-LMP, FLEXGRID D2.1 5.1.2)."""
+
+    area_id: Annotated[str, "market area"]
+    session_id: Annotated[str, "session"]
+    clearing_id: Annotated[str, "clearing"]
+    start_ms: Annotated[int, "start of the first slot, UTC ms"]
+    resolution_s: Annotated[int, "length of a slot, s"]
+    buses: Annotated[tuple[NodalPrice, ...], "one entry per bus"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BusVoltage:
+    """Voltage of one bus."""
+
+    bus_id: Annotated[str, "bus"]
+    voltage_ppm: Annotated[tuple[int, ...], "magnitude per slot, millionths of nominal"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BranchFlow:
+    """Flow over one branch."""
+
+    branch_id: Annotated[str, "branch"]
+    power_w: Annotated[tuple[int, ...], "active power into the from side per slot, W"]
+    loading_ppm: Annotated[tuple[int, ...], "loading per slot, millionths of the limit; 0 without limit"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GridStatePublished:
+    """The state of the grid from the independent AC power flow, with or without the cleared flexibility."""
+
+    area_id: Annotated[str, "market area"]
+    session_id: Annotated[str, "session"]
+    cleared: Annotated[bool, "false = forecast without flexibility, true = with the awards"]
+    start_ms: Annotated[int, "start of the first slot, UTC ms"]
+    resolution_s: Annotated[int, "length of a slot, s"]
+    buses: Annotated[tuple[BusVoltage, ...], "one entry per bus"]
+    branches: Annotated[tuple[BranchFlow, ...], "one entry per branch"]

@@ -1,0 +1,26 @@
+"""Identifiers: random ones belong to senders; derived ones follow from their cause, so a repeat is the same event."""
+
+from uuid import UUID, uuid5
+
+__all__ = ["NAMESPACE", "derived_id", "is_uuid"]
+
+NAMESPACE = UUID("6f1f4c0e-6a4b-5d2c-9a57-0f1e0b5c0de5")
+
+
+def derived_id(event_type: str, *cause: str | int) -> str:
+    """Return the id of a derived event: the same cause always gives the same id.
+
+    Args:
+        event_type: name of the derived event.
+        cause: what it follows from, in a fixed order (area, ids, slot, revision ...).
+    """
+    # The unit separator cannot occur in an identifier, so no two causes collide by concatenation.
+    return str(uuid5(NAMESPACE, "\x1f".join((event_type, *map(str, cause)))))
+
+
+def is_uuid(text: str) -> bool:
+    """Tell whether a text is a UUID in its canonical lower-case form."""
+    try:
+        return str(UUID(text)) == text
+    except ValueError:
+        return False

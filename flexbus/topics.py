@@ -1,0 +1,81 @@
+"""Names and settings of every Kafka topic, from the event catalogue; pure."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from flexbus.catalogue import CATALOGUE, Service
+
+__all__ = [
+    "CLOCK",
+    "JOURNAL",
+    "REJECTIONS",
+    "Topic",
+    "inbox",
+    "party_of_inbox",
+    "party_topic",
+    "topics",
+]
+
+JOURNAL = "flexbus.journal.v1"
+REJECTIONS = "flexbus.rejections.v1"
+CLOCK = "flexbus.clock.v1"
+_INBOX_PREFIX, _VERSION = "flexbus.in.", ".v1"
+
+_KEEP = {"retention.ms": "-1", "retention.bytes": "-1"}
+# The broker's own clock is the evidence of when an event was received, so the sender's is not taken.
+_INBOX = {**_KEEP, "message.timestamp.type": "LogAppendTime"}
+
+
+@dataclass(frozen=True, slots=True)
+class Topic:
+    """A topic to be created.
+
+    Attributes:
+        name: name of the topic.
+        partitions: number of partitions; inboxes and journal have the same.
+        config: topic settings.
+    """
+
+    name: str
+    partitions: int
+    config: dict[str, str] = field(default_factory=dict)
+
+
+def inbox(party_id: str) -> str:
+    """Return the topic that only this party may write."""
+    return f"{_INBOX_PREFIX}{party_id}{_VERSION}"
+
+
+def party_of_inbox(topic: str) -> str:
+    """Return the party an inbox topic belongs to: the authenticated sender of what is in it."""
+    return topic.removeprefix(_INBOX_PREFIX).removesuffix(_VERSION)
+
+
+def party_topic(party_id: str) -> str:
+    """Return the topic on which a party receives receipts and the events that it may see in full."""
+    return f"flexbus.out.party.{party_id}.v1"
+
+
+def topics(parties: Iterable[str], partitions: int) -> tuple[Topic, ...]:
+    """Return all topics of a cluster.
+
+    Args:
+        parties: ids of the participants that have an inbox.
+        partitions: partitions of inboxes, journal and out topics.
+    """
+    senders = sorted({*parties, *(s.value for s in Service)})
+    found = [
+        Topic(JOURNAL, partitions, dict(_KEEP) | {"max.message.bytes": "16000000"}),
+        Topic(REJECTIONS, partitions, dict(_KEEP) | {"max.message.bytes": "16000000"}),
+        Topic(CLOCK, 1, {"cleanup.policy": "compact"}),
+    ]
+    found += [Topic(inbox(s), partitions, dict(_INBOX) | {"max.message.bytes": "8000000"}) for s in senders]
+    found += [
+        Topic(party_topic(p), partitions, dict(_KEEP) | {"max.message.bytes": "8000000"}) for p in sorted(set(parties))
+    ]
+    found += [
+        Topic(k.out_topic, partitions, dict(_KEEP) | {"max.message.bytes": "8000000"})
+        for k in CATALOGUE.values()
+        if k.out_topic
+    ]
+    return tuple(found)

@@ -1,0 +1,1 @@
+"""The folds: what a journal means. One module per market function, all pure."""

@@ -1,0 +1,35 @@
+"""Where the schema files are: the one module that finds them, installed or in a checkout."""
+
+import json
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+__all__ = ["avro_dir", "avro_schemas", "iec62325_dir", "json_dir"]
+
+_HERE = Path(__file__).parent
+
+
+def avro_dir() -> Path:
+    """Return the folder of the Avro schemas, one `<event>.v<N>.avsc` per event and version."""
+    return _HERE / "avro"
+
+
+def iec62325_dir() -> Path:
+    """Return the folder of the IEC 62325 profiles."""
+    return _HERE / "iec62325"
+
+
+def json_dir() -> Path:
+    """Return the folder of the JSON Schemas of file formats."""
+    return _HERE / "json"
+
+
+@cache
+def avro_schemas() -> dict[tuple[str, int], dict[str, Any]]:
+    """Return every shipped Avro schema by event word and version."""
+    found: dict[tuple[str, int], dict[str, Any]] = {}
+    for path in sorted(avro_dir().glob("*.avsc")):
+        word, version, _ = path.name.split(".")
+        found[word, int(version.removeprefix("v"))] = json.loads(path.read_text(encoding="utf-8"))
+    return found
