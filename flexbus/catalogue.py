@@ -9,7 +9,6 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
-from functools import cache
 from typing import Any
 
 from flexbus import events as ev
@@ -263,8 +262,7 @@ _ROWS: tuple[Kind, ...] = (
 CATALOGUE: Mapping[str, Kind] = {row.type_name: row for row in _ROWS}
 
 
-@cache
-def kind_of(event_type: Any) -> Kind:
+def kind_of(event_type: type[Any]) -> Kind:
     """Return the catalogue row of an event class.
 
     Raises:

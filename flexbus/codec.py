@@ -9,11 +9,12 @@ JSON (for people and `flexbus send`) is the same field names; every fault of a J
 import io
 import json
 import struct
+import types
 from collections.abc import Callable, Mapping
 from dataclasses import is_dataclass
 from enum import Enum
 from functools import cache
-from typing import Any, TypeVar, cast, get_args, get_origin
+from typing import Any, TypeVar, get_args, get_origin
 
 import fastavro
 from cattrs import Converter, transform_error
@@ -79,8 +80,8 @@ def fingerprint(schema: Any) -> bytes:
 
 
 @cache
-def _writer(cls: Any) -> tuple[Any, bytes]:
-    schema = fastavro.parse_schema(avro.schema_of(cls))
+def _writer(name: str) -> tuple[Any, bytes]:
+    schema = fastavro.parse_schema(avro.schema_of(_CLASSES[name]))
     return schema, _SINGLE_OBJECT + fingerprint(schema)
 
 
@@ -88,8 +89,8 @@ def _writer(cls: Any) -> tuple[Any, bytes]:
 def _known() -> dict[bytes, tuple[str, Any]]:
     """Return every shipped schema version by fingerprint: (type name, parsed schema)."""
     found: dict[bytes, tuple[str, Any]] = {}
-    for name, cls in _CLASSES.items():
-        schema, head = _writer(cls)
+    for name in _CLASSES:
+        schema, head = _writer(name)
         found[head[2:]] = (name, schema)
     for raw in avro_schemas().values():
         parsed = fastavro.parse_schema(raw)
@@ -99,7 +100,7 @@ def _known() -> dict[bytes, tuple[str, Any]]:
 
 def fingerprint_of(cls: type[Any]) -> bytes:
     """Return the fingerprint of the newest schema of an event class."""
-    return _writer(cls)[1][2:]
+    return _writer(cls.__name__)[1][2:]
 
 
 def encode(event: Any, registry: Registry | None = None) -> bytes:
@@ -110,7 +111,7 @@ def encode(event: Any, registry: Registry | None = None) -> bytes:
         registry: when given, Confluent framing with its ids is used.
     """
     cls = type(event)
-    schema, head = _writer(cls)
+    schema, head = _writer(cls.__name__)
     if registry is not None:
         head = _CONFLUENT + struct.pack(">I", registry.ids[cls.__name__])
     out = io.BytesIO()
@@ -139,7 +140,7 @@ def decode(data: bytes, registry: Registry | None = None) -> Any:
     cls = _CLASSES[name]
     body = io.BytesIO(data)
     body.seek(offset)
-    reader = _writer(cls)[0]
+    reader = _writer(name)[0]
     try:
         value = fastavro.schemaless_reader(body, writer, None if writer is reader else reader)
         rest = len(data) - body.tell()
@@ -186,7 +187,7 @@ def _frame(data: bytes, registry: Registry | None) -> tuple[str, Any, int]:
         return name, schema, 5
     raise CodecError(
         FaultCode.NOT_DECODABLE,
-        f"not an Avro event: expected the bytes C3 01 (single object) at the start, found {data[:2].hex() or 'nothing'}",
+        f"not an Avro event: expected it to start with the bytes C3 01, found {data[:2].hex() or 'nothing'}",
     )
 
 
@@ -298,7 +299,9 @@ def _json_converter() -> Converter:
 
     converter.register_structure_hook_factory(
         lambda t: getattr(t, "__origin__", None) is tuple,
-        lambda kind: _list_only(list_structure_factory(cast(Any, list[get_args(kind)[0]]), converter)),
+        lambda kind: _list_only(
+            list_structure_factory(cast(Any, types.GenericAlias(list, get_args(kind)[:1])), converter)
+        ),
     )
     converter.register_structure_hook_factory(
         lambda t: is_dataclass(t) and get_origin(t) is None,
@@ -306,6 +309,10 @@ def _json_converter() -> Converter:
     )
     converter.register_unstructure_hook_factory(is_dataclass, lambda cls: make_dict_unstructure_fn(cls, converter))
     return converter
+
+
+def _list_of(kind: Any) -> Any:
+    return types.GenericAlias(list, get_args(kind)[:1])
 
 
 def _list_only(structure: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
