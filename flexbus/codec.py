@@ -299,9 +299,7 @@ def _json_converter() -> Converter:
 
     converter.register_structure_hook_factory(
         lambda t: getattr(t, "__origin__", None) is tuple,
-        lambda kind: _list_only(
-            list_structure_factory(cast(Any, types.GenericAlias(list, get_args(kind)[:1])), converter)
-        ),
+        lambda kind: _list_only(list_structure_factory(_list_of(kind), converter)),
     )
     converter.register_structure_hook_factory(
         lambda t: is_dataclass(t) and get_origin(t) is None,
