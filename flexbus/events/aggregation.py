@@ -21,13 +21,15 @@ class AggregateMember:
 
     offer_id: Annotated[str, "offer"]
     fsp_id: Annotated[str, "provider"]
+    connection_point_id: Annotated[str | None, "connection point, if the offer is at one"]
+    portfolio_id: Annotated[str | None, "portfolio, if the offer is of one"]
     power_w: Annotated[tuple[int, ...], "quantity per slot, W >= 0"]
     price_milli_per_mwh: Annotated[tuple[int, ...], "highest price asked per slot, 1/1000 EUR per MWh"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OffersAggregated:
-    """The offers of a session, summed per infeed point, bus zone and direction by start alignment."""
+    """The offers of a session, summed per infeed point and direction by start alignment."""
 
     area_id: Annotated[str, "market area"]
     session_id: Annotated[str, "session"]
@@ -77,18 +79,23 @@ class AggregateShare:
 
     offer_id: Annotated[str, "offer"]
     fsp_id: Annotated[str, "provider"]
+    connection_point_id: Annotated[str | None, "connection point, if the offer is at one"]
+    portfolio_id: Annotated[str | None, "portfolio, if the offer is of one"]
     power_w: Annotated[tuple[int, ...], "share per slot, W"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AggregateDisaggregated:
-    """An activated aggregate was split among its members; the shares sum to the activation exactly."""
+    """An activated aggregate was split; shares and unserved part sum to the activation exactly."""
 
     area_id: Annotated[str, "market area"]
     session_id: Annotated[str, "session"]
     tso_activation_id: Annotated[str, "activation of the TSO"]
     aggregate_id: Annotated[str, "aggregate"]
+    tso_id: Annotated[str, "transmission system operator that activated it"]
+    direction: Annotated[Direction, "direction"]
     start_ms: Annotated[int, "start of the first slot, UTC ms"]
     resolution_s: Annotated[int, "length of a slot, s"]
+    price_milli_per_mwh: Annotated[int, "price paid, 1/1000 EUR per MWh"]
     shares: Annotated[tuple[AggregateShare, ...], "who delivers what"]
-    unserved_w: Annotated[tuple[int, ...], "part beyond what the members can give, W"]
+    unserved_w: Annotated[tuple[int, ...], "part beyond what members give at that price, W"]
