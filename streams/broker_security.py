@@ -1,14 +1,56 @@
 """The secure mode of the local broker: SASL/SCRAM over TLS with a certificate authority of its own.
 
-Everything lies in `DATA_DIR/security`, readable by its owner only.
+Everything lies in `DATA_DIR/security`, readable by its owner only: the authority, the broker's certificate and
+one password file per principal. Clients prove themselves by SCRAM; the node's controller half, which SCRAM
+cannot guard because the users are stored behind it, accepts certificates of our authority only.
 """
 
+import datetime as dt
+import ipaddress
 import os
+import re
+import secrets
+import ssl
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
-__all__ = ["ADMIN", "client_config", "format_arguments", "is_secure", "prepare", "write_private"]
+from confluent_kafka.admin import (
+    AdminClient,
+    ScramCredentialInfo,
+    ScramMechanism,
+    UserScramCredentialDeletion,
+    UserScramCredentialUpsertion,
+)
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from flexbus.errors import EnvironmentProblem
+
+__all__ = [
+    "ADMIN",
+    "add_users",
+    "aiokafka_config",
+    "client_config",
+    "forget_format_arguments",
+    "format_arguments",
+    "is_secure",
+    "prepare",
+    "remove_users",
+    "write_private",
+]
 
 ADMIN = "admin"
+BROKER = "broker"
+RESERVED = frozenset({ADMIN, BROKER})
+MECHANISM = "SCRAM-SHA-256"
+ITERATIONS = 4096  # the least Kafka takes; passwords are random, not chosen, so guessing gains nothing
+CA_DAYS = 3650
+CERTIFICATE_DAYS = 398
+RENEW_DAYS = 30
+_PRINCIPAL = re.compile(r"[a-z0-9][a-z0-9._-]{0,99}")
 
 
 def write_private(path: Path, text: str) -> None:
@@ -26,12 +68,206 @@ def is_secure(data_dir: Path) -> bool:
 
 
 def prepare(data_dir: Path) -> dict[str, str]:
-    raise NotImplementedError
+    """Make what is missing (authority, certificate, first passwords) and return Kafka's settings for it."""
+    home = data_dir / "security"
+    if not (home / "ca.pem").exists():
+        _make_authority(home)
+    if _expires_soon(home / "broker.pem"):
+        _make_certificate(home)
+    for name in sorted(RESERVED):
+        if not (home / "users" / name).exists():
+            write_private(home / "users" / name, secrets.token_urlsafe(24))
+    return {
+        "ssl.keystore.type": "PEM",
+        "ssl.keystore.location": str(home / "broker.pem"),
+        "ssl.truststore.type": "PEM",
+        "ssl.truststore.location": str(home / "ca.pem"),
+        "sasl.enabled.mechanisms": MECHANISM,
+        "sasl.mechanism.inter.broker.protocol": MECHANISM,
+        f"listener.name.client.{MECHANISM.lower()}.sasl.jaas.config": (
+            "org.apache.kafka.common.security.scram.ScramLoginModule required "
+            f'username="{BROKER}" password="{_password(data_dir, BROKER)}";'
+        ),
+        "listener.name.controller.ssl.client.auth": "required",
+        "listener.name.controller.ssl.principal.mapping.rules": "RULE:^CN=(.*)$/$1/",
+        "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+        "allow.everyone.if.no.acl.found": "false",
+        "super.users": ";".join(f"User:{name}" for name in sorted(RESERVED)),
+    }
 
 
 def format_arguments(data_dir: Path) -> list[str]:
-    raise NotImplementedError
+    """Return what StorageTool needs to know the first users; by file, as a process list shows arguments."""
+    path = data_dir / "security" / "format.args"
+    lines = [
+        line
+        for name in sorted(RESERVED)
+        for line in ("--add-scram", f"{MECHANISM}=[name={name},password={_password(data_dir, name)}]")
+    ]
+    write_private(path, "\n".join(lines) + "\n")
+    return [f"@{path}"]
+
+
+def forget_format_arguments(data_dir: Path) -> None:
+    """Remove the file of `format_arguments`; its passwords lie in files of their own."""
+    (data_dir / "security" / "format.args").unlink(missing_ok=True)
 
 
 def client_config(data_dir: Path, principal: str) -> dict[str, str]:
-    raise NotImplementedError
+    """Return the properties with which a confluent-kafka client is that principal.
+
+    Raises:
+        EnvironmentProblem: the broker does not know the principal, or was not made secure.
+    """
+    return {
+        "security.protocol": "SASL_SSL",
+        "sasl.mechanism": MECHANISM,
+        "sasl.username": principal,
+        "sasl.password": _password(data_dir, principal),
+        "ssl.ca.location": str(data_dir / "security" / "ca.pem"),
+    }
+
+
+def aiokafka_config(data_dir: Path, principal: str) -> dict[str, Any]:
+    """Return the keyword arguments with which an aiokafka client is that principal; see `client_config`."""
+    return {
+        "security_protocol": "SASL_SSL",
+        "sasl_mechanism": MECHANISM,
+        "sasl_plain_username": principal,
+        "sasl_plain_password": _password(data_dir, principal),
+        "ssl_context": ssl.create_default_context(cafile=str(data_dir / "security" / "ca.pem")),
+    }
+
+
+def add_users(data_dir: Path, bootstrap: str, names: Iterable[str], *, rotate: bool = False) -> None:
+    """Make the broker know principals; whom it knows already keeps the password unless `rotate`.
+
+    Raises:
+        ValueError: a name is reserved or would not serve as a file and topic name.
+    """
+    new: dict[str, str] = {}
+    for name in names:
+        if name in RESERVED or not _PRINCIPAL.fullmatch(name):
+            raise ValueError(
+                f"{name!r} cannot be a principal: lower-case letters, digits, . _ -; not {sorted(RESERVED)}"
+            )
+        if rotate or not (data_dir / "security" / "users" / name).exists():
+            new[name] = secrets.token_urlsafe(24)
+    info = ScramCredentialInfo(ScramMechanism.SCRAM_SHA_256, ITERATIONS)
+    _alter(
+        data_dir,
+        bootstrap,
+        [UserScramCredentialUpsertion(name, info, password.encode()) for name, password in new.items()],
+    )
+    for name, password in new.items():  # after the broker took them: an interrupted call is simply repeated
+        write_private(data_dir / "security" / "users" / name, password)
+
+
+def remove_users(data_dir: Path, bootstrap: str, names: Iterable[str]) -> None:
+    """Make the broker forget principals; it refuses their next connection."""
+    known = [name for name in names if name not in RESERVED and (data_dir / "security" / "users" / name).exists()]
+    _alter(data_dir, bootstrap, [UserScramCredentialDeletion(name, ScramMechanism.SCRAM_SHA_256) for name in known])
+    for name in known:
+        (data_dir / "security" / "users" / name).unlink()
+
+
+def _alter(
+    data_dir: Path, bootstrap: str, changes: list[UserScramCredentialUpsertion | UserScramCredentialDeletion]
+) -> None:
+    if not changes:
+        return
+    admin = AdminClient({"bootstrap.servers": bootstrap, **client_config(data_dir, ADMIN)})
+    for done in admin.alter_user_scram_credentials(changes).values():
+        done.result(30)
+
+
+def _password(data_dir: Path, principal: str) -> str:
+    path = data_dir / "security" / "users" / principal
+    try:
+        return path.read_text()
+    except FileNotFoundError as error:
+        why = "no such principal was added" if is_secure(data_dir) else "the broker was not made with --secure"
+        raise EnvironmentProblem(f"There is no password for {principal} in {path.parent}: {why}.") from error
+
+
+def _name(common_name: str) -> x509.Name:
+    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
+
+
+def _pem(key: ec.EllipticCurvePrivateKey) -> str:
+    return key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    ).decode()
+
+
+def _builder(
+    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey, days: int
+) -> x509.CertificateBuilder:
+    now = dt.datetime.now(dt.UTC)
+    return (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(issuer)
+        .public_key(key)
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - dt.timedelta(minutes=5))
+        .not_valid_after(now + dt.timedelta(days=days))
+    )
+
+
+def _usage(*, signs_certificates: bool) -> x509.KeyUsage:
+    return x509.KeyUsage(
+        digital_signature=not signs_certificates,
+        key_cert_sign=signs_certificates,
+        crl_sign=signs_certificates,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        encipher_only=False,
+        decipher_only=False,
+    )
+
+
+def _make_authority(home: Path) -> None:
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = _name(f"flexbus local CA {secrets.token_hex(4)}")
+    certificate = (
+        _builder(name, name, key.public_key(), CA_DAYS)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(_usage(signs_certificates=True), critical=True)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    write_private(home / "ca.key", _pem(key))
+    write_private(home / "ca.pem", certificate.public_bytes(serialization.Encoding.PEM).decode())
+
+
+def _make_certificate(home: Path) -> None:
+    ca = x509.load_pem_x509_certificate((home / "ca.pem").read_bytes())
+    ca_key = serialization.load_pem_private_key((home / "ca.key").read_bytes(), None)
+    assert isinstance(ca_key, ec.EllipticCurvePrivateKey)
+    key = ec.generate_private_key(ec.SECP256R1())
+    addresses: list[x509.GeneralName] = [
+        x509.IPAddress(ipaddress.ip_address("127.0.0.1")),
+        x509.DNSName("localhost"),
+    ]
+    uses = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]  # the node also talks to itself
+    certificate = (
+        _builder(_name(BROKER), ca.subject, key.public_key(), CERTIFICATE_DAYS)
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(_usage(signs_certificates=False), critical=True)
+        .add_extension(x509.ExtendedKeyUsage(uses), critical=False)
+        .add_extension(x509.SubjectAlternativeName(addresses), critical=False)
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(ca_key.public_key()), critical=False)
+        .sign(ca_key, hashes.SHA256())
+    )
+    chain = certificate.public_bytes(serialization.Encoding.PEM) + ca.public_bytes(serialization.Encoding.PEM)
+    write_private(home / "broker.pem", _pem(key) + chain.decode())
+
+
+def _expires_soon(path: Path) -> bool:
+    if not path.exists():
+        return True
+    certificate = x509.load_pem_x509_certificates(path.read_bytes())[0]
+    return certificate.not_valid_after_utc < dt.datetime.now(dt.UTC) + dt.timedelta(days=RENEW_DAYS)

@@ -111,7 +111,7 @@ def test_two_brokers_side_by_side_do_not_collide(tmp_path: Path, make_broker: Ca
 
 
 def test_starts_of_one_directory_at_once_make_one_broker(tmp_path: Path, make_broker: Callable[..., Broker]) -> None:
-    script = "import sys; from pathlib import Path; from streams.broker import Broker; print(Broker(Path(sys.argv[1])).start())"
+    script = "import pathlib, sys, streams.broker as b; print(b.Broker(pathlib.Path(sys.argv[1])).start())"
     starts = [
         subprocess.Popen([sys.executable, "-c", script, str(tmp_path)], stdout=subprocess.PIPE, text=True)
         for _ in range(3)

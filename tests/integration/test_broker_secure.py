@@ -1,0 +1,189 @@
+"""The secure mode: nobody connects without a proof, nobody does what no rule allows, no secret lies open."""
+
+import asyncio
+import socket
+import ssl
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+from aiokafka import AIOKafkaProducer
+from confluent_kafka import Producer
+from confluent_kafka.admin import (
+    AclBinding,
+    AclOperation,
+    AclPermissionType,
+    AdminClient,
+    NewTopic,
+    ResourcePatternType,
+    ResourceType,
+)
+from cryptography import x509
+
+from flexbus.errors import EnvironmentProblem
+from streams import broker_security as security
+from streams.broker import Broker
+
+pytestmark = pytest.mark.kafka
+
+
+@pytest.fixture(scope="module")
+def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
+    broker = Broker(tmp_path_factory.mktemp("secure-kafka"), secure=True)
+    try:
+        broker.start()
+        admin = AdminClient(broker.client_config())
+        for topic in admin.create_topics([NewTopic("inbox-of-fsp", 1, 1), NewTopic("inbox-of-dso", 1, 1)]).values():
+            topic.result(30)
+        broker.add_users("fsp", "dso")
+        may_write = AclBinding(
+            ResourceType.TOPIC,
+            "inbox-of-fsp",
+            ResourcePatternType.LITERAL,
+            "User:fsp",
+            "*",
+            AclOperation.WRITE,
+            AclPermissionType.ALLOW,
+        )
+        for acl in admin.create_acls([may_write]).values():
+            acl.result(30)
+        yield broker
+    finally:
+        broker.kill()
+
+
+def outcome(config: dict[str, str], topic: str) -> set[str]:
+    """Send one record; return how it ended and what the client was told meanwhile."""
+    said: set[str] = set()
+    producer = Producer(
+        {**config, "message.timeout.ms": 4000, "error_cb": lambda error: said.add(error.name()), "log_level": 0}
+    )
+    producer.produce(topic, b"x", on_delivery=lambda error, _: said.add(error.name() if error else "delivered"))
+    producer.flush(20)
+    return said
+
+
+def test_a_principal_writes_where_a_rule_allows_it(broker: Broker) -> None:
+    assert outcome(broker.client_config("fsp"), "inbox-of-fsp") == {"delivered"}
+
+
+def test_and_nowhere_else(broker: Broker) -> None:
+    assert "TOPIC_AUTHORIZATION_FAILED" in outcome(broker.client_config("fsp"), "inbox-of-dso")
+    assert "TOPIC_AUTHORIZATION_FAILED" in outcome(broker.client_config("dso"), "inbox-of-fsp")
+
+
+def test_a_wrong_password_is_refused(broker: Broker) -> None:
+    said = outcome({**broker.client_config("fsp"), "sasl.password": "guessed"}, "inbox-of-fsp")
+    assert "delivered" not in said
+    assert "_AUTHENTICATION" in said
+
+
+def test_a_client_without_tls_or_with_tls_alone_is_refused(broker: Broker) -> None:
+    plain = {"bootstrap.servers": broker.bootstrap}
+    assert "delivered" not in outcome(plain, "inbox-of-fsp")
+    without_name = {
+        **plain,
+        "security.protocol": "SSL",
+        "ssl.ca.location": str(broker.data_dir / "security" / "ca.pem"),
+    }
+    assert "delivered" not in outcome(without_name, "inbox-of-fsp")
+
+
+def test_a_broker_that_our_authority_does_not_know_is_not_talked_to(broker: Broker, tmp_path: Path) -> None:
+    security.prepare(tmp_path)
+    said = outcome(
+        {**broker.client_config("fsp"), "ssl.ca.location": str(tmp_path / "security" / "ca.pem")}, "inbox-of-fsp"
+    )
+    assert "delivered" not in said
+    assert "_SSL" in said
+
+
+def test_the_controller_listens_to_nobody_without_our_certificate(broker: Broker) -> None:
+    """TLS 1.3 reports a missing client certificate on the first read."""
+    settings = (broker.data_dir / "server.properties").read_text()
+    port = int(settings.split("CONTROLLER://127.0.0.1:")[1].split()[0])
+    stranger = ssl.create_default_context(cafile=str(broker.data_dir / "security" / "ca.pem"))
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as tcp, pytest.raises(ssl.SSLError):
+        stranger.wrap_socket(tcp, server_hostname="127.0.0.1").recv(1)
+    ours = ssl.create_default_context(cafile=str(broker.data_dir / "security" / "ca.pem"))
+    ours.load_cert_chain(broker.data_dir / "security" / "broker.pem")
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as tcp:
+        tcp.settimeout(1)
+        with ours.wrap_socket(tcp, server_hostname="127.0.0.1") as tls, pytest.raises(TimeoutError):
+            tls.recv(1)  # it waits for our request
+
+
+def test_aiokafka_gets_in_by_the_same_password_file(broker: Broker) -> None:
+    async def send() -> None:
+        config = security.aiokafka_config(broker.data_dir, "fsp")
+        async with AIOKafkaProducer(bootstrap_servers=broker.bootstrap, **config) as producer:
+            await producer.send_and_wait("inbox-of-fsp", b"x")
+
+    asyncio.run(send())
+
+
+def test_a_rotated_password_ends_the_old_one_and_a_removed_principal_is_a_stranger(broker: Broker) -> None:
+    broker.add_users("leaver")
+    old = broker.client_config("leaver")
+    broker.add_users("leaver", rotate=True)
+    new = broker.client_config("leaver")
+    assert "_AUTHENTICATION" in outcome(old, "inbox-of-fsp")
+    assert "TOPIC_AUTHORIZATION_FAILED" in outcome(new, "inbox-of-fsp"), "known, but without rights"
+
+    security.remove_users(broker.data_dir, broker.bootstrap, ["leaver"])
+    assert "_AUTHENTICATION" in outcome(new, "inbox-of-fsp")
+    with pytest.raises(EnvironmentProblem, match="no password for leaver"):
+        broker.client_config("leaver")
+
+
+@pytest.mark.parametrize("name", ["admin", "broker", "../ca", "A", ""])
+def test_names_that_would_overwrite_something_are_refused(broker: Broker, name: str) -> None:
+    with pytest.raises(ValueError, match="cannot be a principal"):
+        broker.add_users(name)
+
+
+def test_secrets_are_for_their_owner_only_and_in_no_log_or_process_list(broker: Broker) -> None:
+    files = [path for path in (broker.data_dir / "security").rglob("*") if path.is_file()]
+    private = {path.name: stat.S_IMODE(path.stat().st_mode) for path in [*files, broker.data_dir / "server.properties"]}
+    assert {"ca.key", "broker.pem", "admin", "broker", "fsp", "server.properties"} <= private.keys()
+    assert set(private.values()) == {0o600}
+    assert {path.name for path in files}.isdisjoint({"format.args"})
+
+    passwords = [path.read_text() for path in (broker.data_dir / "security" / "users").iterdir()]
+    assert len(passwords) >= 4
+    pid = broker.status().pid
+    assert pid is not None
+    public = " ".join(psutil.Process(pid).cmdline())
+    public += "".join(path.read_text(errors="replace") for path in (broker.data_dir / "log").iterdir())
+    assert [p for p in passwords if p in public] == []
+
+
+def test_a_secure_directory_is_never_started_plain(broker: Broker) -> None:
+    with pytest.raises(EnvironmentProblem, match="was made secure and cannot be started plain"):
+        Broker(broker.data_dir).start()
+
+
+def test_rights_and_users_survive_kill_9(broker: Broker) -> None:
+    broker.kill()
+    broker.start()
+    assert outcome(broker.client_config("fsp"), "inbox-of-fsp") == {"delivered"}
+    assert "TOPIC_AUTHORIZATION_FAILED" in outcome(broker.client_config("fsp"), "inbox-of-dso")
+
+
+def test_a_certificate_about_to_expire_is_renewed_by_the_same_authority(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(security, "CERTIFICATE_DAYS", security.RENEW_DAYS - 1)
+    security.prepare(tmp_path)
+    authority, short = ((tmp_path / "security" / name).read_bytes() for name in ("ca.pem", "broker.pem"))
+    monkeypatch.undo()
+    security.prepare(tmp_path)
+    assert (tmp_path / "security" / "ca.pem").read_bytes() == authority
+    renewed = x509.load_pem_x509_certificates((tmp_path / "security" / "broker.pem").read_bytes())
+    assert renewed[0].not_valid_after_utc > x509.load_pem_x509_certificates(short)[0].not_valid_after_utc
+    renewed[0].verify_directly_issued_by(renewed[1])
+    again = (tmp_path / "security" / "broker.pem").read_bytes()
+    security.prepare(tmp_path)
+    assert (tmp_path / "security" / "broker.pem").read_bytes() == again, "a good one is kept"
