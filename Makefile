@@ -5,7 +5,7 @@ UV := .venv/bin/uv
 PYTHON ?= python3
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lock demo test lint bench down
+.PHONY: help setup tools lock demo test lint bench down
 
 help: ## list the tasks
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -24,7 +24,13 @@ lock: ## resolve the locked versions again
 demo: setup ## one whole market day on a real grid and a real Kafka  [GRID= DAY= SPEED=]
 	@.venv/bin/flexbus demo $(if $(GRID),--grid $(GRID)) $(if $(DAY),--day $(DAY)) $(if $(SPEED),--speed $(SPEED))
 
-test: setup ## the whole test suite, on a real Kafka
+tools: .venv/.tools ## what the tests need beside Python packages: prometheus, kubeconform, compose loader, Chromium
+
+.venv/.tools: tests/tools.sh .venv/.ready
+	@tests/tools.sh .venv/bin
+	@touch $@
+
+test: setup tools ## the whole test suite, on a real Kafka
 	@.venv/bin/pytest
 
 lint: setup ## ruff, strict mypy, import rules
