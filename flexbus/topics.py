@@ -70,9 +70,8 @@ def topics(parties: Iterable[str], partitions: int) -> tuple[Topic, ...]:
         Topic(CLOCK, 1, {"cleanup.policy": "compact"}),
     ]
     found += [Topic(inbox(s), partitions, dict(_INBOX) | {"max.message.bytes": "8000000"}) for s in senders]
-    found += [
-        Topic(party_topic(p), partitions, dict(_KEEP) | {"max.message.bytes": "8000000"}) for p in sorted(set(parties))
-    ]
+    # One reader, one order over all its areas, and a cluster of thousands of parties: one partition is right.
+    found += [Topic(party_topic(p), 1, dict(_KEEP) | {"max.message.bytes": "8000000"}) for p in sorted(set(parties))]
     found += [
         Topic(k.out_topic, partitions, dict(_KEEP) | {"max.message.bytes": "8000000"})
         for k in CATALOGUE.values()
