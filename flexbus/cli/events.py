@@ -1,31 +1,105 @@
-"""`flexbus events`: the event catalogue as a table."""
+"""`flexbus events`: the event catalogue as a table, as JSON lines, or as the documentation's pages."""
 
 import json
+from itertools import groupby
+from typing import Any
 
 import click
 
-from flexbus.catalogue import CATALOGUE
+from flexbus import avro
+from flexbus.catalogue import CATALOGUE, Kind
 
-__all__ = ["command"]
+__all__ = ["command", "markdown"]
+
+
+def _row(kind: Kind) -> dict[str, Any]:
+    return {
+        "event": kind.type_name,
+        "family": kind.family,
+        "meaning": kind.meaning,
+        "send": sorted(s.value for s in kind.send),
+        "see": {r.value: s.value for r, s in kind.see.items()},
+        "public": kind.public.value if kind.public else None,
+        "topic": kind.out_topic,
+        "key": "area_id",
+    }
+
+
+def _type(schema: Any) -> str:
+    if isinstance(schema, list):
+        return f"{_type(schema[1])} or null"
+    if isinstance(schema, str):
+        return schema.rpartition(".")[2]
+    match schema["type"]:
+        case "array":
+            return f"list of {_type(schema['items'])}"
+        case "map":
+            return f"map of {_type(schema['values'])}"
+        case "enum":
+            return " \\| ".join(schema["symbols"])
+        case _:
+            return str(schema["name"])
+
+
+def _records(schema: Any) -> list[Any]:
+    """Return the nested records of a schema, outermost first."""
+    if isinstance(schema, list):
+        return [r for item in schema for r in _records(item)]
+    if not isinstance(schema, dict):
+        return []
+    inner = [schema["items"]] if schema["type"] == "array" else []
+    if schema["type"] == "record":
+        inner = [f["type"] for f in schema["fields"]]
+        return [schema, *(r for item in inner for r in _records(item))]
+    return [r for item in inner for r in _records(item)]
+
+
+def markdown() -> str:
+    """Return the catalogue and every field as one Markdown page."""
+    lines = [
+        "# Events",
+        "",
+        "Made from the catalogue by `flexbus events --markdown`; do not edit. The key of every record is its market area.",
+        "FMO and AUDITOR see every event, and the parties an event names always see it in full.",
+        "",
+    ]
+    for family, rows in groupby(CATALOGUE.values(), key=lambda k: k.family):
+        kinds = list(rows)
+        lines += [f"## {family}", "", f"The story and the rules: [{family}.md]({family}.md).", ""]
+        lines += ["| event | meaning | sent by | seen by | public topic |", "|---|---|---|---|---|"]
+        for kind in kinds:
+            row = _row(kind)
+            seen = ", ".join(r + (" (no identities)" if s != "FULL" else "") for r, s in row["see"].items())
+            public = (
+                f"`{kind.out_topic}`" + (" (no identities)" if row["public"] != "FULL" else "") if kind.public else ""
+            )
+            lines.append(f"| {kind.type_name} | {kind.meaning} | {', '.join(row['send'])} | {seen} | {public} |")
+        lines.append("")
+        shown: set[str] = set()
+        for kind in kinds:
+            for record in _records(avro.schema_of(kind.event)):
+                if record["name"] in shown:
+                    continue
+                shown.add(record["name"])
+                lines += [f"### {record['name']}", "", record["doc"], "", "| field | type | meaning |", "|---|---|---|"]
+                lines += [
+                    f"| {f['name']} | {_type(f['type'])} | {f['doc'].replace('|', ' ')} |" for f in record["fields"]
+                ]
+                lines.append("")
+    return "\n".join(lines)
 
 
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="one JSON object per line")
-def command(as_json: bool) -> None:
+@click.option("--markdown", "as_markdown", is_flag=True, help="the page docs/events/README.md")
+def command(as_json: bool, as_markdown: bool) -> None:
     """List every event: meaning, who may send it, who may see it, topic."""
+    if as_markdown:
+        click.echo(markdown(), nl=False)
+        return
     for kind in CATALOGUE.values():
-        senders = sorted(s.value for s in kind.send)
-        row = {
-            "event": kind.type_name,
-            "family": kind.family,
-            "meaning": kind.meaning,
-            "send": senders,
-            "see": {r.value: s.value for r, s in kind.see.items()},
-            "public": kind.public.value if kind.public else None,
-            "topic": kind.out_topic,
-            "key": "area_id",
-        }
+        row = _row(kind)
         if as_json:
             click.echo(json.dumps(row))
         else:
-            click.echo(f"{kind.type_name:28} {', '.join(senders):40} {kind.meaning}")
+            click.echo(f"{kind.type_name:28} {', '.join(row['send']):44} {kind.meaning}")

@@ -1,11 +1,13 @@
 """The schema files say what the event classes say, and every event survives the wire."""
 
 import json
+from pathlib import Path
 
 import fastavro
 import pytest
 
 from flexbus.catalogue import CATALOGUE
+from flexbus.cli.events import markdown
 from flexbus.cli.schemas import expected_files
 from schemas import avro_dir
 
@@ -57,3 +59,8 @@ def test_paths_of_the_catalogue_exist() -> None:
                 assert name in cls.__dataclass_fields__, f"{kind.type_name}: {path}"
                 hint = __import__("typing").get_type_hints(cls)[name]
                 cls = hint.__args__[0] if part.endswith("[]") else hint
+
+
+def test_the_events_page_follows_the_catalogue() -> None:
+    page = Path(__file__).parents[2] / "docs" / "events" / "README.md"
+    assert page.read_text(encoding="utf-8") == markdown(), "run `flexbus events --markdown > docs/events/README.md`"
