@@ -59,7 +59,7 @@ def markdown() -> str:
     lines = [
         "# Events",
         "",
-        "Made from the catalogue by `flexbus events --markdown`; do not edit. The key of every record is its market area.",
+        "Made by `flexbus events --markdown`; do not edit. The key of every record is its market area.",
         "FMO and AUDITOR see every event, and the parties an event names always see it in full.",
         "",
     ]
