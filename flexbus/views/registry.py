@@ -53,6 +53,7 @@ class Registry:
     participants: dict[str, ev.ParticipantRegistered] = field(default_factory=dict)
     roles: dict[str, frozenset[Role]] = field(default_factory=dict)
     mandates: dict[str, ev.MandateGranted] = field(default_factory=dict)
+    mandates_by_pair: dict[tuple[str, str], dict[str, ev.MandateGranted]] = field(default_factory=dict)
     connection_points: dict[str, ev.ConnectionPointRegistered] = field(default_factory=dict)
     points_at_bus: dict[str, dict[str, None]] = field(default_factory=dict)
     assets: dict[str, ev.AssetRegistered] = field(default_factory=dict)
@@ -77,6 +78,10 @@ class Registry:
     def with_role(self, role: Role) -> tuple[str, ...]:
         """Return the parties that have a role, in the order of their ids."""
         return tuple(sorted(p for p, roles in self.roles.items() if role in roles))
+
+    def mandates_of(self, grantor_id: str, agent_id: str) -> tuple[ev.MandateGranted, ...]:
+        """Return the mandates that one party has granted to another and not revoked."""
+        return tuple(self.mandates_by_pair.get((grantor_id, agent_id), {}).values())
 
     def points_of_portfolio(self, portfolio_id: str) -> tuple[str, ...]:
         """Return the connection points behind which the assets of a portfolio are, in the order of their ids."""
@@ -125,11 +130,19 @@ def _participant_removed(state: Registry, e: ev.ParticipantRemoved) -> None:
 
 
 def _mandate_granted(state: Registry, e: ev.MandateGranted) -> None:
+    _end_mandate(state, e.mandate_id)
     state.mandates[e.mandate_id] = e
+    state.mandates_by_pair.setdefault((e.grantor_id, e.agent_id), {})[e.mandate_id] = e
 
 
 def _mandate_revoked(state: Registry, e: ev.MandateRevoked) -> None:
-    state.mandates.pop(e.mandate_id, None)
+    _end_mandate(state, e.mandate_id)
+
+
+def _end_mandate(state: Registry, mandate_id: str) -> None:
+    before = state.mandates.pop(mandate_id, None)
+    if before is not None:
+        state.mandates_by_pair[(before.grantor_id, before.agent_id)].pop(mandate_id, None)
 
 
 def _connection_point_registered(state: Registry, e: ev.ConnectionPointRegistered) -> None:

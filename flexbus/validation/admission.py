@@ -1,0 +1,156 @@
+"""Whether an event may enter the journal of its area: who sends it, for whom, about what, and in time.
+
+Everything is judged by the state folded from the area's own chain, so the same chain gives the same verdict.
+Facts of the bus's own services are judged by kind and by the gate only: they follow from the chain already,
+and refusing one for what came after its cause would make a replay disagree.
+"""
+
+from collections.abc import Callable, Iterator
+from functools import cache
+from operator import attrgetter
+from typing import Any
+
+from flexbus import events as ev
+from flexbus.catalogue import Service, kind_of
+from flexbus.errors import Fault, FaultCode
+from flexbus.events import Role
+from flexbus.validation import rules_offer, rules_register, rules_trade
+from flexbus.validation.state import Admission
+from flexbus.validation.units import fault
+
+__all__ = ["FOUNDERS", "RULES", "admission_faults"]
+
+FOUNDERS = frozenset({"fmo"})
+Rule = Callable[[Admission, Any, str], Iterator[Fault]]
+
+# Event class -> its rule, given the state, the event and the acting party.
+RULES: dict[type[Any], Rule] = {**rules_register.RULES, **rules_offer.RULES, **rules_trade.RULES}
+# What also binds the services: the clockwork keeps its order, and no request of theirs gets past a gate.
+_BINDING_SERVICES = frozenset(
+    {
+        ev.GateOpened,
+        ev.GateClosed,
+        ev.DeliveryStarted,
+        ev.DeliveryEnded,
+        ev.SettlementDue,
+        ev.FlexRequestSubmitted,
+        ev.FlexRequestAmended,
+        ev.FlexRequestWithdrawn,
+    }
+)
+_SERVICES = {s.value: s for s in Service}
+
+
+def admission_faults(
+    state: Admission,
+    event: Any,
+    sender_id: str,
+    on_behalf_of: str | None,
+    received_at_ms: int,
+    founders: frozenset[str] = FOUNDERS,
+) -> tuple[Fault, ...]:
+    """Return every fault that keeps an event out of the journal of its area; empty = it may enter.
+
+    Args:
+        state: state of the event's area, folded from its chain; a new one if the area has no chain.
+        event: an event of the catalogue without content faults.
+        sender_id: authenticated sender, from the name of its inbox.
+        on_behalf_of: party that the sender says it acts for, None for itself.
+        received_at_ms: when the broker took the event, UTC ms; only mandates are measured by it.
+        founders: parties that may open new areas.
+    """
+    if type(event) is ev.AreaOpened:
+        return tuple(_opening(state, event, sender_id, on_behalf_of, founders))
+    if state.registry.area is None:
+        text = f"area {event.area_id!r} is unknown; its market operator opens it with AreaOpened"
+        return (fault(FaultCode.UNKNOWN_ELEMENT, "$.area_id", text),)
+    service = _SERVICES.get(sender_id)
+    if service is not None:
+        faults = list(_service(event, service, on_behalf_of))
+        if type(event) in _BINDING_SERVICES and not faults:
+            faults += _requester_is_operator(state, event)
+            faults += RULES[type(event)](state, event, _named(event) or sender_id)
+        return tuple(faults)
+    acting = on_behalf_of or sender_id
+    faults = list(_authority(state, event, sender_id, on_behalf_of, received_at_ms))
+    if acting not in state.registry.roles:
+        # A stranger learns nothing about what exists in the area.
+        return tuple(faults)
+    rule = RULES.get(type(event))
+    if rule is not None:
+        faults += rule(state, event, acting)
+    return tuple(faults)
+
+
+def _opening(
+    state: Admission, e: ev.AreaOpened, sender_id: str, on_behalf_of: str | None, founders: frozenset[str]
+) -> Iterator[Fault]:
+    if state.registry.area is not None:
+        yield fault(FaultCode.DUPLICATE_ID, "$.area_id", f"area {e.area_id!r} is open already; choose another id")
+    if sender_id not in founders:
+        text = f"{sender_id!r} may not open areas; ask who runs the bus to name it a founder"
+        yield fault(FaultCode.WRONG_ROLE, "$", text)
+    if e.fmo_id != sender_id or on_behalf_of is not None:
+        text = f"an area is opened by its own market operator; {sender_id!r} sent this for {e.fmo_id!r}"
+        yield fault(FaultCode.NOT_YOURS_OR_UNKNOWN, "$.fmo_id", text)
+
+
+def _service(event: Any, service: Service, on_behalf_of: str | None) -> Iterator[Fault]:
+    if service not in kind_of(type(event)).send:
+        text = f"the service {service.value} does not send {type(event).__name__}"
+        yield fault(FaultCode.WRONG_ROLE, "$", text)
+    if on_behalf_of is not None:
+        yield fault(FaultCode.NO_MANDATE, "$", "a service of the bus acts for nobody else")
+
+
+def _requester_is_operator(state: Admission, event: Any) -> Iterator[Fault]:
+    requester = _named(event)
+    if requester is not None and not state.registry.has_role(requester, Role.DSO):
+        text = f"{requester!r} is no DSO of the area; only its standing configuration makes requests"
+        yield fault(FaultCode.WRONG_ROLE, "$", text)
+
+
+def _authority(
+    state: Admission, event: Any, sender_id: str, on_behalf_of: str | None, received_at_ms: int
+) -> Iterator[Fault]:
+    roles = state.registry.roles
+    for party in (sender_id,) if on_behalf_of is None else (sender_id, on_behalf_of):
+        if party not in roles:
+            text = f"{party!r} is no participant of area {event.area_id!r}; its market operator registers participants"
+            yield fault(FaultCode.UNKNOWN_PARTY, "$", text)
+    acting = on_behalf_of or sender_id
+    name = type(event).__name__
+    allowed = kind_of(type(event)).send
+    if acting in roles and not (roles[acting] & allowed):
+        words = ", ".join(sorted(r.value for r in allowed if isinstance(r, Role))) or "a service of the bus alone"
+        text = f"{acting!r} may not send {name} in area {event.area_id!r}; it is for {words}"
+        yield fault(FaultCode.WRONG_ROLE, "$", text)
+    if on_behalf_of is not None and on_behalf_of != sender_id:
+        yield from _mandate(state, name, sender_id, on_behalf_of, received_at_ms)
+    named = _named(event)
+    if named is not None and named != acting:
+        path = "$." + str(kind_of(type(event)).actor)
+        text = f"names {named!r}, but you act as {acting!r}; send what is yours, or with a mandate on its behalf"
+        yield fault(FaultCode.NOT_YOURS_OR_UNKNOWN, path, text)
+
+
+def _mandate(state: Admission, name: str, agent: str, grantor: str, at_ms: int) -> Iterator[Fault]:
+    for mandate in state.registry.mandates_of(grantor, agent):
+        covers = not mandate.event_types or name in mandate.event_types
+        until = mandate.valid_until_ms
+        if covers and mandate.valid_from_ms <= at_ms and (until is None or at_ms < until):
+            return
+    text = f"{agent!r} has no mandate of {grantor!r} that covers {name} now; {grantor!r} grants one with MandateGranted"
+    yield fault(FaultCode.NO_MANDATE, "$", text)
+
+
+def _named(event: Any) -> str | None:
+    kind: Any = type(event)
+    read = _actor_of(kind)
+    return None if read is None else read(event)
+
+
+@cache
+def _actor_of(cls: Any) -> Callable[[Any], str] | None:
+    actor = kind_of(cls).actor
+    return None if actor is None else attrgetter(actor)
