@@ -1,0 +1,130 @@
+"""What the page shows, as rows stamped with a rising revision, and who may see which row; pure.
+
+A browser says which revision it has and gets the rows that changed since, so a lost connection costs nothing
+and a slow one gets fewer, larger steps: nothing is queued for it.
+"""
+
+from collections import OrderedDict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from flexbus.catalogue import CATALOGUE, Sight
+from flexbus.events import Role
+
+__all__ = ["ALL_SEEING", "EVERYTHING", "Lens", "Row", "Rows", "sight"]
+
+Key = tuple[str, str, str]
+
+# The catalogue's rule: auditors and the market operator see every event.
+ALL_SEEING = frozenset({Role.FMO, Role.AUDITOR})
+
+
+@dataclass(frozen=True, slots=True)
+class Lens:
+    """Through whose eyes the page is looked at.
+
+    Attributes:
+        role: the role, None to see everything.
+        party_id: the party, where its own events matter.
+    """
+
+    role: Role | None = None
+    party_id: str | None = None
+
+
+EVERYTHING = Lens()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One thing shown, with what decides who may see it.
+
+    Attributes:
+        revision: number of the change that wrote it.
+        value: plain JSON-able values.
+        source: event type it follows from; the catalogue says who may see it. Empty = anyone.
+        parties: parties concerned, who see it in full.
+        hidden: keys of the value that name others, blanked where identities are removed.
+    """
+
+    revision: int
+    value: dict[str, Any]
+    source: str
+    parties: frozenset[str]
+    hidden: tuple[str, ...]
+
+    def seen(self, lens: Lens) -> dict[str, Any] | None:
+        """Return the row as the lens shows it, None if it shows nothing of it."""
+        match sight(lens, self.source, self.parties):
+            case Sight.FULL:
+                return self.value
+            case Sight.WITHOUT_IDENTITIES:
+                return {k: None if k in self.hidden else v for k, v in self.value.items()}
+            case None:
+                return None
+
+
+def sight(lens: Lens, event_type: str, parties: frozenset[str]) -> Sight | None:
+    """Return how an event is seen, by the event catalogue.
+
+    Args:
+        lens: who looks.
+        event_type: type of the event; empty for what anyone may see.
+        parties: parties that the event names as concerned.
+    """
+    if lens.role is None or lens.role in ALL_SEEING or not event_type:
+        return Sight.FULL
+    if lens.party_id is not None and lens.party_id in parties:
+        return Sight.FULL
+    kind = CATALOGUE.get(event_type)
+    if kind is None:  # a record of the bus itself: the all-seeing and its parties only
+        return None
+    return Sight.FULL if Sight.FULL in (kind.see.get(lens.role), kind.public) else kind.see.get(lens.role, kind.public)
+
+
+class Rows:
+    """Rows by (area, section, name), the last changed last."""
+
+    def __init__(self) -> None:
+        self.revision = 0
+        self._rows: OrderedDict[Key, Row] = OrderedDict()
+
+    def next_revision(self) -> int:
+        """Count one change and return its number."""
+        self.revision += 1
+        return self.revision
+
+    def put(
+        self,
+        area_id: str,
+        section: str,
+        name: str,
+        value: dict[str, Any],
+        *,
+        source: str = "",
+        parties: frozenset[str] = frozenset(),
+        hidden: tuple[str, ...] = (),
+    ) -> None:
+        """Write a row. The value may be one that is written again later with other content: it is not copied."""
+        key = (area_id, section, name)
+        self._rows[key] = Row(revision=self.next_revision(), value=value, source=source, parties=parties, hidden=hidden)
+        self._rows.move_to_end(key)
+
+    def get(self, area_id: str, section: str, name: str) -> dict[str, Any] | None:
+        """Return the value of a row, None if there is none."""
+        row = self._rows.get((area_id, section, name))
+        return None if row is None else row.value
+
+    def section(self, area_id: str, section: str) -> dict[str, dict[str, Any]]:
+        """Return the values of a section by name, sorted by name."""
+        found = {n: row.value for (a, s, n), row in self._rows.items() if a == area_id and s == section}
+        return dict(sorted(found.items()))
+
+    def since(self, revision: int) -> Iterator[tuple[Key, Row]]:
+        """Yield the rows changed after a revision, newest first."""
+        for key in reversed(self._rows):
+            row = self._rows[key]
+            if row.revision <= revision:
+                return
+            yield key, row
