@@ -1,0 +1,269 @@
+"""Delivered flexibility: what the meters show against the baseline, shared among orders (BeFlexible SUC06.3).
+
+Rules:
+- Baseline of a connection point and session: the newest `BaselineSubmitted` before the gate, else the newest
+  `ScheduleSubmitted` before the gate. A schedule sent after the gate may contain the award, and a forecast is made
+  per bus, so neither may serve. Without baseline nothing can be shown, so nothing counts as delivered.
+- Where orders of several sessions meet in a slot, one baseline judges them all: that of the session whose gate
+  closed first. So the same energy is never counted twice.
+- Deviation = metered less baseline; an order has delivered what deviates in its direction. The meter shows the net,
+  so of two opposite orders at one point only one can be seen to deliver.
+- Orders of one direction at one point and slot share the deviation in proportion to what they owe (`apportion`,
+  ties by activation id). Refused orders owe and get nothing.
+- Portfolios come after the orders at their points, in the order of their ids, and share what these leave of the
+  sum over their points; every point must be read. Where a portfolio follows, an order takes no more than it owes.
+- Without a reading (missing, or of a coarser grid than the slot) nothing is delivered until a later one corrects it.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from flexbus import events as ev
+from flexbus.events import Quality
+from flexbus.quantities import Direction, energy_wh
+from flexbus.shares import apportion
+from flexbus.time import slot_starts
+from flexbus.views import activation
+from flexbus.views.activation import Activation, Activations, ActivationState, owed_w
+from flexbus.views.fact import Fact
+
+__all__ = ["Delivered", "Evidence", "Reading", "baseline_wh", "deliveries", "fold", "metered_wh", "pool_of"]
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """The newest metered energy of one slot of the meter's own grid; None = not available."""
+
+    revision: int
+    resolution_s: int
+    energy_wh: int | None
+
+
+@dataclass(slots=True)
+class Evidence:
+    """What deliveries are computed from, in one market area.
+
+    Attributes:
+        activations: orders and what became of them.
+        readings: per connection point, by start of the slot, UTC ms.
+        baselines: newest before the gate, per session and connection point.
+        schedules: the same for schedules.
+        gates: sessions whose gate has closed, with their rank in time.
+    """
+
+    activations: Activations = field(default_factory=Activations)
+    readings: dict[str, dict[int, Reading]] = field(default_factory=dict)
+    baselines: dict[tuple[str, str], ev.BaselineSubmitted] = field(default_factory=dict)
+    schedules: dict[tuple[str, str], ev.ScheduleSubmitted] = field(default_factory=dict)
+    gates: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Delivered:
+    """The numbers of one activation, one entry per slot, Wh."""
+
+    baseline_wh: list[int | None]
+    metered_wh: list[int | None]
+    ordered_wh: list[int]
+    delivered_wh: list[int]
+
+    @property
+    def shortfall_wh(self) -> list[int]:
+        """Owed and not delivered per slot, Wh >= 0."""
+        return [max(0, o - d) for o, d in zip(self.ordered_wh, self.delivered_wh, strict=True)]
+
+
+@dataclass(slots=True)
+class _Claim:
+    """One order in one slot."""
+
+    activation_id: str
+    activation: Activation
+    slot: int
+    owed_wh: int
+
+    @property
+    def shares(self) -> bool:
+        return self.owed_wh > 0 and self.activation.state is not ActivationState.REFUSED
+
+
+def fold(state: Evidence, fact: Fact) -> Evidence:
+    """Return the evidence after a fact; facts that prove nothing leave it as it was."""
+    state.activations = activation.fold(state.activations, fact)
+    change = _CHANGES.get(type(fact.event))
+    if change is not None:
+        change(state, fact.event)
+    return state
+
+
+def pool_of(state: Evidence, connection_point_ids: Iterable[str]) -> frozenset[str]:
+    """Return the activations that must be computed together with those at the given points."""
+    found: set[str] = set()
+    seen: set[str] = set()
+    todo = list(connection_point_ids)
+    while todo:
+        point = todo.pop()
+        if point in seen:
+            continue
+        seen.add(point)
+        for activation_id in state.activations.at_point.get(point, ()):
+            if activation_id not in found:
+                found.add(activation_id)
+                todo += state.activations.activations[activation_id].points
+    return frozenset(found)
+
+
+def deliveries(state: Evidence, activation_ids: Iterable[str]) -> dict[str, Delivered]:
+    """Compute what activations delivered; give whole pools (`pool_of`), for they share meters.
+
+    Returns:
+        Numbers by activation id, in the order of the ids.
+    """
+    results: dict[str, Delivered] = {}
+    slots: dict[tuple[int, int], list[_Claim]] = {}
+    for activation_id in sorted(activation_ids):
+        act = state.activations.activations[activation_id]
+        owed = [energy_wh(p, act.order.resolution_s) for p in owed_w(act)]
+        count = len(owed)
+        results[activation_id] = Delivered([None] * count, [None] * count, owed, [0] * count)
+        for slot, at_ms in enumerate(slot_starts(act.order.start_ms, act.order.resolution_s, count)):
+            claim = _Claim(activation_id, act, slot, owed[slot])
+            slots.setdefault((at_ms, act.order.resolution_s), []).append(claim)
+    for (at_ms, resolution_s), claims in slots.items():
+        _share_slot(state, at_ms, resolution_s, claims, results)
+    return results
+
+
+def metered_wh(state: Evidence, connection_point_id: str, start_ms: int, resolution_s: int) -> int | None:
+    """Return the metered net energy of a slot, Wh; the sum of finer readings if they fill it, else None."""
+    readings = state.readings.get(connection_point_id, {})
+    end_ms = start_ms + resolution_s * 1000
+    total = 0
+    while start_ms < end_ms:
+        reading = readings.get(start_ms)
+        if reading is None or reading.energy_wh is None:
+            return None
+        total += reading.energy_wh
+        start_ms += reading.resolution_s * 1000
+    return total if start_ms == end_ms else None
+
+
+def baseline_wh(
+    state: Evidence, session_id: str, connection_point_id: str, start_ms: int, resolution_s: int
+) -> int | None:
+    """Return the baseline net energy of a slot, Wh; None if there is none that covers it."""
+    key = (session_id, connection_point_id)
+    series = state.baselines.get(key) or state.schedules.get(key)
+    if series is None:
+        return None
+    step_ms = series.resolution_s * 1000
+    end_ms = start_ms + resolution_s * 1000
+    if start_ms < series.start_ms or end_ms > series.start_ms + len(series.power_w) * step_ms:
+        return None
+    watt_seconds = 0
+    for slot in range((start_ms - series.start_ms) // step_ms, -(-(end_ms - series.start_ms) // step_ms)):
+        slot_ms = series.start_ms + slot * step_ms
+        watt_seconds += series.power_w[slot] * (min(end_ms, slot_ms + step_ms) - max(start_ms, slot_ms)) // 1000
+    return energy_wh(watt_seconds, 1)
+
+
+def _share_slot(
+    state: Evidence, at_ms: int, resolution_s: int, claims: list[_Claim], results: dict[str, Delivered]
+) -> None:
+    session_id = min({c.activation.order.session_id for c in claims}, key=lambda s: (state.gates.get(s, 0), s))
+    points = sorted({p for c in claims for p in c.activation.points})
+    baseline = {p: baseline_wh(state, session_id, p, at_ms, resolution_s) for p in points}
+    metered = {p: metered_wh(state, p, at_ms, resolution_s) for p in points}
+    pools: dict[tuple[str, tuple[str, ...]], list[_Claim]] = {}
+    singles: dict[str, list[_Claim]] = {}
+    for claim in claims:
+        result, own = results[claim.activation_id], claim.activation.points
+        result.baseline_wh[claim.slot] = _sum_if_all(baseline[p] for p in own)
+        result.metered_wh[claim.slot] = _sum_if_all(metered[p] for p in own)
+        if claim.activation.order.connection_point_id is not None:
+            singles.setdefault(own[0], []).append(claim)
+        elif claim.shares:
+            pools.setdefault((claim.activation.order.portfolio_id or "", own), []).append(claim)
+    pooled = {p for group in pools.values() for c in group for p in c.activation.points}
+    left: dict[str, int] = {}
+    for point in points:
+        base, read = baseline[point], metered[point]
+        if base is not None and read is not None:
+            left[point] = read - base
+            for direction in Direction:
+                group = _sharing(singles.get(point, ()), direction)
+                available = left[point] * direction.sign
+                if point in pooled:
+                    available = min(available, sum(c.owed_wh for c in group))
+                left[point] -= direction.sign * _hand_out(available, group, results)
+    for (_, own), pool in sorted(pools.items(), key=lambda item: item[0]):
+        for direction in Direction:
+            group = _sharing(pool, direction)
+            if group and all(p in left for p in own):
+                available = sum(left[p] for p in own) * direction.sign
+                owed = sum(c.owed_wh for c in group)
+                _take(left, own, direction, _hand_out(min(available, owed), group, results))
+
+
+def _sharing(claims: Iterable[_Claim], direction: Direction) -> list[_Claim]:
+    return [c for c in claims if c.shares and c.activation.order.direction is direction]
+
+
+def _hand_out(available_wh: int, group: list[_Claim], results: dict[str, Delivered]) -> int:
+    """Share energy among orders in proportion to what they owe; return what was handed out, Wh."""
+    if available_wh <= 0 or not group:
+        return 0
+    for claim, share in zip(group, apportion(available_wh, [c.owed_wh for c in group]), strict=True):
+        results[claim.activation_id].delivered_wh[claim.slot] = share
+    return available_wh
+
+
+def _take(left: dict[str, int], points: tuple[str, ...], direction: Direction, taken_wh: int) -> None:
+    """Take what a portfolio used from its points, in the order of their ids."""
+    for point in points:
+        used = max(0, min(taken_wh, left[point] * direction.sign))
+        left[point] -= used * direction.sign
+        taken_wh -= used
+
+
+def _sum_if_all(values: Iterable[int | None]) -> int | None:
+    total = 0
+    for value in values:
+        if value is None:
+            return None
+        total += value
+    return total
+
+
+def _baseline(state: Evidence, e: ev.BaselineSubmitted) -> None:
+    if e.session_id not in state.gates:
+        state.baselines[e.session_id, e.connection_point_id] = e
+
+
+def _schedule(state: Evidence, e: ev.ScheduleSubmitted) -> None:
+    if e.session_id not in state.gates:
+        state.schedules[e.session_id, e.connection_point_id] = e
+
+
+def _gate_closed(state: Evidence, e: ev.GateClosed) -> None:
+    state.gates.setdefault(e.session_id, len(state.gates) + 1)
+
+
+def _read(state: Evidence, e: ev.MeterReadingReceived) -> None:
+    readings = state.readings.setdefault(e.connection_point_id, {})
+    quality = e.quality or (Quality.MEASURED,) * len(e.energy_wh)
+    starts = slot_starts(e.start_ms, e.resolution_s, len(e.energy_wh))
+    for at_ms, energy, how in zip(starts, e.energy_wh, quality, strict=False):
+        before = readings.get(at_ms)
+        if before is None or e.revision > before.revision:
+            value = None if how is Quality.MISSING else energy
+            readings[at_ms] = Reading(e.revision, e.resolution_s, value)
+
+
+_CHANGES: dict[type[Any], Callable[[Evidence, Any], None]] = {
+    ev.BaselineSubmitted: _baseline,
+    ev.ScheduleSubmitted: _schedule,
+    ev.GateClosed: _gate_closed,
+    ev.MeterReadingReceived: _read,
+}

@@ -1,0 +1,293 @@
+"""Settlement: what a buyer owes a provider for a session, computed, corrected, approved or disputed (SUC06.3).
+
+Rules, rates from the session's product:
+- Settled is, from `SettlementDue` on, every order of the session, per buyer and provider; one line per slot in which
+  something is owed. A slot that a limit stopped is not owed and makes no line.
+- Paid energy = delivered, at most owed. Remuneration = paid energy x price of the slot; a negative price (the
+  provider pays) makes it negative.
+- Penalised energy = shortfall beyond `tolerance_ppm` of the owed energy of the slot, the tolerance rounded up to Wh.
+  Penalty = penalised energy x |price| x `penalty_ppm`, rounded down to 1e-9 EUR: both roundings favour the provider.
+- Money is exact to 1e-9 EUR in the lines. An invoice line sums an order's lines and rounds its remuneration and its
+  penalty to cents once (half away from zero); its amount and the total are sums of cents, so they add up.
+- A later reading, refusal, change or stop computes the settlement afresh; if a number of the lines differs, that is a
+  correction with the next revision, which replaces the last one and needs approval again.
+- Deliveries are published before the settlement that rests on them.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from enum import Enum
+
+from flexbus import events as ev
+from flexbus.ids import derived_id
+from flexbus.quantities import PPM, amount_nano, cents
+from flexbus.time import iso
+from flexbus.views import delivery
+from flexbus.views.delivery import Delivered, Evidence
+from flexbus.views.fact import Emission, Fact, emit
+
+__all__ = [
+    "Computed",
+    "Settlement",
+    "SettlementState",
+    "Settlements",
+    "decide",
+    "fold",
+    "invoice_of",
+    "line_of",
+]
+
+Computed = ev.SettlementComputed | ev.SettlementCorrected
+_Key = tuple[str, str, str]
+
+
+class SettlementState(Enum):
+    """What the parties said about the newest revision."""
+
+    COMPUTED = "COMPUTED"
+    APPROVED = "APPROVED"
+    DISPUTED = "DISPUTED"
+
+
+@dataclass(slots=True)
+class Settlement:
+    """A published settlement and what the parties said about it.
+
+    Attributes:
+        newest: the newest revision.
+        state: state of that revision; a correction sets it back to COMPUTED.
+        dispute: the open dispute, if any.
+        difference_cents: total of the newest revision less that of the first.
+    """
+
+    newest: Computed
+    state: SettlementState = SettlementState.COMPUTED
+    dispute: ev.SettlementDisputed | None = None
+    difference_cents: int = 0
+
+
+@dataclass(slots=True)
+class Settlements:
+    """The settlements of one market area at a position of its journal.
+
+    Attributes:
+        evidence: orders, readings and baselines.
+        settlements: what is published, by settlement id.
+        deliveries: newest published delivery by activation id.
+        due_sessions: sessions whose settlement is due.
+        delivered: newest computed delivery by activation id, published or on its way.
+        computed: newest computed settlement by session, buyer and provider, published or on its way.
+        lines: lines of the newest computed delivery by activation id.
+        parties: activations by session, buyer and provider, as far as they are due.
+        due: what the last fact makes due.
+    """
+
+    evidence: Evidence = field(default_factory=Evidence)
+    settlements: dict[str, Settlement] = field(default_factory=dict)
+    deliveries: dict[str, ev.DeliveryComputed] = field(default_factory=dict)
+    due_sessions: set[str] = field(default_factory=set)
+    delivered: dict[str, ev.DeliveryComputed] = field(default_factory=dict)
+    computed: dict[_Key, Computed] = field(default_factory=dict)
+    lines: dict[str, tuple[ev.SettlementLine, ...]] = field(default_factory=dict)
+    parties: dict[_Key, set[str]] = field(default_factory=dict)
+    due: tuple[Emission, ...] = ()
+
+
+def fold(state: Settlements, fact: Fact) -> Settlements:
+    """Return the settlements after a fact; facts that settle nothing leave them as they were."""
+    state.evidence = delivery.fold(state.evidence, fact)
+    state.due = ()
+    match fact.event:
+        case ev.SettlementDue() as e:
+            if e.session_id in state.evidence.activations.registry.sessions:
+                state.due_sessions.add(e.session_id)
+            orders = state.evidence.activations.of_session.get(e.session_id, ())
+            state.due = tuple(_recompute(state, _with_pools(state, orders), e.session_id))
+        case ev.MeterReadingReceived() as e:
+            cause = f"{e.reading_id} revision {e.revision}"
+            state.due = tuple(_recompute(state, delivery.pool_of(state.evidence, (e.connection_point_id,)), cause))
+        case (
+            ev.ActivationOrdered(activation_id=activation_id)
+            | ev.ActivationRefused(activation_id=activation_id)
+            | ev.ActivationChanged(activation_id=activation_id)
+            | ev.ActivationStopped(activation_id=activation_id)
+        ):
+            cause = f"{type(fact.event).__name__} {activation_id}"
+            state.due = tuple(_recompute(state, _with_pools(state, (activation_id,)), cause))
+        case ev.DeliveryComputed() as e:
+            state.deliveries[e.activation_id] = e
+        case ev.SettlementComputed() as e:
+            state.settlements[e.settlement_id] = Settlement(e)
+        case ev.SettlementCorrected() as e:
+            before = state.settlements.get(e.settlement_id)
+            so_far = before.difference_cents if before else 0
+            state.settlements[e.settlement_id] = Settlement(e, difference_cents=so_far + e.difference_cents)
+        case ev.SettlementApproved() as e:
+            settlement = state.settlements.get(e.settlement_id)
+            if settlement is not None and settlement.newest.revision == e.revision:
+                settlement.state, settlement.dispute = SettlementState.APPROVED, None
+        case ev.SettlementDisputed() as e:
+            settlement = state.settlements.get(e.settlement_id)
+            if settlement is not None and settlement.newest.revision == e.revision:
+                settlement.state, settlement.dispute = SettlementState.DISPUTED, e
+        case _:
+            pass
+    return state
+
+
+def decide(state: Settlements, fact: Fact) -> tuple[Emission, ...]:
+    """Return deliveries first, then settlements and corrections, that the fact just folded makes due."""
+    return state.due
+
+
+def line_of(
+    order: ev.ActivationOrdered, slot: int, ordered_wh: int, delivered_wh: int, product: ev.MarketProductDefined
+) -> ev.SettlementLine:
+    """Settle one slot of one order.
+
+    Args:
+        order: the order; its price of the slot counts.
+        slot: index of the slot in the order.
+        ordered_wh: what is owed, Wh >= 0.
+        delivered_wh: what was delivered in the ordered direction, Wh >= 0.
+        product: tolerance and penalty.
+    """
+    price = order.price_milli_per_mwh[slot]
+    paid_wh = min(delivered_wh, ordered_wh)
+    tolerated_wh = -(-ordered_wh * product.tolerance_ppm // PPM)
+    penalised_wh = max(0, ordered_wh - paid_wh - tolerated_wh)
+    return ev.SettlementLine(
+        activation_id=order.activation_id,
+        award_id=order.award_id,
+        connection_point_id=order.connection_point_id,
+        start_ms=order.start_ms + slot * order.resolution_s * 1000,
+        ordered_wh=ordered_wh,
+        delivered_wh=delivered_wh,
+        paid_wh=paid_wh,
+        penalised_wh=penalised_wh,
+        price_milli_per_mwh=price,
+        remuneration_nano=amount_nano(paid_wh, price),
+        penalty_nano=amount_nano(penalised_wh, abs(price)) * product.penalty_ppm // PPM,
+    )
+
+
+def invoice_of(order: ev.ActivationOrdered, lines: Iterable[ev.SettlementLine]) -> ev.InvoiceLine:
+    """Sum the lines of one order and round them to cents, once."""
+    rows = tuple(lines)
+    remuneration = cents(sum(row.remuneration_nano for row in rows))
+    penalty = cents(sum(row.penalty_nano for row in rows))
+    paid, owed = sum(row.paid_wh for row in rows), sum(row.ordered_wh for row in rows)
+    place = order.connection_point_id or order.portfolio_id or order.offer_id
+    text = f"{order.direction.value} at {place} from {iso(order.start_ms)}: {paid} of {owed} Wh delivered"
+    return ev.InvoiceLine(
+        activation_id=order.activation_id,
+        text=text,
+        remuneration_cents=remuneration,
+        penalty_cents=penalty,
+        amount_cents=remuneration - penalty,
+    )
+
+
+def _with_pools(state: Settlements, activation_ids: Iterable[str]) -> frozenset[str]:
+    known = state.evidence.activations.activations
+    orders = [a for a in activation_ids if a in known]
+    return delivery.pool_of(state.evidence, {p for a in orders for p in known[a].points}) | frozenset(orders)
+
+
+def _recompute(state: Settlements, activation_ids: frozenset[str], cause: str) -> Iterator[Emission]:
+    """Yield what changes for orders whose session is due."""
+    known = state.evidence.activations.activations
+    if not any(known[a].order.session_id in state.due_sessions for a in activation_ids):
+        return
+    touched: set[_Key] = set()
+    for activation_id, numbers in delivery.deliveries(state.evidence, activation_ids).items():
+        order = known[activation_id].order
+        if order.session_id not in state.due_sessions:
+            continue
+        computed = _delivery(order, numbers, state.delivered.get(activation_id))
+        if computed is not None:
+            state.delivered[activation_id] = computed
+            state.lines[activation_id] = _lines(state, order, numbers)
+            key = (order.session_id, order.orderer_id, order.fsp_id)
+            state.parties.setdefault(key, set()).add(activation_id)
+            touched.add(key)
+            yield emit(computed, activation_id, computed.revision)
+    for key in sorted(touched):
+        settlement = _settlement(state, key, cause)
+        if settlement is not None:
+            state.computed[key] = settlement
+            yield emit(settlement, settlement.settlement_id, settlement.revision)
+
+
+def _delivery(
+    order: ev.ActivationOrdered, numbers: Delivered, before: ev.DeliveryComputed | None
+) -> ev.DeliveryComputed | None:
+    """Return the next revision of a delivery, or None if no number differs."""
+    computed = ev.DeliveryComputed(
+        area_id=order.area_id,
+        session_id=order.session_id,
+        delivery_id=derived_id("Delivery", order.area_id, order.activation_id),
+        revision=before.revision if before else 1,
+        activation_id=order.activation_id,
+        award_id=order.award_id,
+        fsp_id=order.fsp_id,
+        connection_point_id=order.connection_point_id,
+        start_ms=order.start_ms,
+        resolution_s=order.resolution_s,
+        baseline_wh=tuple(numbers.baseline_wh),
+        metered_wh=tuple(numbers.metered_wh),
+        ordered_wh=tuple(numbers.ordered_wh),
+        delivered_wh=tuple(numbers.delivered_wh),
+        shortfall_wh=tuple(numbers.shortfall_wh),
+    )
+    if computed == before:
+        return None
+    return replace(computed, revision=before.revision + 1) if before else computed
+
+
+def _lines(state: Settlements, order: ev.ActivationOrdered, numbers: Delivered) -> tuple[ev.SettlementLine, ...]:
+    session = state.evidence.activations.registry.sessions[order.session_id]
+    return tuple(
+        line_of(order, slot, owed, delivered, session.product)
+        for slot, (owed, delivered) in enumerate(zip(numbers.ordered_wh, numbers.delivered_wh, strict=True))
+        if owed
+    )
+
+
+def _settlement(state: Settlements, key: _Key, cause: str) -> Computed | None:
+    """Return the settlement of a session, buyer and provider, computed afresh, or None if its lines stand."""
+    session_id, buyer_id, fsp_id = key
+    known = state.evidence.activations.activations
+    orders = sorted((known[a].order for a in state.parties[key]), key=lambda o: (o.start_ms, o.activation_id))
+    lines = tuple(line for order in orders for line in state.lines[order.activation_id])
+    before = state.computed.get(key)
+    if before is not None and before.lines == lines:
+        return None
+    invoice = tuple(invoice_of(o, state.lines[o.activation_id]) for o in orders if state.lines[o.activation_id])
+    area_id = orders[0].area_id
+    computed = ev.SettlementComputed(
+        area_id=area_id,
+        session_id=session_id,
+        settlement_id=derived_id("Settlement", area_id, session_id, buyer_id, fsp_id),
+        revision=1,
+        fsp_id=fsp_id,
+        buyer_id=buyer_id,
+        lines=lines,
+        invoice=invoice,
+        total_cents=sum(line.amount_cents for line in invoice),
+    )
+    if before is None:
+        return computed
+    return ev.SettlementCorrected(
+        area_id=area_id,
+        session_id=session_id,
+        settlement_id=computed.settlement_id,
+        revision=before.revision + 1,
+        fsp_id=fsp_id,
+        buyer_id=buyer_id,
+        lines=lines,
+        invoice=invoice,
+        total_cents=computed.total_cents,
+        difference_cents=computed.total_cents - before.total_cents,
+        causes=(cause,),
+    )
