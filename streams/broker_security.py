@@ -1,7 +1,7 @@
 """The secure mode of the local broker: SASL/SCRAM over TLS with a certificate authority of its own.
 
 Everything lies in `DATA_DIR/security`, readable by its owner only: the authority, the broker's certificate and
-one password file per principal. Clients prove themselves by SCRAM; the node's controller half, which SCRAM
+one file of client properties per principal. Clients prove themselves by SCRAM; the node's controller half, which SCRAM
 cannot guard because the users are stored behind it, accepts certificates of our authority only.
 """
 
@@ -38,6 +38,7 @@ __all__ = [
     "format_arguments",
     "is_secure",
     "prepare",
+    "properties_file",
     "remove_users",
     "write_private",
 ]
@@ -75,8 +76,8 @@ def prepare(data_dir: Path) -> dict[str, str]:
     if _expires_soon(home / "broker.pem"):
         _make_certificate(home)
     for name in sorted(RESERVED):
-        if not (home / "users" / name).exists():
-            write_private(home / "users" / name, secrets.token_urlsafe(24))
+        if not properties_file(data_dir, name).exists():
+            _write_user(data_dir, name, secrets.token_urlsafe(24))
     return {
         "ssl.keystore.type": "PEM",
         "ssl.keystore.location": str(home / "broker.pem"),
@@ -113,19 +114,41 @@ def forget_format_arguments(data_dir: Path) -> None:
     (data_dir / "security" / "format.args").unlink(missing_ok=True)
 
 
+def properties_file(data_dir: Path, principal: str) -> Path:
+    """Return where a principal's librdkafka properties lie; FLEXBUS_KAFKA_PROPERTIES may name the file."""
+    return data_dir / "security" / "users" / f"{principal}.properties"
+
+
 def client_config(data_dir: Path, principal: str) -> dict[str, str]:
     """Return the properties with which a confluent-kafka client is that principal.
 
     Raises:
         EnvironmentProblem: the broker does not know the principal, or was not made secure.
     """
-    return {
+    path = properties_file(data_dir, principal)
+    try:
+        lines = path.read_text().splitlines()
+    except FileNotFoundError as error:
+        why = "no such principal was added" if is_secure(data_dir) else "the broker was not made with --secure"
+        raise EnvironmentProblem(f"There is no password for {principal} in {path.parent}: {why}.") from error
+    pairs = (line.partition("=") for line in lines)
+    return {name: value for name, _, value in pairs}
+
+
+def _write_user(data_dir: Path, principal: str, password: str) -> None:
+    properties = {
         "security.protocol": "SASL_SSL",
         "sasl.mechanism": MECHANISM,
         "sasl.username": principal,
-        "sasl.password": _password(data_dir, principal),
+        "sasl.password": password,
         "ssl.ca.location": str(data_dir / "security" / "ca.pem"),
     }
+    path = properties_file(data_dir, principal)
+    write_private(path, "".join(f"{name}={value}\n" for name, value in properties.items()))
+
+
+def _password(data_dir: Path, principal: str) -> str:
+    return client_config(data_dir, principal)["sasl.password"]
 
 
 def aiokafka_config(data_dir: Path, principal: str) -> dict[str, Any]:
@@ -151,7 +174,7 @@ def add_users(data_dir: Path, bootstrap: str, names: Iterable[str], *, rotate: b
             raise ValueError(
                 f"{name!r} cannot be a principal: lower-case letters, digits, . _ -; not {sorted(RESERVED)}"
             )
-        if rotate or not (data_dir / "security" / "users" / name).exists():
+        if rotate or not properties_file(data_dir, name).exists():
             new[name] = secrets.token_urlsafe(24)
     info = ScramCredentialInfo(ScramMechanism.SCRAM_SHA_256, ITERATIONS)
     _alter(
@@ -160,15 +183,15 @@ def add_users(data_dir: Path, bootstrap: str, names: Iterable[str], *, rotate: b
         [UserScramCredentialUpsertion(name, info, password.encode()) for name, password in new.items()],
     )
     for name, password in new.items():  # after the broker took them: an interrupted call is simply repeated
-        write_private(data_dir / "security" / "users" / name, password)
+        _write_user(data_dir, name, password)
 
 
 def remove_users(data_dir: Path, bootstrap: str, names: Iterable[str]) -> None:
     """Make the broker forget principals; it refuses their next connection."""
-    known = [name for name in names if name not in RESERVED and (data_dir / "security" / "users" / name).exists()]
+    known = [name for name in names if name not in RESERVED and properties_file(data_dir, name).exists()]
     _alter(data_dir, bootstrap, [UserScramCredentialDeletion(name, ScramMechanism.SCRAM_SHA_256) for name in known])
     for name in known:
-        (data_dir / "security" / "users" / name).unlink()
+        properties_file(data_dir, name).unlink()
 
 
 def _alter(
@@ -179,15 +202,6 @@ def _alter(
     admin = AdminClient({"bootstrap.servers": bootstrap, **client_config(data_dir, ADMIN)})
     for done in admin.alter_user_scram_credentials(changes).values():
         done.result(30)
-
-
-def _password(data_dir: Path, principal: str) -> str:
-    path = data_dir / "security" / "users" / principal
-    try:
-        return path.read_text()
-    except FileNotFoundError as error:
-        why = "no such principal was added" if is_secure(data_dir) else "the broker was not made with --secure"
-        raise EnvironmentProblem(f"There is no password for {principal} in {path.parent}: {why}.") from error
 
 
 def _name(common_name: str) -> x509.Name:

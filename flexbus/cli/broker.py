@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from flexbus.errors import EnvironmentProblem
+from streams import broker_security as security
 from streams.broker import Broker
 
 __all__ = ["command"]
@@ -22,11 +23,6 @@ data_dir_option = click.option(
     show_default=True,
     help="Everything of the broker: log segments, settings, logs, keys.",
 )
-
-
-def _fail(problem: EnvironmentProblem) -> None:
-    click.echo(str(problem), err=True)
-    sys.exit(ENVIRONMENT)
 
 
 @click.group()
@@ -45,12 +41,7 @@ def start(data_dir: Path, port: int | None, secure: bool) -> None:
             "PLAIN MODE: no passwords, no encryption; loopback only. Use --secure for access control.",
             err=True,
         )
-    try:
-        bootstrap = Broker(data_dir, port=port, secure=secure).start()
-    except EnvironmentProblem as problem:
-        _fail(problem)
-    else:
-        click.echo(bootstrap)
+    click.echo(Broker(data_dir, port=port, secure=secure).start())
 
 
 @command.command()
@@ -84,6 +75,24 @@ def logs(data_dir: Path, lines: int) -> None:
     """Print the end of Kafka's own log."""
     log = Broker(data_dir).log
     if not log.exists():
-        _fail(EnvironmentProblem(f"There is no log at {log}: no broker was started in {data_dir}."))
+        raise EnvironmentProblem(f"There is no log at {log}: no broker was started in {data_dir}.")
     for line in log.read_text(errors="replace").splitlines()[-lines:]:
         click.echo(line)
+
+
+@command.command()
+@click.argument("name")
+@data_dir_option
+@click.option("--rotate", is_flag=True, help="Give a new password; the old one no longer opens a connection.")
+@click.option("--remove", is_flag=True, help="Make the broker forget the principal.")
+def user(name: str, data_dir: Path, rotate: bool, remove: bool) -> None:
+    """Make a secure broker know principal NAME; print the file that FLEXBUS_KAFKA_PROPERTIES may name."""
+    broker = Broker(data_dir, secure=True)
+    if remove:
+        security.remove_users(broker.data_dir, broker.bootstrap, [name])
+        return
+    try:
+        broker.add_users(name, rotate=rotate)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from error
+    click.echo(str(security.properties_file(broker.data_dir, name)))

@@ -11,11 +11,10 @@ from pathlib import Path
 
 import psutil
 import pytest
-from click.testing import CliRunner
 from confluent_kafka import Consumer, Producer
 from confluent_kafka.admin import AdminClient, NewTopic
 
-from flexbus.cli.broker import command
+from flexbus.cli import main
 from flexbus.errors import EnvironmentProblem
 from streams import broker_runtime
 from streams.broker import Broker
@@ -124,9 +123,8 @@ def test_the_broker_outlives_whoever_started_it_and_stop_leaves_nothing(tmp_path
     """start, status and stop are three processes, as on a command line."""
 
     def flexbus_broker(*words: str) -> subprocess.CompletedProcess[str]:
-        program = "import sys; from flexbus.cli.broker import command; command(sys.argv[1:])"
         return subprocess.run(
-            [sys.executable, "-c", program, *words, "--data-dir", str(tmp_path)],
+            [Path(sys.executable).with_name("flexbus"), "broker", *words, "--data-dir", str(tmp_path)],
             capture_output=True,
             text=True,
             check=False,
@@ -188,7 +186,8 @@ def test_without_java_on_the_machine_the_one_from_pypi_serves(tmp_path: Path) ->
     assert "version" in said
 
 
-def test_no_broker_is_exit_code_3_and_a_sentence(tmp_path: Path) -> None:
-    result = CliRunner().invoke(command, ["logs", "--data-dir", str(tmp_path)])
-    assert result.exit_code == 3
-    assert "no broker was started" in result.stderr
+def test_no_broker_is_exit_code_3_and_a_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["broker", "logs", "--data-dir", str(tmp_path)])
+    assert ended.value.code == 3
+    assert "no broker was started" in capsys.readouterr().err

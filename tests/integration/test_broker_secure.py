@@ -10,6 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 from aiokafka import AIOKafkaProducer
+from click.testing import CliRunner, Result
 from confluent_kafka import Producer
 from confluent_kafka.admin import (
     AclBinding,
@@ -22,9 +23,11 @@ from confluent_kafka.admin import (
 )
 from cryptography import x509
 
+from flexbus.cli.broker import command
 from flexbus.errors import EnvironmentProblem
 from streams import broker_security as security
 from streams.broker import Broker
+from streams.kafka import Connection
 
 pytestmark = pytest.mark.kafka
 
@@ -115,6 +118,11 @@ def test_the_controller_listens_to_nobody_without_our_certificate(broker: Broker
             tls.recv(1)  # it waits for our request
 
 
+def test_the_properties_file_is_what_the_services_take(broker: Broker) -> None:
+    connection = Connection.of(broker.bootstrap, security.properties_file(broker.data_dir, "fsp"))
+    assert outcome({"bootstrap.servers": broker.bootstrap, **connection.security}, "inbox-of-fsp") == {"delivered"}
+
+
 def test_aiokafka_gets_in_by_the_same_password_file(broker: Broker) -> None:
     async def send() -> None:
         config = security.aiokafka_config(broker.data_dir, "fsp")
@@ -138,6 +146,19 @@ def test_a_rotated_password_ends_the_old_one_and_a_removed_principal_is_a_strang
         broker.client_config("leaver")
 
 
+def test_users_are_made_changed_and_removed_by_command(broker: Broker) -> None:
+    def user(*words: str) -> Result:
+        return CliRunner().invoke(command, ["user", "guest", *words, "--data-dir", str(broker.data_dir)])
+
+    path = Path(user().stdout.strip())
+    first = path.read_text()
+    assert "sasl.username=guest" in first
+    assert Path(user().stdout.strip()).read_text() == first
+    assert Path(user("--rotate").stdout.strip()).read_text() != first
+    assert user("--remove").exit_code == 0
+    assert not path.exists()
+
+
 @pytest.mark.parametrize("name", ["admin", "broker", "../ca", "A", ""])
 def test_names_that_would_overwrite_something_are_refused(broker: Broker, name: str) -> None:
     with pytest.raises(ValueError, match="cannot be a principal"):
@@ -147,12 +168,18 @@ def test_names_that_would_overwrite_something_are_refused(broker: Broker, name: 
 def test_secrets_are_for_their_owner_only_and_in_no_log_or_process_list(broker: Broker) -> None:
     files = [path for path in (broker.data_dir / "security").rglob("*") if path.is_file()]
     private = {path.name: stat.S_IMODE(path.stat().st_mode) for path in [*files, broker.data_dir / "server.properties"]}
-    assert {"ca.key", "broker.pem", "admin", "broker", "fsp", "server.properties"} <= private.keys()
+    assert {
+        "ca.key",
+        "broker.pem",
+        "admin.properties",
+        "broker.properties",
+        "fsp.properties",
+        "server.properties",
+    } <= private.keys()
     assert set(private.values()) == {0o600}
     assert {path.name for path in files}.isdisjoint({"format.args"})
 
-    passwords = [path.read_text() for path in (broker.data_dir / "security" / "users").iterdir()]
-    assert len(passwords) >= 4
+    passwords = [broker.client_config(name)["sasl.password"] for name in ("admin", "broker", "fsp", "dso")]
     pid = broker.status().pid
     assert pid is not None
     public = " ".join(psutil.Process(pid).cmdline())
