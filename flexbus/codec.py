@@ -37,7 +37,9 @@ __all__ = [
     "fingerprint",
     "fingerprint_of",
     "from_json",
+    "from_json_as",
     "to_json",
+    "to_json_values",
     "type_of",
 ]
 
@@ -220,8 +222,22 @@ def from_json(value: Any) -> Any:
             f"{name!r} is no event of the catalogue; list them with `flexbus events`",
         )
     fields = {k: v for k, v in value.items() if k != "type"}
+    return from_json_as(fields, CATALOGUE[name].event)
+
+
+def to_json_values(value: Any) -> Any:
+    """Return any dataclass of the language (a case, a result) as JSON-ready values."""
+    return _json_converter().unstructure(value)
+
+
+def from_json_as(value: Any, cls: type[T]) -> T:
+    """Read a known dataclass from JSON values, strictly: no missing, unknown or wrongly typed fields.
+
+    Raises:
+        FaultyInputError: with every fault and its path.
+    """
     try:
-        return _json_converter().structure(fields, CATALOGUE[name].event)
+        return _json_converter().structure(value, cls)
     except Exception as error:
         raise FaultyInputError(_faults(error)) from error
 
