@@ -21,7 +21,7 @@ from flexbus import events as ev
 from flexbus.events import Role
 from flexbus.ids import derived_id
 from flexbus.time import slot_starts
-from flexbus.views import registry
+from flexbus.views import registry as registration
 from flexbus.views.fact import Emission, Fact, emit
 
 __all__ = ["Activation", "ActivationState", "Activations", "decide", "fold", "owed_w"]
@@ -77,7 +77,7 @@ class Activations:
         due: what the last fact makes due.
     """
 
-    registry: registry.Registry = field(default_factory=registry.Registry)
+    registry: registration.Registry = field(default_factory=registration.Registry)
     activations: dict[str, Activation] = field(default_factory=dict)
     at_point: dict[str, list[str]] = field(default_factory=dict)
     of_session: dict[str, list[str]] = field(default_factory=dict)
@@ -94,7 +94,7 @@ def owed_w(activation: Activation) -> tuple[int, ...]:
 
 def fold(state: Activations, fact: Fact) -> Activations:
     """Return the activations after a fact; facts that concern none leave them as they were."""
-    state.registry = registry.fold(state.registry, fact)
+    state.registry = registration.fold(state.registry, fact)
     change = _CHANGES.get(type(fact.event))
     state.due = tuple(change(state, fact.event)) if change is not None else ()
     return state
