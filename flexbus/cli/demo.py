@@ -1,0 +1,78 @@
+"""`flexbus demo`: a whole market day on a real grid and a real Kafka."""
+
+import os
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+
+import click
+
+__all__ = ["command"]
+
+
+@click.command()
+@click.option("--grid", default="1-MV-rural--2-sw", show_default=True, help="SimBench code, medium or low voltage")
+@click.option("--day", default="sunny", show_default=True, help="winter, sunny, or a date of the profile year (06-15)")
+@click.option("--speed", default=1.0, show_default=True, help="1 = about two minutes; 0 = as fast as the bus goes")
+@click.option("--bootstrap", default=None, help="an existing Kafka  [default: FLEXBUS_BOOTSTRAP, else one is started]")
+@click.option("--port", default=None, type=int, help="port of the page  [default: a free one]")
+@click.option("--report", default="report.html", show_default=True, type=click.Path(path_type=Path))
+@click.option("--wait/--no-wait", default=None, help="keep the page up at the end  [default: when at a terminal]")
+@click.option("--verify/--no-verify", default=True, help="replay the journal and solve the clearing again")
+def command(
+    grid: str,
+    day: str,
+    speed: float,
+    bootstrap: str | None,
+    port: int | None,
+    report: Path,
+    wait: bool | None,
+    verify: bool,
+) -> int:
+    """Play a whole market day: forecast, auction, clearing, delivery, settlement; then summary and report."""
+    # The shells are loaded here, not at import, so that `flexbus --help` stays quick.
+    from streams.demo.run import Day, Options, default_run_dir
+    from streams.demo.terminal import table
+
+    began = time.monotonic()
+
+    def say(text: str) -> None:
+        click.echo(f"{time.monotonic() - began:6.1f} s  {text}", err=True)
+
+    # A closed terminal must leave no process behind, just as Ctrl-C must not.
+    signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGINT))
+    options = Options(
+        run_dir=default_run_dir(),
+        grid=grid,
+        day=day,
+        speed=speed,
+        bootstrap=bootstrap or os.environ.get("FLEXBUS_BOOTSTRAP"),
+        page_port=port,
+        report=report,
+    )
+    the_day = Day(options, say)
+    try:
+        the_day.start()
+        say(f"the page: {the_day.page_url()}")
+        summary = the_day.play()
+        written = the_day.report()
+        good = True
+        if verify:
+            say("replaying the journal and solving the clearing again")
+            result = the_day.verify()
+            good = result.ok
+            click.echo(result.text(), err=True)
+        click.echo(table(summary))
+        click.echo(f"\n  report   {written}\n  journal  {options.run_dir}", err=True)
+        if wait if wait is not None else sys.stdin.isatty():
+            say(f"the page stays at {the_day.page_url()} until Ctrl-C")
+            threading.Event().wait()
+        return 0 if good else 1
+    except KeyboardInterrupt:
+        say("stopping")
+        return 130
+    finally:
+        the_day.close()
+        say("everything is stopped")

@@ -1,0 +1,141 @@
+"""A reader of the journal that knows when every stage has caught up.
+
+It folds the same views as the stages and asks the same pure `decide`, so it knows which derived facts are still to
+come. The day is held until nothing is owed: that is why a killed service delays the demo and does not change it.
+"""
+
+import threading
+import time
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from confluent_kafka import TopicPartition
+
+from flexbus import codec
+from flexbus.catalogue import Service
+from flexbus.errors import FlexbusError
+from flexbus.events import EventRejected
+from flexbus.journal import Block, verify_block
+from flexbus.topics import JOURNAL, REJECTIONS
+from flexbus.views.fact import Emission, Fact, Job, facts_of
+from streams.kafka import Connection
+from streams.page.model import PageState, fold_rejection
+from streams.page.model import fold as fold_page
+from streams.stages import STAGES
+
+__all__ = ["DayStuckError", "Mirror"]
+
+# A killed service is back in seconds; a minute of silence is a fault that someone must look at.
+_PATIENCE_S = 120.0
+
+
+class DayStuckError(FlexbusError):
+    """The day does not go on; the message says what is awaited."""
+
+
+class Mirror:
+    """The journal as the demo world sees it, followed in a thread of its own.
+
+    Args:
+        connection: the broker.
+        area_id: area of the demo.
+        on_fact: called for every fact, in order, in the reader's thread.
+    """
+
+    def __init__(self, connection: Connection, area_id: str, on_fact: Callable[[Fact], None]) -> None:
+        self.page = PageState()
+        self.seen: set[str] = set()
+        self.rejected: list[EventRejected] = []
+        self.pending: dict[str, tuple[Service, Emission | Job]] = {}
+        self.failure: BaseException | None = None
+        self._connection = connection
+        self._area_id = area_id
+        self._on_fact = on_fact
+        self._stages = [(stage, stage.new_state(area_id)) for stage in STAGES.values()]
+        self._head: tuple[int, bytes] | None = None
+        self._lock = threading.Condition()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._follow, name="mirror", daemon=True)
+
+    def start(self) -> None:
+        """Begin to follow the journal."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the reader."""
+        self._stop.set()
+        self._thread.join(timeout=10)
+
+    def wait(self, done: Callable[[], bool], what: str | Callable[[], str], patience_s: float = _PATIENCE_S) -> None:
+        """Wait until a condition over the journal holds.
+
+        Args:
+            done: the condition, evaluated after every block.
+            what: what is awaited, for the error.
+            patience_s: how long silence is endured, s.
+
+        Raises:
+            DayStuckError: it did not come to hold, or the reader failed.
+        """
+        deadline = time.monotonic() + patience_s
+        with self._lock:
+            while not done():
+                if self.failure is not None:
+                    raise DayStuckError(f"the journal cannot be followed: {self.failure}") from self.failure
+                if not self._lock.wait(timeout=0.5) and time.monotonic() > deadline:
+                    text = what if isinstance(what, str) else what()
+                    raise DayStuckError(f"nothing came for {patience_s:.0f} s while waiting for {text}")
+
+    def owed(self) -> str:
+        """Return what stages still owe, for people; empty = nothing."""
+        kinds = {f"{s.value}: {_name(due)}" for s, due in self.pending.values()}
+        return ", ".join(sorted(kinds))
+
+    def _follow(self) -> None:
+        consumer = self._connection.consumer(f"demo-mirror-{self._area_id}", isolation="read_committed")
+        try:
+            topics = consumer.list_topics(timeout=20).topics
+            consumer.assign(
+                [TopicPartition(t, p, 0) for t in (JOURNAL, REJECTIONS) for p in topics[t].partitions]  # from the start
+            )
+            while not self._stop.is_set():
+                messages = [m for m in consumer.consume(500, timeout=0.1) if m.error() is None]
+                if messages:
+                    with self._lock:
+                        self._take((m.topic(), m.value()) for m in messages)
+                        self._lock.notify_all()
+        except BaseException as error:
+            self.failure = error
+        finally:
+            consumer.close()
+
+    def _take(self, records: Iterable[tuple[str, bytes]]) -> None:
+        for topic, value in records:
+            if topic == REJECTIONS:
+                rejection = codec.decode_as(value, EventRejected)
+                self.rejected.append(rejection)
+                self.page = fold_rejection(self.page, rejection)
+                continue
+            block = codec.decode_as(value, Block)
+            if block.area_id != self._area_id:
+                continue
+            self._head = verify_block(self._head, block)
+            self.page = fold_page(self.page, block)
+            for fact in facts_of(block):
+                self._fold(fact)
+
+    def _fold(self, fact: Fact) -> None:
+        self.seen.add(fact.event_id)
+        self.pending.pop(fact.event_id, None)
+        for n, (stage, state) in enumerate(self._stages):
+            after: Any = stage.fold(state, fact)
+            self._stages[n] = (stage, after)
+            for due in stage.decide(after, fact):
+                key = due.event_id if isinstance(due, Emission) else due.job_id
+                if key not in self.seen:
+                    self.pending[key] = (stage.service, due)
+        self._on_fact(fact)
+
+
+def _name(due: Emission | Job) -> str:
+    return type(due.event).__name__ if isinstance(due, Emission) else f"the result of {due.run.__name__}"

@@ -1,0 +1,158 @@
+"""One demo day from nothing to report: broker, topics, services, page, the outside world, summary, proof."""
+
+import json
+import os
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from flexbus.views.fact import Fact
+from streams.broker import Broker
+from streams.demo.grid_day import DEFAULT_GRID, scenario_of
+from streams.demo.scenario import Scenario
+from streams.demo.world import PARTIES, World
+from streams.kafka import Connection
+from streams.page.model import summary
+from streams.replay import Verification, verify
+from streams.report import write_report
+from streams.supervisor import Supervisor
+from streams.topics import create_topics
+
+__all__ = ["Day", "Options"]
+
+# Real seconds that a quarter-hour lasts at SPEED=1: with set-up, auction and settlement about two minutes in all.
+_PACE_S = 0.7
+_PARTITIONS = 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """How the day is played.
+
+    Attributes:
+        run_dir: where the broker's data, logs and service notes go.
+        grid: SimBench code.
+        day: winter, sunny, or a date of the profile year.
+        speed: 1 = about two minutes; larger is faster, 0 = as fast as the bus goes.
+        bootstrap: an existing broker, or None to start one.
+        page_port: port of the page, or None for a free one.
+        report: where the report goes.
+    """
+
+    run_dir: Path
+    grid: str = DEFAULT_GRID
+    day: str = "sunny"
+    speed: float = 1.0
+    bootstrap: str | None = None
+    page_port: int | None = None
+    report: Path = field(default_factory=lambda: Path("report.html"))
+
+
+class Day:
+    """Everything that a demo day needs, started and stopped together.
+
+    Args:
+        options: how it is played.
+        say: called with progress for people.
+        on_fact: called for every fact as the outside world sees it (tests hang on to it).
+    """
+
+    def __init__(
+        self,
+        options: Options,
+        say: Callable[[str], None],
+        on_fact: Callable[[Fact], None] | None = None,
+    ) -> None:
+        self.options = options
+        self._say = say
+        self._on_fact = on_fact
+        self._broker: Broker | None = None
+        self.supervisor: Supervisor | None = None
+        self.world: World | None = None
+        self.connection: Connection | None = None
+
+    def start(self) -> None:
+        """Start broker and services, and load the grid meanwhile.
+
+        Raises:
+            EnvironmentProblem: Kafka cannot be started or reached.
+            ConversionError: unknown grid or day.
+        """
+        options = self.options
+        options.run_dir.mkdir(parents=True, exist_ok=True)
+        with ThreadPoolExecutor(max_workers=1) as pool:
+            loading = pool.submit(scenario_of, options.grid, options.day)
+            bootstrap = options.bootstrap
+            if bootstrap is None:
+                self._say("starting Kafka")
+                self._broker = Broker(options.run_dir / "broker")
+                bootstrap = self._broker.start()
+            self.connection = Connection(bootstrap)
+            create_topics(self.connection, PARTIES, _PARTITIONS)
+            self._say(f"starting the services (Kafka at {bootstrap})")
+            self.supervisor = Supervisor(self.connection, options.run_dir, clock="played", page_port=options.page_port)
+            self.supervisor.start()
+            scenario = loading.result()
+        if options.bootstrap is not None:
+            # A broker that lives on has the areas of earlier days; a chain begins once.
+            scenario = _renamed(scenario, f"{scenario.area_id}-{int(time.time())}")
+        self._say(f"grid: {scenario.title}, {len(scenario.network.buses)} buses, {len(scenario.sites)} sites")
+        if scenario.note:
+            self._say(scenario.note)
+        pace = _PACE_S / options.speed if options.speed else 0.0
+        self.world = World(self.connection, scenario, self._say, pace, self._on_fact)
+
+    def page_url(self) -> str:
+        """Return the address of the page."""
+        assert self.supervisor is not None
+        return self.supervisor.url("page")
+
+    def play(self) -> dict[str, Any]:
+        """Play the day and return its summary.
+
+        Raises:
+            DayStuckError: the bus does not go on.
+        """
+        assert self.world is not None
+        self.world.play()
+        return self.summary()
+
+    def summary(self) -> dict[str, Any]:
+        """Return the final numbers of the day."""
+        assert self.world is not None
+        return summary(self.world.mirror.page)
+
+    def report(self) -> Path:
+        """Write report.html and the summary beside the run, and return the report's path."""
+        assert self.world is not None
+        path = self.options.report
+        write_report(self.world.mirror.page, path)
+        (self.options.run_dir / "summary.json").write_text(json.dumps(self.summary(), indent=2, sort_keys=True) + "\n")
+        return path
+
+    def verify(self) -> Verification:
+        """Replay the journal: chain, views, derived facts, clearings."""
+        assert self.connection is not None
+        return verify(self.connection)
+
+    def close(self) -> None:
+        """Stop everything that was started, in the reverse order."""
+        for part in (self.world, self.supervisor, self._broker):
+            if part is None:
+                continue
+            if isinstance(part, World):
+                part.close()
+            else:
+                part.stop()
+
+
+def _renamed(scenario: Scenario, area_id: str) -> Scenario:
+    return replace(scenario, area_id=area_id, network=replace(scenario.network, area_id=area_id))
+
+
+def default_run_dir() -> Path:
+    """Return a fresh folder for a run; two runs side by side do not collide."""
+    return Path(".flexbus") / "demo" / f"{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}"

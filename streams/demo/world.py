@@ -1,0 +1,561 @@
+"""The outside world of the demo day: market operator, DSO, TSO, meter operator and five providers.
+
+Everyone acts through the SDK as its own party and reacts to what the bus tells it; nobody looks at a wall clock.
+"""
+
+import time
+import uuid
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+from flexbus import Client
+from flexbus import events as ev
+from flexbus.events import Role
+from flexbus.quantities import Direction
+from flexbus.topics import inbox
+from flexbus.views.fact import Fact
+from streams.clock import Ticker
+from streams.demo.mirror import Mirror
+from streams.demo.plant import Plant
+from streams.demo.scenario import DSO, FMO, FSPS, METER, SLOT_S, TSO, Scenario, Site, offers_of
+from streams.kafka import Connection
+
+__all__ = ["PARTIES", "World"]
+
+PARTIES = (FMO, DSO, TSO, METER, *FSPS)
+_HOUR_MS = 3_600_000
+_SLOT_MS = SLOT_S * 1000
+_READ_EVERY = 4
+
+
+class World:
+    """Plays one scenario against a running bus.
+
+    Args:
+        connection: the broker.
+        scenario: what is traded.
+        say: called with progress for people.
+        pace: real seconds that a quarter-hour of delivery lasts at least; other phases follow from it.
+        on_fact: called for every fact, in the reader's thread.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        scenario: Scenario,
+        say: Callable[[str], None],
+        pace: float,
+        on_fact: Callable[[Fact], None] | None = None,
+    ) -> None:
+        self.scenario = scenario
+        self.session_id = f"da-{scenario.day.isoformat()}"
+        self.mirror = Mirror(connection, scenario.area_id, self._on_fact)
+        self._say, self._pace, self._watch = say, pace, on_fact
+        self._clients = {party: Client(connection.bootstrap, party) for party in PARTIES}
+        self._ticker = Ticker(connection)
+        self._connection = connection
+        self._sent: set[str] = set()
+        self._todo: list[tuple[str, Any]] = []
+        self._sites = {s.connection_point_id: s for s in scenario.sites}
+        self._plant = Plant(self._sites, scenario.start_ms)
+        self._refuse: str | None = None
+        self._refused: set[str] = set()
+        self._cleared: ev.MarketCleared | None = None
+        self._aggregates: list[ev.AggregateOffered] = []
+        self._late_point: str | None = None
+        self._stop_point: str | None = None
+        self._market_ms = 0
+        self._opens = scenario.start_ms - 16 * _HOUR_MS
+        self._closes = scenario.start_ms - 12 * _HOUR_MS
+        self._due = scenario.end_ms + 12 * _HOUR_MS
+
+    def play(self) -> None:
+        """Play the whole day.
+
+        Raises:
+            DayStuckError: the bus does not go on.
+        """
+        self.mirror.start()
+        self._register()
+        self._auction()
+        self._deliver()
+        self._settle()
+
+    def close(self) -> None:
+        """Close every connection."""
+        self.mirror.stop()
+        for client in self._clients.values():
+            client.close()
+        self._ticker.close()
+
+    # -- acting ---------------------------------------------------------------------------------------------------
+
+    def _send(self, party: str, *events: Any) -> None:
+        self._sent.update(str(sent.event_id) for sent in self._clients[party].post_all(events))
+
+    def _quiet(self, what: str) -> None:
+        """Wait until all that was sent has its verdict, every stage has caught up and every order its answer."""
+
+        def missing() -> set[str]:
+            known = self.mirror.seen | {r.event_id for r in self.mirror.rejected if r.event_id}
+            return self._sent - known
+
+        while True:
+            self.mirror.wait(
+                lambda: not missing() and not self.mirror.pending,
+                lambda: f"{what}: {len(missing())} verdicts; {self.mirror.owed()}",
+            )
+            todo, self._todo = self._todo, []
+            if not todo:
+                return
+            for party, event in todo:
+                self._send(party, event)
+
+    def _tick(self, market_ms: int, seconds: float = 0.0) -> None:
+        self._ticker.tick(market_ms)
+        if seconds:
+            time.sleep(seconds)
+
+    # -- reacting (in the reader's thread: only take notes) -------------------------------------------------------
+
+    def _on_fact(self, fact: Fact) -> None:
+        event = fact.event
+        if self._watch is not None:
+            self._watch(fact)
+        self._plant.see(event)
+        match event:
+            case ev.GateOpened() | ev.DeliveryStarted():
+                self._market_ms = event.at_ms if isinstance(event, ev.GateOpened) else event.start_ms
+            case ev.ActivationOrdered():
+                self._todo.append((event.fsp_id, self._answer(event)))
+            case ev.MarketCleared():
+                self._cleared = event
+            case ev.AggregateOffered():
+                self._aggregates.append(event)
+            case ev.SettlementComputed() | ev.SettlementCorrected():
+                approval = ev.SettlementApproved(
+                    area_id=event.area_id,
+                    settlement_id=event.settlement_id,
+                    revision=event.revision,
+                    buyer_id=event.buyer_id,
+                )
+                self._todo.append((event.buyer_id, approval))
+            case _:
+                pass
+
+    def _answer(self, order: ev.ActivationOrdered) -> Any:
+        if order.connection_point_id == self._refuse and not self._refused:
+            self._refused.add(order.activation_id)
+            return ev.ActivationRefused(
+                area_id=order.area_id,
+                activation_id=order.activation_id,
+                fsp_id=order.fsp_id,
+                reason="inverter under repair since this morning",
+            )
+        return ev.ActivationAcknowledged(area_id=order.area_id, activation_id=order.activation_id, fsp_id=order.fsp_id)
+
+    # -- the phases of the day ------------------------------------------------------------------------------------
+
+    def _register(self) -> None:
+        s, area = self.scenario, self.scenario.area_id
+        self._say("registering participants, grid, connection points and assets")
+        self._tick(self._opens - 2 * _HOUR_MS)
+        self._send(FMO, ev.AreaOpened(area_id=area, name=s.title, fmo_id=FMO, time_zone=s.time_zone))
+        self._quiet("the area")
+        roles = {
+            FMO: ("Local Flexibility Market Operator", Role.FMO),
+            DSO: ("Distribution System Operator", Role.DSO),
+            TSO: ("Transmission System Operator", Role.TSO),
+            METER: ("Meter Operator", Role.METER_OPERATOR),
+            **{fsp: (name, Role.FSP) for fsp, (name, _) in FSPS.items()},
+        }
+        for party, (name, role) in roles.items():
+            self._send(FMO, ev.ParticipantRegistered(area_id=area, participant_id=party, name=name, roles=(role,)))
+        small = s.step_w < 1000
+        self._send(
+            FMO,
+            ev.MarketProductDefined(
+                area_id=area,
+                product_id="energy-15",
+                name="Local flexibility, quarter-hours",
+                step_w=s.step_w,
+                min_offer_w=s.step_w,
+                request_step_w=s.step_w if small else 10_000,
+                min_need_w=s.step_w if small else 20_000,
+                amend_step_w=s.step_w if small else 10_000,
+                request_max_price_milli_per_mwh=400_000,
+                violation_price_milli_per_mwh=400_000,
+            ),
+        )
+        self._quiet("the participants")
+        self._send(
+            FMO,
+            ev.MarketSessionScheduled(
+                area_id=area,
+                session_id=self.session_id,
+                product_id="energy-15",
+                delivery_start_ms=s.start_ms,
+                delivery_end_ms=s.end_ms,
+                gate_opens_ms=self._opens,
+                gate_closes_ms=self._closes,
+                settlement_due_ms=self._due,
+            ),
+        )
+        self._send(DSO, s.network)
+        self._quiet("the grid")
+        for site in s.sites:
+            self._send(
+                DSO,
+                ev.ConnectionPointRegistered(
+                    area_id=area,
+                    connection_point_id=site.connection_point_id,
+                    kind=site.point_kind,
+                    bus_id=site.bus_id,
+                    fsp_id=site.fsp_id,
+                    meter_operator_id=METER,
+                    max_feed_in_w=site.max_feed_in_w,
+                    max_draw_w=site.max_draw_w,
+                ),
+            )
+        self._quiet("the connection points")
+        for site in s.sites:
+            self._send(
+                site.fsp_id,
+                ev.AssetRegistered(
+                    area_id=area,
+                    asset_id=f"asset-{site.connection_point_id}",
+                    fsp_id=site.fsp_id,
+                    connection_point_id=site.connection_point_id,
+                    kind=site.kind,
+                    max_feed_in_w=site.max_feed_in_w,
+                    max_draw_w=site.max_draw_w,
+                    storage_capacity_wh=site.storage_wh,
+                ),
+            )
+        self._quiet("the assets")
+        for site in s.sites:
+            self._send(
+                DSO,
+                ev.AssetApproved(
+                    area_id=area,
+                    asset_id=f"asset-{site.connection_point_id}",
+                    validated_up_w=max(site.up_w),
+                    validated_down_w=max(site.down_w),
+                ),
+            )
+        self._quiet("the approvals")
+
+    def _auction(self) -> None:
+        s, area = self.scenario, self.scenario.area_id
+        self._say("gate open: forecast, baselines, limits, offers")
+        self._tick(self._opens)
+        self.mirror.wait(lambda: self._market_ms >= self._opens, "GateOpened")
+        self._send(
+            DSO,
+            ev.NetForecastPublished(
+                area_id=area,
+                forecast_id="forecast-1",
+                revision=1,
+                network_id=s.network.network_id,
+                issued_at_ms=self._opens,
+                start_ms=s.start_ms,
+                resolution_s=SLOT_S,
+                injections=s.injections,
+            ),
+        )
+        for site in s.sites:
+            self._send(
+                site.fsp_id,
+                ev.BaselineSubmitted(
+                    area_id=area,
+                    baseline_id=f"baseline-{site.connection_point_id}",
+                    revision=1,
+                    connection_point_id=site.connection_point_id,
+                    fsp_id=site.fsp_id,
+                    session_id=self.session_id,
+                    start_ms=s.start_ms,
+                    resolution_s=SLOT_S,
+                    power_w=site.baseline_w,
+                ),
+            )
+        self._quiet("the congestion forecast")
+        self._limits()
+        offers = offers_of(s, self.session_id)
+        waves = 8
+        for wave in range(waves):
+            for offer in offers[wave::waves]:
+                self._send(offer.fsp_id, ev.FlexOfferSubmitted(area_id=area, offer=offer))
+            self._tick(self._opens + (self._closes - self._opens) * (wave + 1) // (waves + 1), self._pace * 2)
+        self._quiet("the offers")
+        self._second_thoughts(offers)
+        self._hostile(offers[0])
+        self._quiet("the rejections")
+        self._say(f"gate closes: {len(offers)} offers; clearing")
+        self._tick(self._closes)
+        self.mirror.wait(lambda: self._cleared is not None, "MarketCleared")
+        # Too late by one event: the gate is a position in the journal, so this one is refused.
+        late = replace(offers[0], offer_id=f"{offers[0].offer_id}.late")
+        self._send(late.fsp_id, ev.FlexOfferSubmitted(area_id=area, offer=late))
+        self._quiet("the clearing")
+        self._after_clearing()
+
+    def _limits(self) -> None:
+        """The DSO's restrictions: a foreseen limit, a yellow light and a red one."""
+        s, area = self.scenario, self.scenario.area_id
+        noon = s.start_ms + 12 * _HOUR_MS
+        by_size = sorted(s.sites, key=lambda x: (-max(map(abs, x.baseline_w)), x.connection_point_id))
+        limited, yellow, red = by_size[0], by_size[1], by_size[2]
+        self._send(
+            DSO,
+            ev.CapacityLimitForeseen(
+                area_id=area,
+                limit_id="limit-maintenance",
+                revision=1,
+                connection_point_id=limited.connection_point_id,
+                start_ms=noon - 2 * _HOUR_MS,
+                end_ms=noon,
+                max_feed_in_w=limited.max_feed_in_w or None,
+                max_draw_w=max(map(abs, limited.baseline_w)) * 105 // 100,
+                reason="maintenance in the substation",
+            ),
+            ev.TrafficLightSet(
+                area_id=area,
+                light_id="light-yellow",
+                revision=1,
+                connection_point_id=yellow.connection_point_id,
+                start_ms=noon,
+                end_ms=noon + 4 * _HOUR_MS,
+                colour=ev.Colour.YELLOW,
+                max_up_w=max(yellow.up_w) // 2,
+                max_down_w=max(yellow.down_w) // 2,
+                reason="protection setting not yet confirmed",
+            ),
+            ev.TrafficLightSet(
+                area_id=area,
+                light_id="light-red",
+                revision=1,
+                connection_point_id=red.connection_point_id,
+                start_ms=noon + _HOUR_MS,
+                end_ms=noon + 2 * _HOUR_MS,
+                colour=ev.Colour.RED,
+                reason="switching in the feeder",
+            ),
+        )
+
+    def _second_thoughts(self, offers: tuple[ev.FlexOffer, ...]) -> None:
+        """One provider replaces an offer, another withdraws one; the DSO asks by hand for some flexibility."""
+        area = self.scenario.area_id
+        first, last = offers[0], offers[-1]
+        cheaper = tuple(
+            replace(
+                slot,
+                steps=tuple(replace(p, price_milli_per_mwh=p.price_milli_per_mwh - 3000) for p in slot.steps),
+            )
+            for slot in first.slots
+        )
+        self._send(first.fsp_id, ev.FlexOfferReplaced(area_id=area, offer=replace(first, revision=2, slots=cheaper)))
+        self._send(last.fsp_id, ev.FlexOfferWithdrawn(area_id=area, offer_id=last.offer_id, fsp_id=last.fsp_id))
+        store = next((x for x in self.scenario.sites if x.storage_wh), self.scenario.sites[0])
+        step = self.scenario.step_w
+        wanted = max(store.down_w) // 4 // step * step or step
+        self._send(
+            DSO,
+            ev.FlexRequestSubmitted(
+                area_id=area,
+                request=ev.FlexRequest(
+                    request_id="request-by-hand",
+                    revision=1,
+                    session_id=self.session_id,
+                    requester_id=DSO,
+                    direction=Direction.DOWN,
+                    location_kind=ev.LocationKind.BUS,
+                    location_id=store.bus_id,
+                    start_ms=self.scenario.start_ms + 4 * _HOUR_MS,
+                    resolution_s=SLOT_S,
+                    power_w=(wanted,) * 4,
+                    max_price_milli_per_mwh=200_000,
+                    causes=("MANUAL",),
+                    reason="acceptance test of a new protection relay",
+                ),
+            ),
+        )
+
+    def _hostile(self, good: ev.FlexOffer) -> None:
+        """What a bus must survive: another's name, watts mistaken, and bytes that are no event."""
+        area = self.scenario.area_id
+        other = next(fsp for fsp in FSPS if fsp != good.fsp_id)
+        self._send(other, ev.FlexOfferSubmitted(area_id=area, offer=replace(good, offer_id="not-mine")))
+        huge = replace(good.slots[0], steps=(ev.PriceStep(power_w=400_000_000_000, price_milli_per_mwh=50_000),))
+        wrong = replace(good, offer_id="in-milliwatt", slots=(huge, *good.slots[1:]))
+        self._send(good.fsp_id, ev.FlexOfferSubmitted(area_id=area, offer=wrong))
+        event_id = str(uuid.uuid5(uuid.NAMESPACE_URL, f"{area}/no-event"))
+        self._sent.add(event_id)
+        self._clients[good.fsp_id].post_raw(
+            b'{"hello": "world"}', key=area.encode(), headers={"ce_id": event_id, "ce_type": "FlexOfferSubmitted"}
+        )
+
+    def _after_clearing(self) -> None:
+        """Providers send schedules; the cast of the delivery follows from the awards."""
+        cleared = self._cleared
+        assert cleared is not None
+        awards = sorted(cleared.awards, key=lambda a: (-sum(a.power_w), a.award_id))
+        points: list[str] = []
+        for award in awards:
+            if award.connection_point_id and award.connection_point_id not in points:
+                points.append(award.connection_point_id)
+        # The largest delivers in full, so that the grid is seen to be relieved; the next ones play the parts.
+        cast = points[1:5]
+        if len(cast) > 0:
+            self._plant.weak_point = cast[0]
+        if len(cast) > 1:
+            self._stop_point = cast[1]
+        if len(cast) > 2:
+            self._refuse = cast[2]
+        if len(cast) > 3:
+            self._late_point = cast[3]
+        changes: dict[str, list[int]] = {}
+        for award in awards:
+            if award.connection_point_id is None:
+                continue
+            site = self._sites[award.connection_point_id]
+            power = changes.setdefault(site.connection_point_id, list(site.baseline_w))
+            offset = (award.start_ms - self.scenario.start_ms) // _SLOT_MS
+            for n, w in enumerate(award.power_w):
+                power[offset + n] += award.direction.sign * w
+        for point, power in sorted(changes.items()):
+            self._send(
+                self._sites[point].fsp_id,
+                ev.ScheduleSubmitted(
+                    area_id=self.scenario.area_id,
+                    schedule_id=f"schedule-{point}",
+                    revision=1,
+                    connection_point_id=point,
+                    fsp_id=self._sites[point].fsp_id,
+                    session_id=self.session_id,
+                    start_ms=self.scenario.start_ms,
+                    resolution_s=SLOT_S,
+                    power_w=tuple(power),
+                ),
+            )
+        self._quiet("the schedules")
+        mega = sum(sum(a.power_w) for a in awards) / 4e6
+        self._say(f"cleared: {len(awards)} awards, {mega:.2f} MWh, cost {cleared.cost_nano / 1e9:.2f} EUR")
+
+    def _deliver(self) -> None:
+        s = self.scenario
+        stop_slot = self._stop_slot()
+        tso_slot = 68  # 17:00
+        for slot in range(s.slots):
+            began = time.monotonic()
+            at = s.start_ms + slot * _SLOT_MS
+            if slot == tso_slot - 8:
+                self._tso_activates(tso_slot)
+                self._quiet("the TSO's activation")
+            self._tick(at)
+            self.mirror.wait(partial(self._reached, at), "DeliveryStarted")
+            if slot == stop_slot and self._stop_point:
+                self._say(f"unforeseen limit at {self._stop_point}: its activation stops")
+                self._send(
+                    DSO,
+                    ev.CapacityLimitUnforeseen(
+                        area_id=s.area_id,
+                        limit_id="limit-fault",
+                        connection_point_id=self._stop_point,
+                        start_ms=at + _SLOT_MS,
+                        end_ms=at + 9 * _SLOT_MS,
+                        reason="cable fault; the point must follow its baseline",
+                    ),
+                )
+            self._quiet(f"slot {slot}")
+            if slot % _READ_EVERY == 0 and slot:
+                self._read_meters(range(slot - _READ_EVERY, slot))
+                self._say(f"delivery {slot // 4:02d}:00")
+            time.sleep(max(0.0, self._pace - (time.monotonic() - began)))
+        self._tick(s.end_ms)
+        self._quiet("the last slot")
+        self._read_meters(range(s.slots - _READ_EVERY, s.slots))
+        self._quiet("the last readings")
+
+    def _reached(self, market_ms: int) -> bool:
+        return self._market_ms >= market_ms
+
+    def _stop_slot(self) -> int | None:
+        """Return the middle of the longest run of the award that is to be stopped."""
+        if self._cleared is None or self._stop_point is None:
+            return None
+        best: tuple[int, int] = (0, 0)
+        for award in self._cleared.awards:
+            if award.connection_point_id != self._stop_point:
+                continue
+            offset = (award.start_ms - self.scenario.start_ms) // _SLOT_MS
+            run = 0
+            for n, w in enumerate((*award.power_w, 0)):
+                if w:
+                    run += 1
+                    continue
+                best = max(best, (run, offset + n - run))
+                run = 0
+        return best[1] + best[0] // 2
+
+    def _tso_activates(self, slot: int) -> None:
+        """The TSO takes a part of what was left over locally, for one hour."""
+        start_ms = self.scenario.start_ms + slot * _SLOT_MS
+        for offered in sorted(self._aggregates, key=lambda a: a.aggregate_id):
+            first = (start_ms - offered.start_ms) // _SLOT_MS
+            window = offered.power_w[first : first + 4] if first >= 0 else ()
+            step = self.scenario.step_w
+            power_w = tuple(w * 4 // 10 // step * step for w in window)
+            if len(power_w) == 4 and all(power_w):
+                self._say(f"TSO activates {max(power_w) / 1e6:.2f} MW {offered.direction.value} for one hour")
+                self._send(
+                    TSO,
+                    ev.AggregateActivated(
+                        area_id=self.scenario.area_id,
+                        tso_activation_id="tso-activation-1",
+                        aggregate_id=offered.aggregate_id,
+                        tso_id=TSO,
+                        start_ms=start_ms,
+                        resolution_s=SLOT_S,
+                        power_w=power_w,
+                        price_milli_per_mwh=max(offered.price_milli_per_mwh[first : first + 4]),
+                    ),
+                )
+                return
+        self._say("nothing was left over for the TSO")
+
+    def _read_meters(self, slots: range) -> None:
+        for point in self._sites:
+            if point != self._late_point:
+                self._send(METER, self._reading(point, slots, revision=1))
+
+    def _reading(self, point: str, slots: Iterable[int], revision: int, *, in_full: bool = False) -> Any:
+        slots = tuple(slots)
+        return ev.MeterReadingReceived(
+            area_id=self.scenario.area_id,
+            reading_id=f"{point}.{slots[0]:02d}.{revision}",
+            revision=revision,
+            connection_point_id=point,
+            meter_operator_id=METER,
+            start_ms=self.scenario.start_ms + slots[0] * _SLOT_MS,
+            resolution_s=SLOT_S,
+            energy_wh=self._plant.energy_wh(point, slots, in_full=in_full),
+        )
+
+    def _settle(self) -> None:
+        self._say("settlement")
+        self._tick(self._due)
+        self._quiet("the settlement")
+        if self._late_point:
+            self._say(f"late meter reading of {self._late_point}: settlement is corrected")
+            self._send(METER, self._reading(self._late_point, range(self.scenario.slots), revision=1))
+            self._quiet("the correction")
+
+    def site(self, connection_point_id: str) -> Site:
+        """Return a site by its connection point."""
+        return self._sites[connection_point_id]
+
+    def inboxes(self) -> tuple[str, ...]:
+        """Return the inbox topics of all parties."""
+        return tuple(inbox(p) for p in PARTIES)
