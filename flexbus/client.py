@@ -1,7 +1,417 @@
-"""The SDK: produce events as a party, read out topics, get frames."""
+"""The SDK: produce events as a party, learn what became of them, read what the party may see, get frames.
 
-__all__ = ["Client"]
+from flexbus import Client
+from flexbus.events import MarketCleared
+
+with Client("localhost:9092", party="fsp-a") as bus:
+    print(bus.send(offer))                       # the verdict: accepted where, or every fault
+    awards = bus.frame(MarketCleared, "awards")  # a pandas DataFrame
+"""
+
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self, TypeVar
+from uuid import uuid4
+
+from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, Consumer, KafkaError, KafkaException, Message, TopicPartition
+
+from flexbus import codec
+from flexbus.catalogue import CATALOGUE, kind_of
+from flexbus.errors import EnvironmentProblem
+from flexbus.events import Receipt, ReceiptsIssued
+from flexbus.time import iso, parse_ms
+from flexbus.topics import inbox, party_topic
+from streams.kafka import Connection, Trouble, environment_problem, patiently
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["Client", "Received", "Sent"]
+
+E = TypeVar("E")
+_RECEIPTS = "ReceiptsIssued"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sent:
+    """An event on its way: where the broker put it."""
+
+    event_id: str | None
+    partition: int
+    offset: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Received:
+    """An event as it was published.
+
+    Attributes:
+        event: the event; identities may have been removed from it.
+        event_id: its id.
+        area_id: market area.
+        block: number of the journal block it stands in.
+        index: position in the block.
+        received_at_ms: when the bus had received it, UTC ms.
+        payload: the record's value, Avro single object.
+    """
+
+    event: Any
+    event_id: str
+    area_id: str
+    block: int
+    index: int
+    received_at_ms: int
+    payload: bytes
 
 
 class Client:
-    """Placeholder until the module is written in this same change set."""
+    """A party's door to the bus; use it in a `with` block.
+
+    Args:
+        bootstrap: host:port of a broker; None takes FLEXBUS_BOOTSTRAP.
+        party: who sends and reads; the principal of the connection must be the same. None reads public topics only.
+        security: librdkafka properties of TLS and SASL, see docs/connect.md; None takes FLEXBUS_KAFKA_PROPERTIES.
+        timeout_s: how long to wait for the broker or a verdict.
+    """
+
+    def __init__(
+        self,
+        bootstrap: str | None = None,
+        party: str | None = None,
+        *,
+        security: Mapping[str, str] | None = None,
+        timeout_s: float = 30.0,
+    ) -> None:
+        known = Connection.of(bootstrap)
+        self._connection = known if security is None else Connection(known.bootstrap, security)
+        self._party = party
+        self._timeout_s = timeout_s
+        self._trouble = Trouble()
+        self._producer = self._connection.producer(self._trouble)
+        self._receipts: Consumer | None = None
+        self._verdicts: dict[tuple[int, int], Receipt] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Hand over what is still on its way, and leave."""
+        self._producer.flush(self._timeout_s)
+        if self._receipts is not None:
+            self._receipts.close()
+            self._receipts = None
+
+    # --- sending
+
+    def send(self, event: Any, *, on_behalf_of: str | None = None, event_id: str | None = None) -> Receipt:
+        """Send one event and wait for the verdict.
+
+        Args:
+            event: an event of the catalogue, or its JSON (text or values, with `type`).
+            on_behalf_of: party acted for under a mandate.
+            event_id: UUID of the event; None makes one. Repeat a send under the same id: it counts once.
+
+        Returns:
+            The receipt: ACCEPTED at a position of the journal, DUPLICATE, or REJECTED with every fault.
+
+        Raises:
+            FaultyInputError: the JSON is no event; carries every fault.
+            EnvironmentProblem: the broker does not take it, or no verdict came.
+        """
+        return self.verdicts([self.post(event, on_behalf_of=on_behalf_of, event_id=event_id)])[0]
+
+    def send_all(self, events: Iterable[Any], *, on_behalf_of: str | None = None) -> list[Receipt]:
+        """Send many events and wait for their verdicts, in the order of the events; see `send`."""
+        return self.verdicts(self.post_all(events, on_behalf_of=on_behalf_of))
+
+    def post(self, event: Any, *, on_behalf_of: str | None = None, event_id: str | None = None) -> Sent:
+        """Send one event without waiting for its verdict; see `send`."""
+        if not hasattr(event, "area_id"):
+            event = codec.from_json(event)
+        return self.post_raw(
+            codec.encode(event),
+            key=event.area_id.encode(),
+            headers=self._headers(event, event_id or str(uuid4()), on_behalf_of),
+        )
+
+    def post_all(self, events: Iterable[Any], *, on_behalf_of: str | None = None) -> list[Sent]:
+        """Send many events, several on the way at once, without waiting for verdicts; see `send`."""
+        waiting: list[_Delivery] = []
+        for event in events:
+            fact = event if hasattr(event, "area_id") else codec.from_json(event)
+            headers = self._headers(fact, str(uuid4()), on_behalf_of)
+            waiting.append(self._produce(codec.encode(fact), fact.area_id.encode(), headers))
+        return [self._delivered(d) for d in waiting]
+
+    def post_raw(self, value: bytes, *, key: bytes, headers: Mapping[str, str]) -> Sent:
+        """Send bytes as they are; for gateways that pass on signed events, and for tests of what is refused.
+
+        Args:
+            value: record value, up to 8 MB.
+            key: record key, the area id in UTF-8.
+            headers: CloudEvents headers, `ce_id` among them.
+        """
+        return self._delivered(self._produce(value, key, headers))
+
+    def verdicts(self, sent: Iterable[Sent], timeout_s: float | None = None) -> list[Receipt]:
+        """Wait for the verdicts on what was sent, in its order.
+
+        Raises:
+            EnvironmentProblem: not all came in time; is the sequencer running?
+        """
+        wanted = [(s.partition, s.offset) for s in sent]
+        missing = {w for w in wanted if w not in self._verdicts}
+        limit_s = timeout_s or self._timeout_s
+        deadline = time.monotonic() + limit_s
+        while missing:
+            if time.monotonic() > deadline:
+                raise EnvironmentProblem(
+                    f"{len(missing)} of {len(wanted)} events are with Kafka at {self._connection.bootstrap}, but no "
+                    f"verdict came within {limit_s:.0f} s: is the sequencer running (`flexbus run sequencer`)? "
+                    "Sending them again under the same ids is safe."
+                )
+            for receipt in self._read_receipts(0.02):
+                place = (receipt.inbox_partition, receipt.inbox_offset)
+                self._verdicts[place] = receipt
+                missing.discard(place)
+        return [self._verdicts[w] for w in wanted]
+
+    # --- reading
+
+    def consume(
+        self,
+        kind: type[E] | str,
+        *,
+        area: str | None = None,
+        from_: str | int | datetime = "start",
+        until: str | int | datetime | None = "end",
+        own: bool | None = None,
+    ) -> Iterator[Received]:
+        """Yield published events of one kind.
+
+        Args:
+            kind: event class or its name.
+            area: market area; None for all.
+            from_: "start", "end" (only what comes from now on), or an instant (datetime, UTC ms, ISO 8601).
+            until: "end" (what is there now), an instant, or None to go on for ever. Instants are times of receipt.
+            own: True reads the party's own topic: what concerns it, with its identity kept; False the public
+                one, where identities are removed. None takes the public topic where there is one.
+
+        Raises:
+            EnvironmentProblem: the topic is missing or may not be read.
+        """
+        for message in self._records(kind, area, from_, until, own):
+            yield _received(message)
+
+    def events(self, kind: type[E], **options: Any) -> Iterator[E]:
+        """Yield only the events; see `consume`."""
+        for found in self.consume(kind, **options):
+            yield found.event
+
+    def frame(self, kind: type[E] | str, rows: str | None = None, **options: Any) -> "pd.DataFrame":
+        """Return published events as a flat table.
+
+        Args:
+            kind: event class or its name.
+            rows: field whose entries become the rows ("awards", "slots", "buses" ...): series in them or beside
+                them become one row per slot with its `start`. None gives one row per event.
+            options: as in `consume`.
+        """
+        from flexbus.frames import frame
+
+        return frame(self.consume(kind, **options), rows)
+
+    def receipts(self, *, from_: str | int | datetime = "start", until: Any = "end") -> Iterator[Receipt]:
+        """Yield the verdicts on what the party has sent, also from other processes; see `consume`."""
+        for message in self._records(_RECEIPTS, None, from_, until, True):
+            yield from codec.decode_as(message.value(), ReceiptsIssued).receipts
+
+    # --- inside
+
+    def _headers(self, event: Any, event_id: str, on_behalf_of: str | None) -> dict[str, str]:
+        headers = {
+            "ce_specversion": "1.0",
+            "ce_id": event_id,
+            "ce_source": f"/flexbus/{self._own()}",
+            "ce_type": type(event).__name__,
+            "ce_subject": event.area_id,
+            "ce_time": iso(time.time_ns() // 1_000_000),
+        }
+        return headers if on_behalf_of is None else headers | {"ce_onbehalfof": on_behalf_of}
+
+    def _own(self) -> str:
+        if self._party is None:
+            raise EnvironmentProblem("This client has no party: give one by Client(party=...) to send or read as it.")
+        return self._party
+
+    def _produce(self, value: bytes, key: bytes, headers: Mapping[str, str]) -> "_Delivery":
+        if self._receipts is None:  # before the first event, so that its verdict is not missed
+            self._receipts = self._open_receipts()
+        delivery = _Delivery(headers.get("ce_id"))
+        while True:
+            try:
+                self._producer.produce(
+                    inbox(self._own()), value=value, key=key, headers=dict(headers), on_delivery=delivery.done
+                )
+            except BufferError:  # back-pressure: the broker is slower than we are
+                self._producer.poll(0.1)
+                self._check()
+            except KafkaException as error:
+                raise environment_problem(error, self._connection.bootstrap, self._trouble) from error
+            else:
+                self._producer.poll(0)
+                return delivery
+
+    def _delivered(self, delivery: "_Delivery") -> Sent:
+        while delivery.message is None and delivery.error is None:
+            self._producer.poll(0.1)
+            self._check()
+        if delivery.error is not None:
+            raise environment_problem(delivery.error, self._connection.bootstrap, self._trouble)
+        message = delivery.message
+        return Sent(event_id=delivery.event_id, partition=message.partition(), offset=message.offset())
+
+    def _check(self) -> None:
+        if self._trouble.hopeless is not None:
+            raise environment_problem(self._trouble.hopeless, self._connection.bootstrap)
+
+    def _open_receipts(self) -> Consumer:
+        consumer = self._connection.reader(self._trouble)
+        consumer.assign(self._places(consumer, party_topic(self._own()), "end"))
+        return consumer
+
+    def _read_receipts(self, wait_s: float) -> Iterator[Receipt]:
+        if self._receipts is None:
+            self._receipts = self._open_receipts()
+        for message in self._receipts.consume(500, wait_s):
+            if message.error() is None:
+                if _header(message, "ce_type") == _RECEIPTS:
+                    yield from codec.decode_as(message.value(), ReceiptsIssued).receipts
+            elif message.error().code() != KafkaError._PARTITION_EOF:
+                raise environment_problem(message.error(), self._connection.bootstrap, self._trouble)
+        self._check()
+
+    def _records(self, kind: Any, area: str | None, from_: Any, until: Any, own: bool | None) -> Iterator[Message]:
+        name = kind if isinstance(kind, str) else kind_of(kind).type_name
+        topic = self._topic_of(name, own)
+        before_ms = None if until in ("end", None) else _instant_ms(until)
+        consumer = self._connection.reader(self._trouble)
+        try:
+            places = self._places(consumer, topic, from_)
+            ends = self._ends(consumer, places) if until == "end" else {}
+            consumer.assign(places)
+            open_ = {p.partition for p in places}
+            while open_:
+                for message in consumer.consume(500, 0.05):
+                    partition = message.partition()
+                    error = message.error()
+                    if error is not None and error.code() != KafkaError._PARTITION_EOF:
+                        raise environment_problem(error, self._connection.bootstrap, self._trouble)
+                    if until is not None and message.offset() >= ends.get(partition, 2**63):
+                        open_.discard(partition)
+                        continue
+                    if error is not None:
+                        # Nothing more is here now; what is received later is later than an instant gone by.
+                        if before_ms is not None and before_ms <= time.time_ns() // 1_000_000:
+                            open_.discard(partition)
+                        continue
+                    if before_ms is not None and message.timestamp()[1] >= before_ms:
+                        continue
+                    if _header(message, "ce_type") == name and area in (None, (message.key() or b"").decode()):
+                        yield message
+                self._check()
+        finally:
+            consumer.close()
+
+    def _topic_of(self, name: str, own: bool | None) -> str:
+        if name == _RECEIPTS:
+            return party_topic(self._own())
+        if name not in CATALOGUE:
+            raise EnvironmentProblem(f"{name!r} is no event of the catalogue; `flexbus events` lists them.")
+        topic = CATALOGUE[name].out_topic
+        if own or (own is None and topic is None):
+            return party_topic(self._own())
+        if topic is None:
+            raise EnvironmentProblem(f"{name} is not public: read it as a party that may see it, own=True.")
+        return topic
+
+    def _places(self, consumer: Consumer, topic: str, from_: Any) -> list[TopicPartition]:
+        def ask() -> list[TopicPartition]:
+            found = consumer.list_topics(topic, timeout=self._timeout_s).topics[topic]
+            if found.error is not None:
+                raise KafkaException(found.error)
+            partitions = sorted(found.partitions)
+            if from_ == "start":
+                return [TopicPartition(topic, p, OFFSET_BEGINNING) for p in partitions]
+            if from_ == "end":
+                at = self._ends(consumer, [TopicPartition(topic, p) for p in partitions])
+                return [TopicPartition(topic, p, at[p]) for p in partitions]
+            times = [TopicPartition(topic, p, _instant_ms(from_)) for p in partitions]
+            at_times = consumer.offsets_for_times(times, timeout=self._timeout_s)
+            return [t if t.offset >= 0 else TopicPartition(topic, t.partition, OFFSET_END) for t in at_times]
+
+        try:
+            return patiently(ask, 2.0)
+        except KafkaException as error:
+            raise environment_problem(error, self._connection.bootstrap, self._trouble) from error
+
+    def _ends(self, consumer: Consumer, places: list[TopicPartition]) -> dict[int, int]:
+        def ask() -> dict[int, int]:
+            ends = {}
+            for place in places:
+                bare = TopicPartition(place.topic, place.partition)
+                ends[place.partition] = int(consumer.get_watermark_offsets(bare, timeout=self._timeout_s)[1])
+            return ends
+
+        try:
+            return patiently(ask)
+        except KafkaException as error:
+            raise environment_problem(error, self._connection.bootstrap, self._trouble) from error
+
+
+class _Delivery:
+    """What became of one record on its way to the broker."""
+
+    def __init__(self, event_id: str | None) -> None:
+        self.event_id = event_id
+        self.message: Any = None
+        self.error: Any = None
+
+    def done(self, error: Any, message: Any) -> None:
+        if error is not None:
+            self.error = error
+        else:
+            self.message = message
+
+
+def _received(message: Message) -> Received:
+    return Received(
+        event=codec.decode(message.value()),
+        event_id=_header(message, "ce_id") or "",
+        area_id=(message.key() or b"").decode(),
+        block=int(_header(message, "ce_block") or -1),
+        index=int(_header(message, "ce_index") or -1),
+        received_at_ms=message.timestamp()[1],
+        payload=message.value(),
+    )
+
+
+def _header(message: Message, name: str) -> str | None:
+    for found, value in message.headers() or ():
+        if found == name:
+            return bytes(value or b"").decode(errors="replace")
+    return None
+
+
+def _instant_ms(value: str | int | datetime) -> int:
+    if isinstance(value, int):
+        return value
+    return parse_ms(value.isoformat() if isinstance(value, datetime) else value)

@@ -1,0 +1,426 @@
+"""What becomes of inputs: accepted into the next block of their area, known already, or rejected with every fault.
+
+The heart of the sequencer, without Kafka: an `Intake` holds the areas of one journal partition. It is rebuilt
+from the journal's blocks alone, so a fresh process decides as the one before would have.
+"""
+
+import logging
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from typing import Any
+from uuid import UUID
+
+from flexbus import codec
+from flexbus.catalogue import CATALOGUE, Service
+from flexbus.errors import CodecError, Fault, FaultCode
+from flexbus.events import EventRejected, Receipt, ReceiptsIssued, Verdict
+from flexbus.ids import derived_id, is_uuid
+from flexbus.journal import Block, Entry, next_block, verify_block
+from flexbus.partition import partition_of
+from flexbus.time import parse_ms
+from flexbus.topics import party_of_inbox
+from flexbus.views.fact import Fact, facts_of
+
+__all__ = ["Input", "Intake", "Outcome", "Rules"]
+
+log = logging.getLogger(__name__)
+
+BLOCK_ENTRIES = 500
+BLOCK_BYTES = 4_000_000
+_SERVICES = frozenset(s.value for s in Service)
+_HEADERS = ("ce_id", "ce_type", "ce_subject", "ce_time", "ce_onbehalfof", "ce_signature")
+_LONGEST_ID = 200
+# An input of a megabyte can have a hundred thousand faults; what is said about it stays within a record.
+_MOST_FAULTS = 1000
+_MOST_HEADERS = 50
+_LONGEST_TEXT = 500
+_RECEIPTS_BYTES = 1_000_000
+_SIGNATURE_BYTES = 64  # Ed25519
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """The checks an input must pass, and the state they need; see `flexbus.validation`.
+
+    Attributes:
+        content: faults that an event shows by itself.
+        state: the state of an area without history.
+        fold: the state after an accepted fact.
+        admission: faults of what would come next in an area: state, event, sender, on behalf of, received at.
+    """
+
+    content: Callable[[Any], tuple[Fault, ...]]
+    state: Callable[[], Any]
+    fold: Callable[[Any, Fact], Any]
+    admission: Callable[[Any, Any, str, str | None, int], tuple[Fault, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class Input:
+    """One inbox record as it came."""
+
+    topic: str
+    partition: int
+    offset: int
+    received_at_ms: int
+    key: bytes | None
+    value: bytes | None
+    headers: tuple[tuple[str, bytes | None], ...]
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What a batch of inputs leads to; all of it is published together or not at all."""
+
+    blocks: list[Block] = field(default_factory=list)
+    rejections: list[EventRejected] = field(default_factory=list)
+    receipts: list[ReceiptsIssued] = field(default_factory=list)
+    accepted: dict[tuple[str, str], int] = field(default_factory=dict)
+    duplicates: int = 0
+
+
+@dataclass(slots=True)
+class _Area:
+    """The chain of one area and what is decided by it."""
+
+    area_id: str
+    state: Any
+    head: tuple[int, bytes] | None = None
+    # Digest of sender and payload by id. Parties and services apart: derived ids can be foretold, and a party
+    # that uses one up must not keep the service's own fact out.
+    seen: dict[int, bytes] = field(default_factory=dict)
+    seen_of_services: dict[int, bytes] = field(default_factory=dict)
+    pending: list[Entry] = field(default_factory=list)
+    pending_bytes: int = 0
+
+    @property
+    def next_number(self) -> int:
+        return 0 if self.head is None else self.head[0] + 1
+
+    def remember(self, entry: Entry) -> None:
+        seen = self.seen_of_services if entry.sender_id in _SERVICES else self.seen
+        seen[UUID(entry.event_id).int] = _digest(entry.sender_id, entry.on_behalf_of, entry.payload)
+
+    def known(self, event_id: str, sender_id: str) -> bytes | None:
+        number = UUID(event_id).int
+        of_services = self.seen_of_services.get(number)
+        return of_services if sender_id in _SERVICES else of_services or self.seen.get(number)
+
+
+@dataclass(slots=True)
+class _Reading:
+    """One input on its way: what is known of it so far, and what is wrong."""
+
+    given: Input
+    sender_id: str
+    event_id: str | None = None
+    on_behalf_of: str | None = None
+    signature: bytes | None = None
+    event_type: str | None = None
+    fingerprint: bytes = b""
+    event: Any = None
+    area_id: str = ""
+    faults: list[Fault] = field(default_factory=list)
+
+    def fault(self, code: FaultCode, path: str, message: str) -> None:
+        self.faults.append(Fault(code=code, path=path, message=message))
+
+
+class Intake:
+    """The areas of one journal partition."""
+
+    def __init__(self, partition: int, partitions: int, rules: Rules) -> None:
+        self.partition = partition
+        self._partitions = partitions
+        self._rules = rules
+        self._areas: dict[str, _Area] = {}
+
+    def replay(self, block: Block) -> None:
+        """Take in a block of the journal; blocks already taken in are ignored.
+
+        Raises:
+            ChainError: the block does not continue its chain.
+        """
+        area = self._area(block.area_id)
+        if area.head is not None and block.number <= area.head[0]:
+            return
+        area.head = verify_block(area.head, block)
+        for entry, fact in zip(block.entries, facts_of(block), strict=True):
+            area.remember(entry)
+            area.state = self._rules.fold(area.state, fact)
+        self._areas[block.area_id] = area
+
+    def take(self, inputs: Iterable[Input]) -> Outcome:
+        """Decide on inputs in their order and move on; if the outcome cannot be published, throw the intake away.
+
+        Args:
+            inputs: inbox records of this partition number.
+        """
+        outcome = Outcome()
+        receipts: dict[tuple[str, str], list[Receipt]] = {}
+        touched: dict[str, _Area] = {}
+        for given in inputs:
+            reading = self._read(given)
+            receipt = self._decide(reading, outcome, touched)
+            if reading.sender_id not in _SERVICES:
+                receipts.setdefault((reading.sender_id, reading.area_id), []).append(receipt)
+        for area in touched.values():
+            self._close(area, outcome)
+        outcome.receipts = [
+            ReceiptsIssued(area_id=area_id, party_id=party, receipts=part)
+            for (party, area_id), found in receipts.items()
+            for part in _parts(found)
+        ]
+        return outcome
+
+    def _area(self, area_id: str) -> _Area:
+        return self._areas.get(area_id) or _Area(area_id, self._rules.state())
+
+    def _decide(self, reading: _Reading, outcome: Outcome, touched: dict[str, _Area]) -> Receipt:
+        given, faults = reading.given, reading.faults
+        if faults:
+            return self._reject(reading, outcome)
+        assert reading.event_id is not None  # or there were a fault
+        value = given.value or b""
+        area = self._area(reading.area_id)
+        known = area.known(reading.event_id, reading.sender_id)
+        if known is not None:
+            if known == _digest(reading.sender_id, reading.on_behalf_of, value):
+                outcome.duplicates += 1
+                return _receipt(reading, Verdict.DUPLICATE)
+            reading.fault(
+                FaultCode.ID_REUSED, "$headers.ce_id", "this id stands for another event; give each event its own id"
+            )
+            return self._reject(reading, outcome)
+        fact = Fact(
+            event=reading.event,
+            event_id=reading.event_id,
+            sender_id=reading.sender_id,
+            on_behalf_of=reading.on_behalf_of,
+            received_at_ms=given.received_at_ms,
+            block=area.next_number,
+            index=len(area.pending),
+        )
+        faults.extend(self._checked(self._rules.content, reading.event))
+        if not faults:  # the rules of admission may rely on sound content
+            who = (reading.sender_id, reading.on_behalf_of, given.received_at_ms)
+            faults.extend(self._checked(self._rules.admission, area.state, reading.event, *who))
+        if faults:
+            return self._reject(reading, outcome)
+        entry = Entry(
+            event_id=reading.event_id,
+            event_type=type(reading.event).__name__,
+            schema_fingerprint=reading.fingerprint,
+            sender_id=reading.sender_id,
+            on_behalf_of=reading.on_behalf_of,
+            received_at_ms=given.received_at_ms,
+            inbox_partition=given.partition,
+            inbox_offset=given.offset,
+            payload=value,
+            signature=reading.signature,
+        )
+        area.state = self._rules.fold(area.state, fact)
+        area.remember(entry)
+        area.pending.append(entry)
+        area.pending_bytes += len(value)
+        self._areas[area.area_id] = touched[area.area_id] = area
+        count = (entry.event_type, area.area_id)
+        outcome.accepted[count] = outcome.accepted.get(count, 0) + 1
+        if len(area.pending) >= BLOCK_ENTRIES or area.pending_bytes >= BLOCK_BYTES:
+            self._close(area, outcome)
+        return _receipt(reading, Verdict.ACCEPTED, fact.block, fact.index)
+
+    def _close(self, area: _Area, outcome: Outcome) -> None:
+        if area.pending:
+            block = next_block(area.area_id, area.head, tuple(area.pending))
+            outcome.blocks.append(block)
+            area.head = (block.number, block.hash)
+            area.pending, area.pending_bytes = [], 0
+
+    def _checked(self, check: Callable[..., tuple[Fault, ...]], *arguments: Any) -> tuple[Fault, ...]:
+        # A check that breaks on an input must cost that input only, never the market's queue.
+        try:
+            return tuple(check(*arguments))
+        except Exception as error:
+            log.exception("a check broke on an input")
+            message = f"could not be checked ({type(error).__name__}: {error}); tell the operator of the bus"
+            return (Fault(code=FaultCode.BAD_VALUE, path="$", message=message),)
+
+    def _reject(self, reading: _Reading, outcome: Outcome) -> Receipt:
+        given = reading.given
+        reading.faults = _bounded(reading.faults)
+        outcome.rejections.append(
+            EventRejected(
+                area_id=reading.area_id,
+                rejection_id=derived_id("EventRejected", given.topic, given.partition, given.offset),
+                event_id=reading.event_id,
+                event_type=reading.event_type,
+                sender_id=reading.sender_id,
+                on_behalf_of=reading.on_behalf_of,
+                inbox_topic=given.topic,
+                inbox_partition=given.partition,
+                inbox_offset=given.offset,
+                received_at_ms=given.received_at_ms,
+                faults=tuple(reading.faults),
+                original=given.value or b"",
+                headers={name[:_LONGEST_ID]: _shown(value) for name, value in given.headers[:_MOST_HEADERS]},
+            )
+        )
+        return _receipt(reading, Verdict.REJECTED)
+
+    def _read(self, given: Input) -> _Reading:
+        reading = _Reading(given, party_of_inbox(given.topic), area_id=_area_of_key(given.key))
+        _read_headers(reading)
+        _read_value(reading)
+        if reading.event is not None:
+            self._check_place(reading)
+            _check_headers(reading)
+        return reading
+
+    def _check_place(self, reading: _Reading) -> None:
+        area_id: str = reading.event.area_id
+        if not area_id or len(area_id) > _LONGEST_ID:
+            reading.fault(FaultCode.BAD_VALUE, "$.area_id", f"an area id has 1 to {_LONGEST_ID} characters")
+            return
+        reading.area_id = area_id
+        key = area_id.encode()
+        if reading.given.key != key:
+            reading.fault(
+                FaultCode.BAD_HEADER,
+                "$key",
+                f"the record key is {_shown(reading.given.key)!r}, not area_id {area_id!r}",
+            )
+        home = partition_of(key, self._partitions)
+        if home != self.partition:
+            reading.fault(
+                FaultCode.BAD_HEADER,
+                "$key",
+                f"area {area_id!r} belongs in partition {home}, not {self.partition}: "
+                "let the client choose it from the key, partitioner murmur2",
+            )
+
+
+def _read_headers(reading: _Reading) -> None:
+    found: dict[str, str] = {}
+    for name, raw in reading.given.headers:
+        if name not in _HEADERS:
+            continue
+        if name in found:
+            reading.fault(FaultCode.BAD_HEADER, f"$headers.{name}", "the header is given more than once")
+            continue
+        if name == "ce_signature":
+            found[name] = ""
+            if raw is None or len(raw) != _SIGNATURE_BYTES:
+                reading.fault(FaultCode.BAD_HEADER, "$headers.ce_signature", "an Ed25519 signature has 64 bytes")
+            else:
+                reading.signature = raw
+            continue
+        try:
+            found[name] = (raw or b"").decode()
+        except UnicodeDecodeError:
+            found[name] = ""
+            reading.fault(FaultCode.BAD_HEADER, f"$headers.{name}", "the header is not UTF-8")
+            continue
+        if len(found[name]) > _LONGEST_ID:
+            reading.fault(
+                FaultCode.BAD_HEADER, f"$headers.{name}", f"the header is longer than {_LONGEST_ID} characters"
+            )
+    event_id = found.get("ce_id")
+    if event_id is None:
+        reading.fault(FaultCode.BAD_HEADER, "$headers.ce_id", "the event has no id: give it a UUID of its own")
+    elif not is_uuid(event_id):
+        reading.fault(FaultCode.BAD_HEADER, "$headers.ce_id", f"{event_id[:60]!r} is no UUID in lower-case form")
+    else:
+        reading.event_id = event_id
+    reading.on_behalf_of = found.get("ce_onbehalfof") or None
+    reading.event_type = found.get("ce_type") or None
+    if "ce_time" in found:
+        try:
+            parse_ms(found["ce_time"])
+        except ValueError as error:
+            reading.fault(FaultCode.BAD_HEADER, "$headers.ce_time", f"not RFC 3339: {str(error)[:100]}")
+
+
+def _read_value(reading: _Reading) -> None:
+    value = reading.given.value
+    if not value:
+        reading.fault(FaultCode.NOT_DECODABLE, "$", "the record is empty")
+        return
+    if len(value) > codec.MAX_EVENT_BYTES:
+        reading.fault(
+            FaultCode.TOO_LARGE, "$", f"{len(value)} bytes are more than the {codec.MAX_EVENT_BYTES} an event may have"
+        )
+        return
+    try:
+        name, reading.fingerprint = codec.type_of(value)
+        if name not in CATALOGUE:
+            reading.fault(FaultCode.UNKNOWN_EVENT, "$", f"{name} is written by the bus itself and cannot be sent")
+            return
+        reading.event = codec.decode(value)
+    except CodecError as error:
+        reading.faults.append(error.fault())
+
+
+def _check_headers(reading: _Reading) -> None:
+    name = type(reading.event).__name__
+    if reading.event_type not in (None, name):
+        reading.fault(
+            FaultCode.BAD_HEADER, "$headers.ce_type", f"the header says {reading.event_type!r}, the schema {name!r}"
+        )
+    reading.event_type = name
+    for header, raw in reading.given.headers:
+        if header == "ce_subject" and _shown(raw) != reading.event.area_id:
+            reading.fault(FaultCode.BAD_HEADER, "$headers.ce_subject", "the header is not the event's area_id")
+
+
+def _receipt(reading: _Reading, verdict: Verdict, block: int | None = None, index: int | None = None) -> Receipt:
+    return Receipt(
+        event_id=reading.event_id,
+        inbox_partition=reading.given.partition,
+        inbox_offset=reading.given.offset,
+        verdict=verdict,
+        block=block,
+        index=index,
+        faults=tuple(reading.faults),
+    )
+
+
+def _bounded(faults: list[Fault]) -> list[Fault]:
+    kept = [f if len(f.message) <= _LONGEST_TEXT >= len(f.path) else _shortened(f) for f in faults[:_MOST_FAULTS]]
+    if len(faults) > _MOST_FAULTS:
+        more = f"{len(faults) - _MOST_FAULTS} more faults are not listed"
+        kept.append(Fault(code=faults[_MOST_FAULTS].code, path="$", message=more))
+    return kept
+
+
+def _shortened(fault: Fault) -> Fault:
+    return Fault(code=fault.code, path=fault.path[:_LONGEST_TEXT], message=fault.message[:_LONGEST_TEXT])
+
+
+def _parts(receipts: list[Receipt]) -> Iterator[tuple[Receipt, ...]]:
+    part: list[Receipt] = []
+    size = 0
+    for receipt in receipts:
+        part.append(receipt)
+        size += 60 + sum(len(f.message) + len(f.path) for f in receipt.faults)
+        if size >= _RECEIPTS_BYTES:
+            yield tuple(part)
+            part, size = [], 0
+    if part:
+        yield tuple(part)
+
+
+def _digest(sender_id: str, on_behalf_of: str | None, payload: bytes) -> bytes:
+    return blake2b(b"\x1f".join((sender_id.encode(), (on_behalf_of or "").encode(), payload)), digest_size=12).digest()
+
+
+def _area_of_key(key: bytes | None) -> str:
+    try:
+        return (key or b"").decode()[:_LONGEST_ID]
+    except UnicodeDecodeError:
+        return ""
+
+
+def _shown(value: bytes | None) -> str:
+    return (value or b"").decode(errors="replace")[:_LONGEST_ID]

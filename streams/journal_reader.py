@@ -1,0 +1,108 @@
+"""Committed journal blocks of one partition, in order, up to its end."""
+
+from collections.abc import Callable, Iterator
+
+from confluent_kafka import Consumer, IsolationLevel, KafkaError, KafkaException, TopicPartition
+from confluent_kafka.admin import OffsetSpec
+
+from flexbus import codec
+from flexbus.errors import EnvironmentProblem
+from flexbus.journal import Block
+from flexbus.topics import JOURNAL
+from streams.kafka import Connection, Trouble, environment_problem, patiently
+
+__all__ = ["end_offset", "read_blocks", "read_records"]
+
+_TIMEOUT_S = 30.0
+
+
+def end_offset(connection: Connection, partition: int, topic: str = JOURNAL) -> int:
+    """Return the end of a partition, open transactions included.
+
+    A transaction's markers reach partitions one by one: when its offsets are committed, its blocks may not show
+    yet. Whoever must not miss them waits for this end, not for the last stable offset.
+
+    Raises:
+        EnvironmentProblem: the broker does not answer.
+    """
+    trouble = Trouble()
+    admin = connection.admin(trouble)
+    where = TopicPartition(topic, partition)
+
+    def ask() -> int:
+        asked = admin.list_offsets(
+            {where: OffsetSpec.latest()}, isolation_level=IsolationLevel.READ_UNCOMMITTED, request_timeout=_TIMEOUT_S
+        )
+        return int(asked[where].result(_TIMEOUT_S).offset)
+
+    try:
+        return patiently(ask)
+    except (KafkaException, TimeoutError) as error:
+        raise environment_problem(error, connection.bootstrap, trouble) from error
+
+
+def read_records(
+    connection: Connection,
+    topic: str,
+    partition: int,
+    start: int = 0,
+    end: int | None = None,
+    beat: Callable[[], None] = lambda: None,
+) -> Iterator[tuple[int, bytes]]:
+    """Yield offset and value of the committed records of a partition.
+
+    Args:
+        connection: the broker.
+        topic: topic to read.
+        partition: partition to read.
+        start: first offset.
+        end: first offset not to read; None for the end as it is now.
+        beat: called while reading and waiting.
+
+    Raises:
+        EnvironmentProblem: the broker does not answer, or a transaction stays open before the end.
+    """
+    end = end_offset(connection, partition, topic) if end is None else end
+    if start >= end:
+        return
+    trouble = Trouble()
+    reader: Consumer = connection.reader(trouble)
+    try:
+        reader.assign([TopicPartition(topic, partition, start)])
+        silent = 0.0
+        while True:
+            messages = reader.consume(1000, 0.2)
+            beat()
+            silent = 0.0 if messages else silent + 0.2
+            if silent > _TIMEOUT_S:
+                raise EnvironmentProblem(
+                    f"{topic} partition {partition} gave nothing more before offset {end} for {_TIMEOUT_S:.0f} s; "
+                    f"is Kafka at {connection.bootstrap} running, or a transaction left open?"
+                )
+            for message in messages:
+                error = message.error()
+                if error is not None:
+                    if error.code() == KafkaError._PARTITION_EOF:
+                        if message.offset() >= end:
+                            return
+                        continue
+                    raise environment_problem(error, connection.bootstrap, trouble)
+                if message.offset() >= end:
+                    return
+                yield message.offset(), message.value()
+                if message.offset() == end - 1:
+                    return
+    finally:
+        reader.close()
+
+
+def read_blocks(
+    connection: Connection,
+    partition: int,
+    start: int = 0,
+    end: int | None = None,
+    beat: Callable[[], None] = lambda: None,
+) -> Iterator[tuple[int, Block]]:
+    """Yield offset and block of the journal's committed blocks of a partition; see `read_records`."""
+    for offset, value in read_records(connection, JOURNAL, partition, start, end, beat):
+        yield offset, codec.decode_as(value, Block)

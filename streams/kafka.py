@@ -1,0 +1,231 @@
+"""Every Kafka client of flexbus: one place for librdkafka's settings, and for what its errors mean to a person."""
+
+import os
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer
+from confluent_kafka.admin import AdminClient
+
+from flexbus.errors import EnvironmentProblem
+
+__all__ = ["TRANSACTION_TIMEOUT_MS", "Connection", "Trouble", "environment_problem", "patiently"]
+
+T = TypeVar("T")
+TRANSACTION_TIMEOUT_MS = 10_000
+SESSION_TIMEOUT_MS = 6_000
+MAX_RECORD_BYTES = 16_000_000  # a rejection holds an input of up to 8 MB beside its faults
+PREFETCH_KBYTES = 16_384
+
+# The broker refuses these for as long as nobody acts, so waiting for them would only hide the cause.
+_HOPELESS = frozenset(
+    {
+        KafkaError._AUTHENTICATION,
+        KafkaError._SSL,
+        KafkaError.SASL_AUTHENTICATION_FAILED,
+        KafkaError.TOPIC_AUTHORIZATION_FAILED,
+        KafkaError.GROUP_AUTHORIZATION_FAILED,
+        KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
+        KafkaError.CLUSTER_AUTHORIZATION_FAILED,
+    }
+)
+# A topic just made, a broker just started: such answers pass by themselves.
+_PASSING = frozenset(
+    {
+        KafkaError.NOT_LEADER_FOR_PARTITION,
+        KafkaError.LEADER_NOT_AVAILABLE,
+        KafkaError.UNKNOWN_TOPIC_OR_PART,
+        KafkaError._UNKNOWN_PARTITION,
+        KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+        KafkaError.COORDINATOR_NOT_AVAILABLE,
+        KafkaError.NOT_COORDINATOR,
+        KafkaError.UNSTABLE_OFFSET_COMMIT,
+    }
+)
+PATIENCE_S = 10.0
+_SILENT = 0  # librdkafka's own log would go to stderr; what matters arrives in error_cb
+
+
+@dataclass(slots=True)
+class Trouble:
+    """What a client's `error_cb` last said: the cause that its own calls only show as a time-out."""
+
+    last: KafkaError | None = None
+    hopeless: KafkaError | None = None
+
+    def __call__(self, error: KafkaError) -> None:
+        """Remember an error; librdkafka calls this."""
+        self.last = error
+        if error.code() in _HOPELESS:
+            self.hopeless = error
+
+
+def environment_problem(error: Any, bootstrap: str, trouble: Trouble | None = None) -> EnvironmentProblem:
+    """Say what an error of librdkafka means and what to do.
+
+    Args:
+        error: a KafkaError, KafkaException or any exception.
+        bootstrap: address that was tried.
+        trouble: what the client's error_cb has seen; its cause is nearer to the truth than a time-out.
+    """
+    if isinstance(error, KafkaException):
+        error = error.args[0]
+    cause = (trouble and (trouble.hopeless or trouble.last)) or error
+    code = cause.code() if isinstance(cause, KafkaError) else None
+    text = cause.str() if isinstance(cause, KafkaError) else str(cause)
+    if code in (KafkaError._AUTHENTICATION, KafkaError.SASL_AUTHENTICATION_FAILED):
+        return EnvironmentProblem(f"Kafka at {bootstrap} refused the user name or password: {text}")
+    if code == KafkaError._SSL:
+        return EnvironmentProblem(f"TLS with Kafka at {bootstrap} failed; is it the right ssl.ca.location? {text}")
+    if code in _HOPELESS:
+        return EnvironmentProblem(f"Kafka at {bootstrap} does not allow this to this principal: {text}")
+    if code in (KafkaError._UNKNOWN_TOPIC, KafkaError.UNKNOWN_TOPIC_OR_PART):
+        return EnvironmentProblem(
+            f"Kafka at {bootstrap} has no such topic: {text}. Create what is missing by `flexbus topics --create`."
+        )
+    if code in (
+        KafkaError._ALL_BROKERS_DOWN,
+        KafkaError._TRANSPORT,
+        KafkaError._RESOLVE,
+        KafkaError._TIMED_OUT,
+        KafkaError._MSG_TIMED_OUT,
+    ):
+        return EnvironmentProblem(
+            f"Kafka at {bootstrap} cannot be reached ({text}). Start one by `flexbus broker start`, "
+            "or name a running one by FLEXBUS_BOOTSTRAP or --bootstrap."
+        )
+    return EnvironmentProblem(f"Kafka at {bootstrap}: {text}")
+
+
+def patiently(call: Callable[[], T], patience_s: float = PATIENCE_S) -> T:
+    """Return a call's result; repeat it while its error is one that passes by itself.
+
+    Raises:
+        KafkaException: any other error, or the patience is over.
+    """
+    deadline = time.monotonic() + patience_s
+    while True:
+        try:
+            return call()
+        except KafkaException as error:
+            if error.args[0].code() not in _PASSING or time.monotonic() > deadline:
+                raise
+            time.sleep(0.05)
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """Where the broker is, and as whom one connects.
+
+    Attributes:
+        bootstrap: host:port of one broker or several, comma-separated.
+        security: librdkafka properties of TLS and SASL; empty on a plain loopback broker.
+    """
+
+    bootstrap: str
+    security: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, bootstrap: str | None, properties: Path | None = None) -> "Connection":
+        """Return the connection named by the arguments, else by the environment.
+
+        Args:
+            bootstrap: address, or None for FLEXBUS_BOOTSTRAP.
+            properties: file of librdkafka properties, one `name=value` a line, or None for FLEXBUS_KAFKA_PROPERTIES.
+
+        Raises:
+            EnvironmentProblem: no address is known, or the file cannot be read.
+        """
+        address = bootstrap or os.environ.get("FLEXBUS_BOOTSTRAP")
+        if not address:
+            raise EnvironmentProblem(
+                "No Kafka is named: set FLEXBUS_BOOTSTRAP or --bootstrap; `flexbus broker start` starts one."
+            )
+        named = properties or os.environ.get("FLEXBUS_KAFKA_PROPERTIES")
+        if not named:
+            return cls(address)
+        try:
+            lines = Path(named).read_text().splitlines()
+        except OSError as error:
+            raise EnvironmentProblem(f"The Kafka properties {named} cannot be read: {error.strerror}") from error
+        pairs = (line.partition("=") for line in lines if line.strip() and not line.lstrip().startswith("#"))
+        return cls(address, {name.strip(): value.strip() for name, _, value in pairs})
+
+    def _base(self, trouble: Trouble | None) -> dict[str, Any]:
+        return {
+            "bootstrap.servers": self.bootstrap,
+            "error_cb": trouble or Trouble(),
+            "log_level": _SILENT,
+            "reconnect.backoff.max.ms": 500,
+            "retry.backoff.ms": 20,
+            **self.security,
+        }
+
+    def admin(self, trouble: Trouble | None = None) -> AdminClient:
+        """Return an admin client; keep it in a variable until its futures are done."""
+        return AdminClient(self._base(trouble))
+
+    def producer(self, trouble: Trouble | None = None, **settings: Any) -> Producer:
+        """Return an idempotent producer: retries neither lose, double nor reorder records."""
+        return Producer(
+            self._base(trouble)
+            | {
+                "enable.idempotence": True,
+                "partitioner": "murmur2_random",
+                "message.max.bytes": MAX_RECORD_BYTES,
+                "linger.ms": 5,
+                "compression.type": "lz4",
+                "delivery.timeout.ms": 30_000,
+            }
+            | settings
+        )
+
+    def transactional_producer(self, transactional_id: str, trouble: Trouble | None = None) -> Producer:
+        """Return a producer whose id fences every earlier process of the same id."""
+        return self.producer(
+            trouble,
+            **{
+                "transactional.id": transactional_id,
+                "transaction.timeout.ms": TRANSACTION_TIMEOUT_MS,
+                "delivery.timeout.ms": TRANSACTION_TIMEOUT_MS,
+                "linger.ms": 0,
+            },
+        )
+
+    def reader(self, trouble: Trouble | None = None, **settings: Any) -> Consumer:
+        """Return a consumer of committed records without a group: it says itself where it reads."""
+        return Consumer(
+            self._base(trouble)
+            | {
+                "group.id": "flexbus-reader",  # librdkafka wants one; nothing is ever committed under it
+                "enable.auto.commit": False,
+                "enable.auto.offset.store": False,
+                "isolation.level": "read_committed",
+                "auto.offset.reset": "earliest",
+                "enable.partition.eof": True,
+                "fetch.queue.backoff.ms": 5,
+                "queued.max.messages.kbytes": PREFETCH_KBYTES,
+                "fetch.max.bytes": MAX_RECORD_BYTES,
+            }
+            | settings
+        )
+
+    def member(self, group: str, instance: str, trouble: Trouble | None = None, **settings: Any) -> Consumer:
+        """Return a static group member of a consume-transform-produce loop; offsets go with its transactions."""
+        return self.reader(
+            trouble,
+            **{
+                "group.id": group,
+                "group.instance.id": instance,
+                "enable.partition.eof": False,
+                # range gives the same partition of every topic to the same worker: inboxes stay beside their journal
+                "partition.assignment.strategy": "range",
+                "session.timeout.ms": SESSION_TIMEOUT_MS,
+                "heartbeat.interval.ms": 1_000,
+                "max.poll.interval.ms": 600_000,
+                **settings,
+            },
+        )

@@ -1,0 +1,198 @@
+"""The publisher: journal -> what anyone may see, and what each party may see, exactly once.
+
+A static group member over the journal; its outputs and positions go in one transaction per batch. Its only state
+is who has which role, folded from the journal's own register.
+"""
+
+import logging
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+from confluent_kafka import OFFSET_BEGINNING, KafkaException, TopicPartition
+
+from flexbus import codec
+from flexbus.catalogue import CATALOGUE
+from flexbus.journal import Block, Entry
+from flexbus.sight import public_view, views_of
+from flexbus.time import iso
+from flexbus.topics import JOURNAL, party_topic
+from flexbus.views import registry
+from flexbus.views.fact import Fact
+from flexbus.views.registry import Registry
+from streams.journal_reader import read_blocks
+from streams.kafka import Connection, Trouble, environment_problem
+from streams.topics import PARTY_PARTITION, Targets
+from streams.transaction import Output, Watchdog, commit, is_record
+
+__all__ = ["GROUP", "Publisher", "publications", "run"]
+
+log = logging.getLogger(__name__)
+
+GROUP = "flexbus-publisher"
+BATCH = 20  # blocks; one may hold 500 events and each of them goes to several topics
+WAIT_S = 0.05
+_TIMEOUT_S = 30.0
+_ROLE_EVENTS = frozenset({"AreaOpened", "ParticipantRegistered", "ParticipantRemoved"})
+_SINGLE_OBJECT = b"\xc3\x01"
+
+
+def publications(entry: Entry, event: Any, register: Registry) -> Iterator[tuple[str | None, Any]]:
+    """Yield party (None = anyone) and what it sees of an entry; see `flexbus.sight`."""
+    kind = CATALOGUE[entry.event_type]
+    public = public_view(event, kind)
+    if public is not None:
+        yield None, public
+    senders = (entry.sender_id,) if entry.on_behalf_of is None else (entry.sender_id, entry.on_behalf_of)
+    yield from views_of(event, kind, senders, register.roles)
+
+
+class Publisher:
+    """One worker.
+
+    Args:
+        connection: the broker, as the publisher's principal.
+        slot: number of this worker among its siblings, from 0; at most one process has it.
+    """
+
+    def __init__(self, connection: Connection, slot: int = 0) -> None:
+        self._connection = connection
+        self._trouble = Trouble()
+        self._registers: dict[str, Registry] = {}
+        self.watchdog = Watchdog()
+        name = f"{GROUP}-{slot}"
+        self._producer = connection.transactional_producer(name, self._trouble)
+        self._targets = Targets(connection, self._producer)
+        self._consumer = connection.member(GROUP, name, self._trouble)
+
+    def open(self) -> None:
+        """Fence the former process of this slot and join the group.
+
+        Raises:
+            EnvironmentProblem: the broker does not answer or refuses.
+        """
+        try:
+            self._producer.init_transactions(_TIMEOUT_S)
+        except KafkaException as error:
+            raise environment_problem(error, self._connection.bootstrap, self._trouble) from error
+        self._consumer.subscribe([JOURNAL], on_assign=self._assigned, on_revoke=self._revoked)
+
+    def step(self) -> int:
+        """Read some blocks and publish them; return how many.
+
+        Raises:
+            KafkaException: end the process; a fresh one takes over where the last transaction ended.
+        """
+        self.watchdog.beat()
+        if self._trouble.hopeless is not None:
+            raise environment_problem(self._trouble.hopeless, self._connection.bootstrap)
+        messages = [m for m in self._consumer.consume(BATCH, WAIT_S) if is_record(m)]
+        if not messages:
+            return 0
+        outputs: list[Output] = []
+        nexts: dict[int, int] = {}
+        for message in messages:
+            outputs.extend(self._outputs(message.partition(), codec.decode_as(message.value(), Block)))
+            nexts[message.partition()] = message.offset() + 1
+            self.watchdog.beat()
+        positions = [TopicPartition(JOURNAL, partition, offset) for partition, offset in nexts.items()]
+        if not commit(self._producer, self._consumer, outputs, positions):
+            self._assigned(self._consumer, self._consumer.assignment())
+        return len(messages)
+
+    def close(self) -> None:
+        """Leave in good order."""
+        self._consumer.close()
+        self.watchdog.stop()
+
+    def _outputs(self, partition: int, block: Block) -> Iterator[Output]:
+        register = self._registers.setdefault(block.area_id, Registry())
+        key = block.area_id.encode()
+        for index, entry in enumerate(block.entries):
+            event = codec.decode(entry.payload)
+            if entry.event_type in _ROLE_EVENTS:
+                registry.fold(register, _fact(block, index, event))
+            headers = _headers(block, index)
+            current = _current(entry, event)
+            for party, view in publications(entry, event, register):
+                if party is None:
+                    place = partition
+                    topic = CATALOGUE[entry.event_type].out_topic or ""
+                    self._targets.ready(topic)
+                elif self._targets.party_ready(party):
+                    topic, place = party_topic(party), PARTY_PARTITION
+                else:
+                    continue
+                value = current if view is event else codec.encode(view)
+                yield Output(topic, place, key, value, headers, entry.received_at_ms)
+
+    def _assigned(self, consumer: Any, assignment: list[TopicPartition]) -> None:
+        committed = consumer.committed([TopicPartition(t.topic, t.partition) for t in assignment], timeout=_TIMEOUT_S)
+        self._registers = {}
+        for place in committed:
+            for _, block in read_blocks(
+                self._connection, place.partition, end=max(place.offset, 0), beat=self.watchdog.beat
+            ):
+                self._learn_roles(block)
+        consumer.assign(
+            [t if t.offset >= 0 else TopicPartition(JOURNAL, t.partition, OFFSET_BEGINNING) for t in committed]
+        )
+        log.info("assigned: journal partitions %s", sorted(t.partition for t in committed))
+
+    def _learn_roles(self, block: Block) -> None:
+        register = self._registers.setdefault(block.area_id, Registry())
+        for index, entry in enumerate(block.entries):
+            if entry.event_type in _ROLE_EVENTS:
+                registry.fold(register, _fact(block, index, codec.decode(entry.payload)))
+
+    def _revoked(self, consumer: Any, _: list[TopicPartition]) -> None:
+        consumer.unassign()
+
+
+def run(connection: Connection, slot: int = 0, stop: threading.Event | None = None) -> None:
+    """Publish until told to stop.
+
+    Raises:
+        EnvironmentProblem: Kafka cannot be used.
+        KafkaException: start a fresh process.
+    """
+    worker = Publisher(connection, slot)
+    worker.open()
+    while stop is None or not stop.is_set():
+        worker.step()
+    worker.close()
+
+
+def _fact(block: Block, index: int, event: Any) -> Fact:
+    entry = block.entries[index]
+    return Fact(
+        event=event,
+        event_id=entry.event_id,
+        sender_id=entry.sender_id,
+        on_behalf_of=entry.on_behalf_of,
+        received_at_ms=entry.received_at_ms,
+        block=block.number,
+        index=index,
+    )
+
+
+def _headers(block: Block, index: int) -> dict[str, str]:
+    entry = block.entries[index]
+    return {
+        "ce_specversion": "1.0",
+        "ce_id": entry.event_id,
+        "ce_source": "/flexbus",  # not the sender: that is an identity
+        "ce_type": entry.event_type,
+        "ce_subject": block.area_id,
+        "ce_time": iso(entry.received_at_ms),
+        "ce_block": str(block.number),
+        "ce_index": str(index),
+    }
+
+
+def _current(entry: Entry, event: Any) -> bytes:
+    """Return the event in the newest schema: the sender's own bytes where they are that already."""
+    newest = codec.fingerprint_of(type(event))
+    if entry.payload[:2] == _SINGLE_OBJECT and entry.payload[2:10] == newest:
+        return entry.payload
+    return codec.encode(event)

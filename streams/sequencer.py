@@ -1,0 +1,196 @@
+"""The sequencer: reads every inbox and is the only writer of the journal.
+
+Workers are static members of one consumer group over the inboxes and the journal. A worker decides for the
+areas of the journal partitions that are assigned to it, and for no other, so each chain has one writer; the
+group's generation fences a worker that was paused past its time-outs. State is the journal's fold, moved on in
+memory and thrown away whenever a transaction does not come about.
+"""
+
+import logging
+import threading
+from collections.abc import Iterable
+from itertools import groupby
+from typing import Any
+
+from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, KafkaException, Message, TopicPartition
+
+from flexbus import codec, validation
+from flexbus.topics import JOURNAL, REJECTIONS, party_topic
+from streams.intake import Input, Intake, Outcome, Rules
+from streams.journal_reader import read_blocks
+from streams.kafka import Connection, Trouble, environment_problem
+from streams.topics import PARTY_PARTITION, Targets, journal_partitions
+from streams.transaction import Output, Watchdog, commit, is_record
+
+__all__ = ["GROUP", "RULES", "Sequencer", "run"]
+
+log = logging.getLogger(__name__)
+
+GROUP = "flexbus-sequencer"
+INBOXES = r"^flexbus\.in\..+\.v1$"
+BATCH = 1000
+BATCH_BYTES = 8_000_000
+WAIT_S = 0.05
+NEW_INBOX_WITHIN_MS = 2_000
+_TIMEOUT_S = 30.0
+
+RULES = Rules(
+    content=validation.content_faults,
+    state=validation.Admission,
+    fold=validation.fold_admission,
+    admission=validation.admission_faults,
+)
+
+
+class Sequencer:
+    """One worker.
+
+    Args:
+        connection: the broker, as the sequencer's principal.
+        slot: number of this worker among its siblings, from 0; at most one process has it.
+        rules: the checks; others only in tests.
+    """
+
+    def __init__(self, connection: Connection, slot: int = 0, rules: Rules = RULES) -> None:
+        self._connection = connection
+        self._rules = rules
+        self._trouble = Trouble()
+        self._partitions = journal_partitions(connection)
+        self._intakes: dict[int, Intake] = {}
+        self.watchdog = Watchdog()
+        name = f"{GROUP}-{slot}"
+        self._producer = connection.transactional_producer(name, self._trouble)
+        self._targets = Targets(connection, self._producer)
+        self._consumer = connection.member(
+            GROUP, name, self._trouble, **{"topic.metadata.refresh.interval.ms": NEW_INBOX_WITHIN_MS}
+        )
+
+    def open(self) -> None:
+        """Fence the former process of this slot and join the group.
+
+        Raises:
+            EnvironmentProblem: the broker does not answer or refuses.
+        """
+        try:
+            self._producer.init_transactions(_TIMEOUT_S)
+            for topic in (JOURNAL, REJECTIONS):
+                self._targets.ready(topic)
+        except KafkaException as error:
+            raise environment_problem(error, self._connection.bootstrap, self._trouble) from error
+        self._consumer.subscribe([INBOXES, JOURNAL], on_assign=self._assigned, on_revoke=self._revoked)
+
+    def step(self) -> int:
+        """Read a batch and publish what it leads to; return how many inputs it had.
+
+        Raises:
+            KafkaException: end the process; a fresh one takes over where the last transaction ended.
+        """
+        self.watchdog.beat()
+        if self._trouble.hopeless is not None:
+            raise environment_problem(self._trouble.hopeless, self._connection.bootstrap)
+        inputs = [_input(m) for m in self._consumer.consume(BATCH, WAIT_S) if is_record(m)]
+        inputs.sort(key=lambda i: (i.received_at_ms, i.topic, i.partition, i.offset))
+        for batch in _by_size(inputs):
+            if not self._sequence(batch):
+                self._assigned(self._consumer, self._consumer.assignment())
+                break
+        return len(inputs)
+
+    def close(self) -> None:
+        """Leave in good order; the place stays reserved for the session time-out."""
+        self._consumer.close()
+        self.watchdog.stop()
+
+    def _sequence(self, batch: list[Input]) -> bool:
+        self.watchdog.beat()
+        outputs: list[Output] = []
+        for partition, inputs in groupby(sorted(batch, key=lambda i: i.partition), key=lambda i: i.partition):
+            outcome = self._intakes[partition].take(inputs)
+            outputs.extend(self._outputs(partition, outcome))
+        nexts: dict[tuple[str, int], int] = {}
+        for i in batch:
+            place = (i.topic, i.partition)
+            nexts[place] = max(nexts.get(place, 0), i.offset + 1)
+        positions = [TopicPartition(topic, partition, offset) for (topic, partition), offset in nexts.items()]
+        return commit(self._producer, self._consumer, outputs, positions)
+
+    def _outputs(self, partition: int, outcome: Outcome) -> Iterable[Output]:
+        for block in outcome.blocks:
+            yield Output(JOURNAL, partition, block.area_id.encode(), codec.encode(block))
+        for rejection in outcome.rejections:
+            yield Output(REJECTIONS, partition, rejection.area_id.encode(), codec.encode(rejection))
+        for receipt in outcome.receipts:
+            if self._targets.party_ready(receipt.party_id):
+                topic = party_topic(receipt.party_id)
+                headers = {"ce_type": "ReceiptsIssued", "ce_subject": receipt.area_id}
+                yield Output(topic, PARTY_PARTITION, receipt.area_id.encode(), codec.encode(receipt), headers)
+
+    def _assigned(self, consumer: Any, assignment: list[TopicPartition]) -> None:
+        """Take over partitions: fenced, then stable offsets, then the journal, in this order (research F1)."""
+        mine = {t.partition for t in assignment if t.topic == JOURNAL}
+        inboxes = [TopicPartition(t.topic, t.partition) for t in assignment if t.topic != JOURNAL]
+        committed = consumer.committed(inboxes, timeout=_TIMEOUT_S) if inboxes else []
+        self._intakes = {p: self._restored(p) for p in mine}
+        places = [
+            TopicPartition(t.topic, t.partition, t.offset if t.offset >= 0 else OFFSET_BEGINNING) for t in committed
+        ]
+        idle = [TopicPartition(JOURNAL, p, OFFSET_END) for p in mine]
+        consumer.assign(places + idle)
+        # The journal is assigned to say who writes it, not to be read. An inbox that came without its journal
+        # partition (workers learn of a new inbox one after the other) waits for the next assignment.
+        strays = [t for t in places if t.partition not in mine]
+        consumer.pause(idle + strays)
+        log.info("assigned: journal partitions %s, %d inbox partitions", sorted(mine), len(places) - len(strays))
+
+    def _revoked(self, consumer: Any, _: list[TopicPartition]) -> None:
+        self._intakes = {}
+        consumer.unassign()
+
+    def _restored(self, partition: int) -> Intake:
+        intake = Intake(partition, self._partitions, self._rules)
+        for _, block in read_blocks(self._connection, partition, beat=self.watchdog.beat):
+            intake.replay(block)
+        return intake
+
+
+def run(connection: Connection, slot: int = 0, stop: threading.Event | None = None) -> None:
+    """Sequence until told to stop.
+
+    Raises:
+        EnvironmentProblem: Kafka cannot be used.
+        KafkaException: start a fresh process.
+    """
+    worker = Sequencer(connection, slot)
+    worker.open()
+    while stop is None or not stop.is_set():
+        worker.step()
+    worker.close()
+
+
+def _input(message: Message) -> Input:
+    try:
+        headers = tuple(message.headers() or ())
+    except UnicodeDecodeError:  # a header's name is not text; without headers the input is rejected, not the process
+        headers = ()
+    return Input(
+        topic=message.topic(),
+        partition=message.partition(),
+        offset=message.offset(),
+        received_at_ms=message.timestamp()[1],
+        key=message.key(),
+        value=message.value(),
+        headers=headers,
+    )
+
+
+def _by_size(inputs: list[Input]) -> Iterable[list[Input]]:
+    batch: list[Input] = []
+    size = 0
+    for given in inputs:
+        batch.append(given)
+        size += len(given.value or b"")
+        if size >= BATCH_BYTES:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch

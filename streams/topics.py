@@ -1,0 +1,136 @@
+"""Topics on the broker: made from the one table, when they are missing."""
+
+import logging
+from collections.abc import Iterable
+
+from confluent_kafka import KafkaError, KafkaException, Producer
+from confluent_kafka.admin import NewTopic
+
+from flexbus.errors import EnvironmentProblem
+from flexbus.topics import JOURNAL, Topic, party_topic, topics
+from streams.kafka import Connection, Trouble, environment_problem, patiently
+
+__all__ = ["PARTY_PARTITION", "Targets", "create_topics", "existing_topics", "journal_partitions"]
+
+log = logging.getLogger(__name__)
+
+PARTITIONS = 4
+PARTY_PARTITION = 0  # party topics have this one
+_TIMEOUT_S = 30.0
+
+
+def existing_topics(connection: Connection) -> dict[str, int]:
+    """Return the topics of the broker with their partition counts.
+
+    Raises:
+        EnvironmentProblem: the broker does not answer.
+    """
+    trouble = Trouble()
+    admin = connection.admin(trouble)
+    try:
+        found = admin.list_topics(timeout=_TIMEOUT_S).topics
+    except KafkaException as error:
+        raise environment_problem(error, connection.bootstrap, trouble) from error
+    return {name: len(t.partitions) for name, t in found.items() if t.error is None}
+
+
+def journal_partitions(connection: Connection) -> int:
+    """Return how many partitions the journal has.
+
+    Raises:
+        EnvironmentProblem: the broker does not answer, or has no journal.
+    """
+    count = existing_topics(connection).get(JOURNAL)
+    if count is None:
+        raise EnvironmentProblem(
+            f"Kafka at {connection.bootstrap} has no topic {JOURNAL}: make the topics by `flexbus topics --create`."
+        )
+    return count
+
+
+def create_topics(connection: Connection, parties: Iterable[str], partitions: int | None = None) -> tuple[str, ...]:
+    """Create what is missing and return its names; existing topics stay as they are.
+
+    Args:
+        connection: the broker, as a principal that may create topics.
+        parties: participants that need an inbox and a party topic.
+        partitions: of journal, inboxes and out topics; None keeps the journal's, or takes 4 for a new one.
+
+    Raises:
+        EnvironmentProblem: the broker does not answer or refuses, or the journal has another partition count
+            (inboxes and journal must agree, as an area's events stay in one partition).
+    """
+    there = existing_topics(connection)
+    count = partitions or there.get(JOURNAL, PARTITIONS)
+    if there.get(JOURNAL, count) != count:
+        raise EnvironmentProblem(
+            f"The journal has {there[JOURNAL]} partitions, not {count}; it cannot be changed, as each area's "
+            "chain lives in one of them."
+        )
+    missing = [t for t in topics(parties, count) if t.name not in there]
+    _create(connection, missing)
+    return tuple(t.name for t in missing)
+
+
+def _create(connection: Connection, missing: list[Topic]) -> None:
+    if not missing:
+        return
+    trouble = Trouble()
+    admin = connection.admin(trouble)
+    wanted = [NewTopic(t.name, t.partitions, config=t.config) for t in missing]
+    for name, done in admin.create_topics(wanted, operation_timeout=_TIMEOUT_S).items():
+        try:
+            done.result(_TIMEOUT_S)
+        except KafkaException as error:
+            if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:  # somebody else was quicker
+                problem = environment_problem(error, connection.bootstrap, trouble)
+                raise EnvironmentProblem(f"Topic {name} could not be created. {problem}") from error
+
+
+class Targets:
+    """Topics a producer is about to write to: known to it with all their partitions before the first record.
+
+    Args:
+        connection: the broker.
+        producer: the producer that will write.
+    """
+
+    def __init__(self, connection: Connection, producer: Producer) -> None:
+        self._connection = connection
+        self._producer = producer
+        self._ready: set[str] = set()
+        self._refused: set[str] = set()
+
+    def ready(self, topic: str) -> bool:
+        """Tell whether a topic can be written.
+
+        Raises:
+            KafkaException: the broker does not know it, or does not answer.
+        """
+        if topic not in self._ready:
+            patiently(lambda: self._ask(topic))
+            self._ready.add(topic)
+        return True
+
+    def party_ready(self, party_id: str) -> bool:
+        """Tell whether a party's topic can be written; make it for a party that was admitted meanwhile."""
+        topic = party_topic(party_id)
+        if topic in self._ready:
+            return True
+        if party_id in self._refused:
+            return False
+        try:
+            if topic not in existing_topics(self._connection):
+                create_topics(self._connection, (party_id,))
+        except EnvironmentProblem as problem:
+            log.error("party %s gets nothing: %s", party_id, problem)
+            self._refused.add(party_id)
+            return False
+        return self.ready(topic)
+
+    def _ask(self, topic: str) -> None:
+        found = self._producer.list_topics(topic, timeout=_TIMEOUT_S).topics[topic]
+        errors = [found.error, *(p.error for p in found.partitions.values())]
+        for error in errors:
+            if error is not None:
+                raise KafkaException(error)

@@ -1,0 +1,140 @@
+"""Consume, transform, produce: outputs and input positions in one Kafka transaction, or none of them.
+
+The recipe of design 2: what librdkafka calls retriable is repeated, what it calls abortable is aborted and read
+again, and anything else (fenced, illegal generation, lost connection to a coordinator in mid-air) ends the
+process, as a fresh one knows better where it stands.
+"""
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
+
+__all__ = ["Output", "Watchdog", "commit", "is_record"]
+
+log = logging.getLogger(__name__)
+
+HANG_S = 15.0
+HANG_EXIT = 70
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """A record to be produced."""
+
+    topic: str
+    partition: int
+    key: bytes
+    value: bytes
+    headers: Mapping[str, str] = field(default_factory=dict)
+    timestamp_ms: int = 0
+
+
+class Watchdog:
+    """Ends the process when a step hangs: librdkafka calls were seen hanging for good after a broker was killed."""
+
+    def __init__(self, hang_s: float = HANG_S) -> None:
+        self._hang_s = hang_s
+        self._beat = time.monotonic()
+        self._off = threading.Event()
+        threading.Thread(target=self._watch, name="watchdog", daemon=True).start()
+
+    def beat(self) -> None:
+        """Say that work goes on."""
+        self._beat = time.monotonic()
+
+    def stop(self) -> None:
+        """Stop watching: the work ends in good order."""
+        self._off.set()
+
+    @property
+    def silent_s(self) -> float:
+        """Seconds since the last beat."""
+        return time.monotonic() - self._beat
+
+    def _watch(self) -> None:
+        while not self._off.wait(1.0):
+            if self.silent_s > self._hang_s:
+                log.critical("a step has hung for %.0f s; ending, so that a fresh process takes over", self.silent_s)
+                os._exit(HANG_EXIT)
+
+
+def commit(
+    producer: Producer,
+    consumer: Consumer,
+    outputs: Iterable[Output],
+    positions: Iterable[TopicPartition],
+) -> bool:
+    """Publish outputs and positions together; tell whether it happened.
+
+    Args:
+        producer: the transactional producer, initialised.
+        consumer: the group member that the positions belong to.
+        outputs: records to produce.
+        positions: next offset to read of each input partition.
+
+    Returns:
+        False if the transaction was aborted: nothing was published and the inputs must be read again.
+
+    Raises:
+        KafkaException: neither worked; end the process.
+    """
+    try:
+        producer.begin_transaction()
+        for output in outputs:
+            _produce(producer, output)
+        where = list(positions)
+        _again(lambda: producer.send_offsets_to_transaction(where, consumer.consumer_group_metadata()))
+        _again(producer.commit_transaction)
+    except KafkaException as error:
+        if not error.args[0].txn_requires_abort():
+            raise
+        log.warning("transaction aborted, reading its inputs again: %s", error.args[0].str())
+        _again(producer.abort_transaction)
+        return False
+    return True
+
+
+def is_record(message: Message) -> bool:
+    """Tell a record from an event of the consumer that goes by itself.
+
+    Raises:
+        KafkaException: an error that does not.
+    """
+    error = message.error()
+    if error is not None and error.code() not in (KafkaError._PARTITION_EOF, KafkaError.UNKNOWN_TOPIC_OR_PART):
+        raise KafkaException(error)
+    return error is None
+
+
+def _produce(producer: Producer, output: Output) -> None:
+    while True:
+        try:
+            producer.produce(
+                output.topic,
+                key=output.key,
+                value=output.value,
+                partition=output.partition,
+                headers=dict(output.headers),
+                timestamp=output.timestamp_ms,
+            )
+        except BufferError:  # the local queue is full: let deliveries make room
+            producer.poll(0.1)
+        else:
+            return
+
+
+def _again(call: Callable[[], object]) -> None:
+    while True:
+        try:
+            call()
+        except KafkaException as error:
+            if not error.args[0].retriable():
+                raise
+            time.sleep(0.02)
+        else:
+            return
