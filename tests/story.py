@@ -5,6 +5,7 @@ up-a (100) --- n1 --- n2 ---(open)--- n3 --- up-b (200)
 """
 
 from collections.abc import Iterable
+from dataclasses import replace
 from types import ModuleType
 from typing import Any
 
@@ -232,6 +233,30 @@ def cleared(*awards: ev.Award, session_id: str = "s1") -> ev.MarketCleared:
         case_hash="",
         result_hash="",
     )
+
+
+def ordered(
+    name: str, at: str | None, *power_w: int, direction: Direction = Direction.UP, **changes: Any
+) -> ev.ActivationOrdered:
+    order = ev.ActivationOrdered(
+        area_id=AREA,
+        session_id="s1",
+        activation_id=name,
+        award_id=f"award-{name}",
+        tso_activation_id=None,
+        offer_id=name,
+        orderer_id="grid-dso",
+        fsp_id="alpha",
+        connection_point_id=at,
+        portfolio_id=None,
+        direction=direction,
+        start_ms=DAY,
+        resolution_s=900,
+        power_w=power_w,
+        price_milli_per_mwh=(60_000,) * len(power_w),
+        acknowledge_by_ms=DAY,
+    )
+    return replace(order, **changes)
 
 
 def begins(slot: int, session_id: str = "s1") -> ev.DeliveryStarted:
