@@ -52,7 +52,7 @@ def _congestion_forecast(e: ev.CongestionForecastReceived) -> Iterator[Fault]:
 def _limits(e: ev.CongestionForecastReceived) -> Iterator[Fault]:
     limits = (e.limit_import_w, e.limit_export_w)
     for name, limit in zip(("limit_import_w", "limit_export_w"), limits, strict=True):
-        if limit is not None and limit <= 0:
+        if limit == 0:
             yield fault(FaultCode.BAD_QUANTITY, f"$.{name}", "a limit is more than 0 W; leave it out if there is none")
     largest = max((x for x in limits if x is not None), default=None)
     if largest is None:
@@ -91,14 +91,14 @@ def _offer(e: ev.FlexOfferSubmitted | ev.FlexOfferReplaced) -> Iterator[Fault]:
     for i, slot in enumerate(o.slots):
         total, last = 0, None
         for j, step in enumerate(slot.steps):
-            if step.power_w <= 0:
+            if step.power_w == 0:
                 text = "a step offers more than 0 W; leave the step out instead"
                 yield fault(FaultCode.BAD_QUANTITY, f"$.offer.slots[{i}].steps[{j}].power_w", text)
             if last is not None and step.price_milli_per_mwh <= last:
                 text = "prices of a stack rise from step to step; sort the steps and join equal prices"
                 yield fault(FaultCode.BAD_PRICE, f"$.offer.slots[{i}].steps[{j}].price_milli_per_mwh", text)
             last = step.price_milli_per_mwh
-            total += step.power_w
+            total += max(step.power_w, 0)
         offered += total
         if slot.min_power_w > total:
             text = f"{slot.min_power_w} W is more than the {total} W offered in the slot"
@@ -119,7 +119,7 @@ def _offer(e: ev.FlexOfferSubmitted | ev.FlexOfferReplaced) -> Iterator[Fault]:
 
 
 def _first_revision(e: Any, part: str, revision: int, first: type[Any]) -> Iterator[Fault]:
-    if isinstance(e, first) and revision != 1:
+    if isinstance(e, first) and revision > 1:
         text = f"a first submission has revision 1, not {revision}; a change is sent as its own event type"
         yield fault(FaultCode.BAD_VALUE, f"$.{part}.revision", text)
     if not isinstance(e, first) and revision == 1:
