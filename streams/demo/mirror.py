@@ -7,21 +7,20 @@ come. The day is held until nothing is owed: that is why a killed service delays
 import threading
 import time
 from collections.abc import Callable, Iterable
-from typing import Any
 
 from confluent_kafka import TopicPartition
 
 from flexbus import codec
-from flexbus.catalogue import Service
 from flexbus.errors import FlexbusError
 from flexbus.events import EventRejected
-from flexbus.journal import Block, verify_block
+from flexbus.journal import Block
 from flexbus.topics import JOURNAL, REJECTIONS
 from flexbus.views.fact import Emission, Fact, Job, facts_of
+from streams.area import Area
 from streams.kafka import Connection
 from streams.page.model import PageState, fold_rejection
 from streams.page.model import fold as fold_page
-from streams.stages import STAGES
+from streams.stages import VIEWS
 
 __all__ = ["DayStuckError", "Mirror"]
 
@@ -46,13 +45,11 @@ class Mirror:
         self.page = PageState()
         self.seen: set[str] = set()
         self.rejected: list[EventRejected] = []
-        self.pending: dict[str, tuple[Service, Emission | Job]] = {}
         self.failure: BaseException | None = None
         self._connection = connection
         self._area_id = area_id
         self._on_fact = on_fact
-        self._stages = [(stage, stage.new_state(area_id)) for stage in STAGES.values()]
-        self._head: tuple[int, bytes] | None = None
+        self._stages = [Area(area_id, view, 0) for view in VIEWS.values()]
         self._lock = threading.Condition()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._follow, name="mirror", daemon=True)
@@ -86,9 +83,13 @@ class Mirror:
                     text = what if isinstance(what, str) else what()
                     raise DayStuckError(f"nothing came for {patience_s:.0f} s while waiting for {text}")
 
+    def caught_up(self) -> bool:
+        """Tell whether the journal shows everything that the stages owe."""
+        return not any(stage.pending for stage in self._stages)
+
     def owed(self) -> str:
         """Return what stages still owe, for people; empty = nothing."""
-        kinds = {f"{s.value}: {_name(due)}" for s, due in self.pending.values()}
+        kinds = {f"{s.view.service}: {_name(due.what)}" for s in self._stages for due in s.pending.values()}
         return ", ".join(sorted(kinds))
 
     def _follow(self) -> None:
@@ -119,22 +120,12 @@ class Mirror:
             block = codec.decode_as(value, Block)
             if block.area_id != self._area_id:
                 continue
-            self._head = verify_block(self._head, block)
             self.page = fold_page(self.page, block)
+            for stage in self._stages:
+                stage.take(block)
             for fact in facts_of(block):
-                self._fold(fact)
-
-    def _fold(self, fact: Fact) -> None:
-        self.seen.add(fact.event_id)
-        self.pending.pop(fact.event_id, None)
-        for n, (stage, state) in enumerate(self._stages):
-            after: Any = stage.fold(state, fact)
-            self._stages[n] = (stage, after)
-            for due in stage.decide(after, fact):
-                key = due.event_id if isinstance(due, Emission) else due.job_id
-                if key not in self.seen:
-                    self.pending[key] = (stage.service, due)
-        self._on_fact(fact)
+                self.seen.add(fact.event_id)
+                self._on_fact(fact)
 
 
 def _name(due: Emission | Job) -> str:

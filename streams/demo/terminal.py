@@ -15,7 +15,7 @@ def table(summary: dict[str, Any]) -> str:
     rows = [row for area_id, area in summary["areas"].items() for row in _area(area_id, area)]
     faults = ", ".join(f"{code} {count}" for code, count in summary["rejections"].items()) or "none"
     rows.append(("rejections by fault", faults))
-    width = max(len(name) for name, _ in rows)
+    width = max(len(name) for name, text in rows if text)
     return "\n".join(f"  {name:<{width}}  {text}" if text else f"\n{name}" for name, text in rows)
 
 

@@ -104,7 +104,7 @@ class World:
 
         while True:
             self.mirror.wait(
-                lambda: not missing() and not self.mirror.pending,
+                lambda: not missing() and self.mirror.caught_up(),
                 lambda: f"{what}: {len(missing())} verdicts; {self.mirror.owed()}",
             )
             todo, self._todo = self._todo, []
