@@ -6,7 +6,8 @@ from datetime import date, timedelta
 
 import numpy as np
 
-from clearing.convert.simbench import ConnectedUnit, SimbenchDay, simbench_day
+from clearing.convert.simbench import SimbenchDay, simbench_day
+from clearing.convert.units import ConnectedUnit
 from clearing.power_flow import solve_ac
 from flexbus.events import AssetKind, BusInjection
 from flexbus.time import local_day

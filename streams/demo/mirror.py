@@ -93,7 +93,7 @@ class Mirror:
         return ", ".join(sorted(kinds))
 
     def _follow(self) -> None:
-        consumer = self._connection.consumer(f"demo-mirror-{self._area_id}", isolation="read_committed")
+        consumer = self._connection.reader(None, **{"enable.partition.eof": False})
         try:
             topics = consumer.list_topics(timeout=20).topics
             consumer.assign(

@@ -10,8 +10,8 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from flexbus import Client
 from flexbus import events as ev
+from flexbus.client import Client, Record
 from flexbus.events import Role
 from flexbus.quantities import Direction
 from flexbus.topics import inbox
@@ -392,9 +392,8 @@ class World:
         self._send(good.fsp_id, ev.FlexOfferSubmitted(area_id=area, offer=wrong))
         event_id = str(uuid.uuid5(uuid.NAMESPACE_URL, f"{area}/no-event"))
         self._sent.add(event_id)
-        self._clients[good.fsp_id].post_raw(
-            b'{"hello": "world"}', key=area.encode(), headers={"ce_id": event_id, "ce_type": "FlexOfferSubmitted"}
-        )
+        headers = {"ce_id": event_id, "ce_type": "FlexOfferSubmitted"}
+        self._clients[good.fsp_id].post_records([Record(b'{"hello": "world"}', area.encode(), headers)])
 
     def _after_clearing(self) -> None:
         """Providers send schedules; the cast of the delivery follows from the awards."""
