@@ -12,10 +12,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clearing.convert.errors import ConversionError
+from clearing.convert.units import ConnectedUnit, static_unit
 from clearing.convert.verify import differences_to_pandapower, solve_with_pandapower
 from flexbus.events.grid import Branch, BranchKind, Bus, InfeedPoint, NetworkModelPublished
 
-__all__ = ["bus_id_of", "injections_from_pandapower", "network_from_pandapower", "read_pandapower"]
+__all__ = [
+    "bus_id_of",
+    "injections_from_pandapower",
+    "network_from_pandapower",
+    "read_pandapower",
+    "units_from_pandapower",
+]
 
 # Tables that are carried over, and tables that hold no equipment.
 CARRIED = frozenset({"bus", "line", "trafo", "switch", "load", "sgen", "storage", "ext_grid", "shunt"})
@@ -121,6 +128,28 @@ def injections_from_pandapower(
             if k is not None:
                 s[k] += sign * complex(row.p_mw, row.q_mvar) * row.scaling * 1e6
     return s.real[None, :].copy(), s.imag[None, :].copy()
+
+
+def units_from_pandapower(net: Any, network: NetworkModelPublished, day: str) -> tuple[ConnectedUnit, ...]:
+    """Return what is connected, with a made-up day (winter or sunny) around the stored values."""
+    buses = {bus.bus_id for bus in network.buses}
+    units = []
+    for table, sign in (("load", -1), ("sgen", 1), ("storage", -1)):
+        rows = net[table]
+        for row in rows[rows.in_service].itertuples():
+            power = sign * complex(row.p_mw, row.q_mvar) * row.scaling * 1e6
+            if bus_id_of(row.bus) in buses and power:
+                units.append(
+                    static_unit(
+                        unit_id=f"{table}{row.Index}",
+                        name=_text(row.name),
+                        bus_id=bus_id_of(row.bus),
+                        power_va=power,
+                        generation=power.real > 0,
+                        day=day,
+                    )
+                )
+    return tuple(units)
 
 
 def _unsupported(net: Any) -> Iterator[str]:

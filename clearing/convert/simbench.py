@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 
 from clearing.convert.errors import ConversionError
 from clearing.convert.pandapower import bus_id_of, network_from_pandapower
+from clearing.convert.units import ConnectedUnit
 from flexbus.events.assets import AssetKind
 from flexbus.events.grid import BusInjection, NetworkModelPublished
 
-__all__ = ["ConnectedUnit", "SimbenchDay", "load_simbench", "simbench_day"]
+__all__ = ["SimbenchDay", "load_simbench", "simbench_day"]
 
 Watts = NDArray[np.int64]
 SLOTS = 96
@@ -37,31 +38,6 @@ KIND_BY_PREFIX = (
     ("BL-", AssetKind.INDUSTRY),
     ("WB-", AssetKind.INDUSTRY),
 )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ConnectedUnit:
-    """A load, generator or storage of the grid on the chosen day.
-
-    Args:
-        unit_id: identifier, unique in the grid ("load12").
-        name: name for people.
-        bus_id: bus it is connected to.
-        kind: technology as far as the profile tells it.
-        profile: SimBench profile ("H0-A", "PV5", "lv_rural1"; lv_... stand for a whole low-voltage grid).
-        rated_power_va: rating, VA.
-        power_w: expected power per slot, W, positive = feed-in.
-        reactive_power_var: expected reactive power per slot, var, positive = feed-in.
-    """
-
-    unit_id: str
-    name: str
-    bus_id: str
-    kind: AssetKind
-    profile: str
-    rated_power_va: int
-    power_w: tuple[int, ...]
-    reactive_power_var: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
