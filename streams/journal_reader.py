@@ -14,6 +14,7 @@ from streams.kafka import Connection, Trouble, environment_problem, patiently
 __all__ = ["end_offset", "read_blocks", "read_records"]
 
 _TIMEOUT_S = 30.0
+_POLL_S = 0.05  # consume() waits this long for a full batch even when the end has been reached
 
 
 def end_offset(connection: Connection, partition: int, topic: str = JOURNAL) -> int:
@@ -71,9 +72,9 @@ def read_records(
         reader.assign([TopicPartition(topic, partition, start)])
         silent = 0.0
         while True:
-            messages = reader.consume(1000, 0.2)
+            messages = reader.consume(1000, _POLL_S)
             beat()
-            silent = 0.0 if messages else silent + 0.2
+            silent = 0.0 if messages else silent + _POLL_S
             if silent > _TIMEOUT_S:
                 raise EnvironmentProblem(
                     f"{topic} partition {partition} gave nothing more before offset {end} for {_TIMEOUT_S:.0f} s; "

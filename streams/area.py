@@ -1,0 +1,122 @@
+"""What a stage knows of one market area: its place in the chain, the folded state, and what is due.
+
+Pure: given the same blocks it comes to the same, whoever asks and however often. What is due and not yet in the
+journal is sent; the journal's answer is the only proof that it arrived. So a stage may be killed at any instant:
+its successor folds the same blocks and finds the same things due.
+"""
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+from uuid import UUID
+
+from flexbus import codec
+from flexbus.journal import Block, verify_block
+from flexbus.views.fact import Emission, Fact, Job
+
+__all__ = ["Area", "Due", "View"]
+
+
+class View(Protocol):
+    """A market function: a fold and what it decides.
+
+    Attributes:
+        service: name of the stage, which is its inbox's and its sender's name too.
+        reads: names of the events that the fold looks at; None = all. The others are not decoded.
+    """
+
+    @property
+    def service(self) -> str: ...
+    @property
+    def reads(self) -> frozenset[str] | None: ...
+    @property
+    def new_state(self) -> Callable[[], Any]: ...
+    @property
+    def fold(self) -> Callable[[Any, Fact], Any]: ...
+    @property
+    def decide(self) -> Callable[[Any, Fact], tuple[Emission | Job, ...]]: ...
+
+
+@dataclass(slots=True)
+class Due:
+    """Something due, and whether this process has sent it (or put it to work).
+
+    Attributes:
+        what: the fact to send or the computation to run.
+        cause_ms: when the event was received from which it follows, UTC ms.
+        sent: whether this process has done its part.
+    """
+
+    what: Emission | Job
+    cause_ms: int
+    sent: bool = False
+
+
+@dataclass(slots=True)
+class Area:
+    """One area as a stage sees it.
+
+    Attributes:
+        area_id: market area.
+        view: the stage's fold and decisions.
+        partition: journal partition that the area lives in.
+        last: number and hash of the last block, None before the first.
+        pending: what is due and not in the journal, by event id, in the order it fell due.
+        counts: events seen, by kind.
+    """
+
+    area_id: str
+    view: View
+    partition: int
+    state: Any = None
+    last: tuple[int, bytes] | None = None
+    pending: dict[str, Due] = field(default_factory=dict)
+    counts: Counter[str] = field(default_factory=Counter)
+    _said: set[int] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        self.state = self.view.new_state()
+
+    def take(self, block: Block) -> tuple[Fact, ...] | None:
+        """Take in the next block; return its facts that the view reads, or None if the block was seen before.
+
+        Raises:
+            ChainError: the block does not continue the chain.
+        """
+        if self.last is not None and block.number <= self.last[0]:
+            return None
+        verified = verify_block(self.last, block)
+        facts = []
+        for index, entry in enumerate(block.entries):
+            self.counts[entry.event_type] += 1
+            if entry.sender_id == self.view.service:
+                # Only our own word counts: an id is derived, so anybody could send something under it.
+                self.pending.pop(entry.event_id, None)
+                self._said.add(UUID(entry.event_id).int)
+            if self.view.reads is not None and entry.event_type not in self.view.reads:
+                continue
+            fact = Fact(
+                event=codec.decode(entry.payload),
+                event_id=entry.event_id,
+                sender_id=entry.sender_id,
+                on_behalf_of=entry.on_behalf_of,
+                received_at_ms=entry.received_at_ms,
+                block=block.number,
+                index=index,
+            )
+            self._take(fact)
+            facts.append(fact)
+        self.last = verified
+        return tuple(facts)
+
+    def unsent(self) -> list[Due]:
+        """Return what is due, not in the journal and not yet sent by this process."""
+        return [due for due in self.pending.values() if not due.sent]
+
+    def _take(self, fact: Fact) -> None:
+        self.state = self.view.fold(self.state, fact)
+        for what in self.view.decide(self.state, fact):
+            event_id = what.job_id if isinstance(what, Job) else what.event_id
+            if UUID(event_id).int not in self._said and event_id not in self.pending:
+                self.pending[event_id] = Due(what, fact.received_at_ms)

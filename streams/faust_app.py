@@ -1,0 +1,103 @@
+"""Faust as the stages use it: committed records only, raw bytes, no topics of its own making.
+
+Faust 0.15 reads committed records only under its own exactly-once, which the stages do not use. Three overrides
+make it read them always; a fourth mends its book-keeping of the gaps that transaction markers leave.
+"""
+
+from typing import Any
+
+import faust
+from faust.transport.drivers import aiokafka as driver
+
+from flexbus.errors import EnvironmentProblem
+from streams.kafka import Connection
+
+__all__ = ["new_app"]
+
+# The broker answers as soon as there is something; this is only how long it holds an empty answer back.
+_FETCH_WAIT_MS = 500
+_SESSION_S, _HEARTBEAT_S = 6.0, 1.5
+
+
+class _CommittedThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
+    def _create_worker_consumer(self, transport: Any) -> Any:
+        consumer = super()._create_worker_consumer(transport)
+        consumer._isolation_level = "read_committed"
+        consumer._fetch_max_wait_ms = _FETCH_WAIT_MS
+        return consumer
+
+
+class _CommittedConsumer(driver.Consumer):  # type: ignore[misc]
+    def _new_consumer_thread(self) -> Any:
+        return _CommittedThread(self, loop=self.loop, beacon=self.beacon)
+
+    async def _add_gap(self, tp: Any, offset_from: int, offset_to: int) -> None:
+        # Faust counts the message that has just arrived into the gap before it, so that with a marker after every
+        # transaction the committed offset would crawl.
+        await super()._add_gap(tp, offset_from, offset_to - 1)
+
+
+class _CommittedTransport(driver.Transport):  # type: ignore[misc]
+    Consumer = _CommittedConsumer
+
+
+class _App(faust.App):  # type: ignore[misc]
+    def _new_transport(self) -> Any:
+        return _CommittedTransport(self.conf.broker_consumer, self)
+
+
+def new_app(service: str, connection: Connection, instance: str) -> Any:
+    """Return a Faust app of a stage; nothing connects before it is started.
+
+    Args:
+        service: the stage; all its workers form one consumer group.
+        connection: the broker.
+        instance: name of this worker, the same again after a restart, so that its place is kept for it.
+
+    Raises:
+        EnvironmentProblem: the connection asks for a mechanism that Faust does not offer.
+    """
+    return _App(
+        id=f"flexbus-{service}",
+        broker=[f"kafka://{address.strip()}" for address in connection.bootstrap.split(",")],
+        broker_credentials=_credentials(connection),
+        autodiscover=False,
+        store="memory://",
+        key_serializer="raw",
+        value_serializer="raw",
+        topic_allow_declare=False,
+        topic_disable_leader=True,
+        consumer_auto_offset_reset="earliest",
+        consumer_group_instance_id=instance,
+        canonical_url=f"http://{instance}:6066",  # only tells workers apart: pages are served by the monitor
+        broker_session_timeout=_SESSION_S,
+        broker_heartbeat_interval=_HEARTBEAT_S,
+        broker_max_poll_interval=600.0,
+        broker_commit_interval=2.0,
+        stream_wait_empty=False,
+        web_enabled=False,
+    )
+
+
+def _credentials(connection: Connection) -> Any:
+    security = connection.security
+    protocol = security.get("security.protocol", "PLAINTEXT").upper()
+    if protocol == "PLAINTEXT":
+        return None
+    context = None
+    if protocol.endswith("SSL"):
+        import ssl
+
+        context = ssl.create_default_context(cafile=security.get("ssl.ca.location"))
+    if protocol.startswith("SASL"):
+        return faust.SASLCredentials(
+            username=security["sasl.username"],
+            password=security["sasl.password"],
+            mechanism=security.get("sasl.mechanism", security.get("sasl.mechanisms", "SCRAM-SHA-256")),
+            ssl_context=context,
+        )
+    if protocol == "SSL":
+        return faust.SSLCredentials(context=context)
+    raise EnvironmentProblem(
+        f"security.protocol={protocol} is unknown; take PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL"
+    )

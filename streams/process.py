@@ -1,0 +1,47 @@
+"""Child processes that never outlive their parent, and signals that end things in good order."""
+
+import ctypes
+import os
+import signal
+import sys
+import threading
+
+__all__ = ["die_with_parent", "stop_on_end_of_input", "stop_on_signals"]
+
+_PR_SET_PDEATHSIG = 1
+
+
+def die_with_parent() -> None:
+    """Have the kernel kill this process when its parent ends, however that ends (Linux; elsewhere nothing)."""
+    if not sys.platform.startswith("linux"):
+        return
+    parent = os.getppid()
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != parent:  # it ended between the two calls
+        os._exit(1)
+
+
+def stop_on_signals(stop: threading.Event) -> None:
+    """Set the event on SIGTERM and Ctrl-C; the second signal ends the process at once."""
+
+    def on_signal(number: int, _: object) -> None:
+        if stop.is_set():
+            os._exit(128 + number)
+        stop.set()
+
+    signal.signal(signal.SIGTERM, on_signal)
+    signal.signal(signal.SIGINT, on_signal)
+
+
+def stop_on_end_of_input(stop: threading.Event, grace_s: float = 5.0) -> None:
+    """Set the event when standard input ends, which is how a child learns anywhere that its supervisor is gone."""
+
+    def watch() -> None:
+        descriptor = sys.stdin.fileno()
+        while os.read(descriptor, 4096):
+            pass
+        stop.set()
+        threading.Event().wait(grace_s)
+        os._exit(1)
+
+    threading.Thread(target=watch, name="supervisor-watch", daemon=True).start()

@@ -1,0 +1,267 @@
+"""The one common shell of all stages: read committed blocks, fold, decide, send what is due.
+
+A stage is a `View` (see `streams.area`); this module gives it a Faust app, rebuilds its state from the journal
+whenever partitions are assigned, runs its computations in other processes and sends its facts to its inbox. No
+state of its own matters: what was decided and did not arrive is decided again from the same blocks, under the
+same ids.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+from flexbus import codec
+from flexbus.errors import EnvironmentProblem, FlexbusError
+from flexbus.journal import Block
+from flexbus.topics import JOURNAL
+from flexbus.views.fact import Emission, Fact, Job
+from streams.area import Area, Due
+from streams.context import Context
+from streams.faust_app import new_app
+from streams.jobs import JobError, Jobs
+from streams.journal_reader import end_offset, read_blocks
+from streams.monitor import Monitor
+from streams.outbox import Outbox
+from streams.table import Summary, new_table
+
+__all__ = ["Stage", "StageShell", "run_stage"]
+
+log = logging.getLogger(__name__)
+_IDLE_S = 0.5
+_STOP_WITHIN_S = 8.0
+_LAG_EVERY_S = 5.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stage:
+    """A stage: its view and what it puts out; everything else is the shell's.
+
+    Attributes:
+        service: its name: of its inbox, of its consumer group, on the command line.
+        new_state: makes the state of an area of which nothing is known.
+        fold: takes one fact into the state.
+        decide: what is due after a fact; must depend on its arguments only.
+        outputs: names of the events it may send.
+        reads: names of the events that fold and decide look at; None = all.
+        imports: modules its computations need, imported by the worker process beforehand; empty = no worker.
+        measure: given the monitor, returns what is told every fact, for further metrics.
+    """
+
+    service: str
+    new_state: Callable[[], Any]
+    fold: Callable[[Any, Fact], Any]
+    decide: Callable[[Any, Fact], tuple[Emission | Job, ...]]
+    outputs: frozenset[str]
+    reads: frozenset[str] | None = None
+    imports: tuple[str, ...] = ()
+    measure: Callable[[Monitor], Callable[[Fact], None]] | None = None
+
+
+class StageShell:
+    """One worker of a stage.
+
+    Args:
+        stage: what it does.
+        context: what it is given.
+    """
+
+    def __init__(self, stage: Stage, context: Context) -> None:
+        self._stage, self._context = stage, context
+        self._monitor = context.monitor
+        self._measure = stage.measure(context.monitor) if stage.measure else None
+        self._areas: dict[str, Area] = {}
+        self._next: dict[int, int] = {}  # next offset to read, by partition that is ours
+        self._ended: dict[int, int] = {}
+        self._jobs = Jobs(modules=stage.imports)
+        self._running: set[asyncio.Task[None]] = set()
+        self._fatal: BaseException | None = None
+        self._over = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
+        self._outbox = Outbox(context.connection, stage.service, self._fail)
+        self._app = new_app(stage.service, context.connection, f"flexbus-{stage.service}-{context.slot}")
+        self._table = new_table(self._app, stage.service, context.connection)
+        self._app.on_rebalance_complete.connect(self._on_assigned, weak=False)
+        journal = self._app.topic(
+            JOURNAL, key_type=bytes, value_type=bytes, key_serializer="raw", value_serializer="raw"
+        )
+        self._app.agent(journal, name=f"{stage.service}.blocks")(self._blocks)
+        context.monitor.page("view", self._page)
+
+    async def run(self) -> None:
+        """Work until told to stop.
+
+        Raises:
+            FlexbusError: the journal is broken, or Kafka cannot be used; end the process.
+        """
+        if self._stage.imports:
+            self._jobs.warm()
+        await self._app.start()
+        measured = 0.0
+        while not self._context.stop.is_set() and self._fatal is None:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._over.wait(), _IDLE_S)
+            if self._app.crashed:
+                self._fail(self._app.crash_reason or FlexbusError("Faust ended without saying why"))
+            self._outbox.poll()
+            if self._next and time.monotonic() - measured > _LAG_EVERY_S:
+                measured = time.monotonic()
+                await self._loop.run_in_executor(None, self._measure_lag)
+        self._jobs.close()
+        if self._fatal is not None:
+            raise self._fatal
+        self._outbox.close()
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._app.stop(), _STOP_WITHIN_S)
+
+    def _fail(self, error: BaseException) -> None:
+        if self._fatal is None:
+            self._fatal = error
+        self._loop.call_soon_threadsafe(self._over.set)
+
+    async def _on_assigned(self, *_: Any, **__: Any) -> None:
+        """Bring the areas of the assigned partitions up to the journal's end, before events flow."""
+        try:
+            mine = {tp.partition for tp in self._app.consumer.assignment() if tp.topic == JOURNAL}
+            for partition in set(self._next) - mine:
+                del self._next[partition]
+            for area in [a for a in self._areas.values() if a.partition not in mine]:
+                self._forget(area)
+            began = time.monotonic()
+            await self._loop.run_in_executor(None, self._catch_up, sorted(mine))
+            log.info("assigned %s, rebuilt in %.1f s", sorted(mine), time.monotonic() - began)
+            for area in self._areas.values():
+                self._send(area)
+            self._monitor.ready(sorted(mine))
+        except BaseException as error:
+            self._fail(error)
+            raise
+
+    def _catch_up(self, partitions: list[int]) -> None:
+        """Read each partition from where we stand to its end (in a thread; nothing else touches the areas now)."""
+        for partition in partitions:
+            start = self._next.get(partition, 0)
+            end = end_offset(self._context.connection, partition)
+            for offset, block in read_blocks(self._context.connection, partition, start, end):
+                self._fold(block, partition)
+                start = offset + 1
+            self._next[partition] = max(start, end)
+
+    async def _blocks(self, stream: Any) -> None:
+        try:
+            async for event in stream.events():
+                message = event.message
+                if message.partition not in self._next:
+                    continue  # was under way when the partition went to somebody else
+                area = self._fold(codec.decode_as(message.value, Block), message.partition)
+                self._next[message.partition] = max(self._next[message.partition], message.offset + 1)
+                if area is not None:
+                    received = [e.received_at_ms for e in area[1].entries]
+                    self._send(area[0])
+                    if received:
+                        self._monitor.latency.labels(self._stage.service).observe(
+                            max(0.0, time.time() - min(received) / 1000)
+                        )
+                    self._table[area[0].area_id.encode()] = self._summary(area[0]).to_bytes()
+        except (asyncio.CancelledError, GeneratorExit):
+            raise
+        except BaseException as error:
+            self._fail(error)
+            raise
+
+    def _fold(self, block: Block, partition: int) -> tuple[Area, Block] | None:
+        """Take in a block; None if it was seen before.
+
+        Raises:
+            ChainError: the chain is broken here.
+        """
+        area = self._areas.get(block.area_id)
+        if area is None:
+            area = Area(block.area_id, self._stage, partition)
+        facts = area.take(block)
+        self._areas[block.area_id] = area
+        if facts is None:
+            return None
+        name = self._stage.service
+        for entry in block.entries:
+            self._monitor.events.labels(name, entry.event_type, block.area_id).inc()
+        self._monitor.blocks.labels(name).inc()
+        self._monitor.progress()
+        if self._measure is not None:
+            for fact in facts:
+                self._measure(fact)
+        return area, block
+
+    def _send(self, area: Area) -> None:
+        for due in area.unsent():
+            due.sent = True
+            if isinstance(due.what, Job):
+                task = self._loop.create_task(self._work(due.what, due))
+                self._running.add(task)
+                task.add_done_callback(self._running.discard)
+            else:
+                self._emit(due.what, due.cause_ms)
+        self._monitor.pending.labels(self._stage.service, area.area_id).set(len(area.pending))
+
+    async def _work(self, job: Job, due: Due) -> None:
+        try:
+            results, seconds = await self._jobs.run(job)
+            if self._stage.service == "clearing":
+                self._monitor.clearing.observe(seconds)
+            for emission in results:
+                self._emit(emission, due.cause_ms)
+        except JobError as error:
+            # The next start tries again; until then the area goes on without this result, and says so.
+            log.error("%s", error)
+            self._monitor.job_failures.labels(self._stage.service, job.run.__qualname__).inc()
+            self._monitor.fault(str(error))
+        except asyncio.CancelledError:
+            raise
+        except BaseException as error:
+            self._fail(error)
+
+    def _emit(self, emission: Emission, cause_ms: int) -> None:
+        kind = type(emission.event).__name__
+        if kind not in self._stage.outputs:
+            raise FlexbusError(f"the stage {self._stage.service} may not send {kind}: name it in its outputs")
+        self._outbox.send(emission, cause_ms)
+        self._monitor.emissions.labels(self._stage.service, kind).inc()
+
+    def _forget(self, area: Area) -> None:
+        del self._areas[area.area_id]
+
+    def _measure_lag(self) -> None:
+        for partition, read in list(self._next.items()):
+            try:
+                self._ended[partition] = end_offset(self._context.connection, partition)
+            except EnvironmentProblem:
+                return  # the broker is away; the clients come back by themselves
+            lag = max(0, self._ended[partition] - read)
+            self._monitor.lag.labels(self._stage.service, partition).set(lag)
+
+    def _summary(self, area: Area) -> Summary:
+        return Summary.of(area)
+
+    def _page(self, area_id: str) -> Any:
+        if not area_id:
+            return {"service": self._stage.service, "areas": sorted(self._areas)}
+        if area_id not in self._areas:  # a table also keeps what it had before a rebalance
+            return None
+        stored = self._table.get(area_id.encode())
+        return Summary.of_bytes(stored).to_json() if stored else self._summary(self._areas[area_id]).to_json()
+
+
+def run_stage(stage: Stage, context: Context) -> None:
+    """Run one worker of a stage until told to stop.
+
+    Raises:
+        FlexbusError: the journal is broken, or Kafka cannot be used; end the process.
+    """
+
+    async def work() -> None:
+        await StageShell(stage, context).run()
+
+    asyncio.run(work())

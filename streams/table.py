@@ -1,0 +1,101 @@
+"""The small view of a stage that people query: one Faust table per stage, one absolute row per area.
+
+Rows come out of the fold as they are, so writing one twice changes nothing.
+"""
+
+import json
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import faust
+from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka.admin import NewTopic
+
+from streams.area import Area
+from streams.kafka import Connection, Trouble, environment_problem
+from streams.topics import existing_topics, journal_partitions
+
+__all__ = ["Summary", "changelog_of", "new_table"]
+
+_TIMEOUT_S = 30.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Summary:
+    """A row: how far the stage has read an area, and what it still waits for.
+
+    Attributes:
+        area_id: market area.
+        block: number of the last block.
+        hash: its hash, hexadecimal.
+        events: events seen, by kind.
+        pending: ids of facts that are due and not in the journal yet.
+    """
+
+    area_id: str
+    block: int
+    hash: str
+    events: dict[str, int]
+    pending: list[str]
+
+    @classmethod
+    def of(cls, area: Area) -> "Summary":
+        """Return the row of an area."""
+        number, digest = area.last or (-1, b"")
+        return cls(
+            area_id=area.area_id,
+            block=number,
+            hash=digest.hex(),
+            events=dict(sorted(area.counts.items())),
+            pending=list(area.pending),
+        )
+
+    @classmethod
+    def of_bytes(cls, value: bytes) -> "Summary":
+        """Return the row of a table's value."""
+        return cls(**json.loads(value))
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the row for people."""
+        return asdict(self)
+
+    def to_bytes(self) -> bytes:
+        """Return the row as a table's value."""
+        return json.dumps(asdict(self)).encode()
+
+
+def changelog_of(service: str) -> str:
+    """Return the topic that holds a stage's table."""
+    return f"flexbus-{service}-{service}-changelog"
+
+
+def new_table(app: Any, service: str, connection: Connection) -> Any:
+    """Return the stage's table; its changelog topic is made if it is missing, as Faust makes none.
+
+    Raises:
+        EnvironmentProblem: the broker does not answer, or has no journal.
+    """
+    partitions = journal_partitions(connection)
+    _create(connection, changelog_of(service), partitions)
+    raw = faust.Schema(key_type=bytes, value_type=bytes, key_serializer="raw", value_serializer="raw")
+    return app.Table(
+        service,
+        key_type=bytes,
+        value_type=bytes,
+        schema=raw,
+        partitions=partitions,
+        help="position and counts per area",
+    )
+
+
+def _create(connection: Connection, topic: str, partitions: int) -> None:
+    if topic in existing_topics(connection):
+        return
+    trouble = Trouble()
+    admin = connection.admin(trouble)
+    made = admin.create_topics([NewTopic(topic, partitions, config={"cleanup.policy": "compact"})])
+    try:
+        made[topic].result(_TIMEOUT_S)
+    except KafkaException as error:
+        if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:  # a sibling was quicker
+            raise environment_problem(error, connection.bootstrap, trouble) from error

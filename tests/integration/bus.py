@@ -1,0 +1,100 @@
+"""A small real bus for tests: a Kafka of its own, the real sequencer with rules that let everything pass."""
+
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+from flexbus import codec
+from flexbus import events as ev
+from flexbus.journal import Block, verify_block
+from flexbus.partition import partition_of
+from flexbus.topics import inbox
+from flexbus.views.fact import facts_of
+from streams.broker import Broker
+from streams.intake import Rules
+from streams.journal_reader import read_blocks
+from streams.kafka import Connection
+from streams.sequencer import Sequencer
+from streams.topics import create_topics
+
+PARTY = "DSO-TEST"
+PARTITIONS = 3
+OPEN_RULES = Rules(
+    content=lambda event: (),
+    state=lambda: None,
+    fold=lambda state, fact: None,
+    admission=lambda state, event, sender, behalf, at: (),
+)
+
+
+class Bus:
+    """What a test does with the bus."""
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+        self._producer = connection.producer()
+
+    def say(self, event: Any, event_id: str | None = None, party: str = PARTY) -> str:
+        event_id = event_id or str(uuid4())
+        headers = {"ce_id": event_id, "ce_type": type(event).__name__, "ce_subject": event.area_id}
+        key = event.area_id.encode()
+        place = partition_of(key, PARTITIONS)
+        self._producer.produce(inbox(party), codec.encode(event), key, partition=place, headers=headers)
+        return event_id
+
+    def flush(self) -> None:
+        assert self._producer.flush(30) == 0
+
+    def ask(self, area: str, request: str) -> str:
+        return self.say(ev.FlexRequestWithdrawn(area_id=area, request_id=request, requester_id=PARTY))
+
+    def blocks(self) -> list[Block]:
+        return [b for p in range(PARTITIONS) for _, b in read_blocks(self.connection, p)]
+
+    def facts(self, area: str) -> list[Any]:
+        """Return the facts of an area in order; its chain is verified on the way."""
+        head, found = None, []
+        for block in self.blocks():
+            if block.area_id == area:
+                head = verify_block(head, block)
+                found.extend(facts_of(block))
+        return found
+
+    def count(self, kind: str) -> Counter[str]:
+        return Counter(b.area_id for b in self.blocks() for e in b.entries if e.event_type == kind)
+
+
+@contextmanager
+def running_bus(folder: Path) -> Iterator[tuple[Bus, Broker]]:
+    broker = Broker(folder / "broker")
+    try:
+        connection = Connection(broker.start())
+        create_topics(connection, (PARTY,), PARTITIONS)
+        with sequencing(connection):
+            yield Bus(connection), broker
+    finally:
+        broker.stop()
+
+
+@contextmanager
+def sequencing(connection: Connection, rules: Rules = OPEN_RULES) -> Iterator[None]:
+    stop = threading.Event()
+
+    def work() -> None:
+        worker = Sequencer(connection, 0, rules)
+        worker.open()
+        while not stop.is_set():
+            worker.step()
+        worker.close()
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join(20)
