@@ -124,9 +124,7 @@ class AcGrid:
         shape = (len(branches), nodes)
         self._y_from = sparse.csr_matrix((np.r_[y_ff, y_ft], (np.r_[rows, rows], np.r_[f, t])), shape=shape)
         self._y_to = sparse.csr_matrix((np.r_[y_tf, y_tt], (np.r_[rows, rows], np.r_[f, t])), shape=shape)
-        self._shunt = (
-            np.array([complex(b.shunt_g_s, b.shunt_b_s) for b in buses]) * self._nominal_v**2 / BASE_VA
-        )
+        self._shunt = np.array([complex(b.shunt_g_s, b.shunt_b_s) for b in buses]) * self._nominal_v**2 / BASE_VA
         node_of_bus = sparse.csr_matrix((np.ones(n), (self._node, np.arange(n))), shape=(nodes, n))
         self._gather = node_of_bus
         at_from = sparse.csr_matrix((closed.astype(float), (self._from, rows)), shape=(n, len(branches)))
@@ -204,9 +202,7 @@ class AcGrid:
         keep = np.setdiff1d(np.arange(len(buses)), first)
         self._bond_keep = keep
         self._bond_incidence = incidence[:, keep]
-        self._bond_factor = splu(
-            sparse.csc_matrix(self._bond_incidence.T @ self._bond_incidence, dtype=complex)
-        )
+        self._bond_factor = splu(sparse.csc_matrix(self._bond_incidence.T @ self._bond_incidence, dtype=complex))
 
     def _limits(self) -> None:
         branches = self.network.branches
@@ -253,9 +249,7 @@ class AcGrid:
         p, q = np.atleast_2d(np.asarray(p_w, dtype=float)), np.atleast_2d(np.asarray(q_var, dtype=float))
         want = len(self.network.buses)
         if p.shape != q.shape or p.shape[1] != want:
-            raise PowerFlowInputError(
-                f"injections are {p.shape} and {q.shape}, expected slots x {want} buses"
-            )
+            raise PowerFlowInputError(f"injections are {p.shape} and {q.shape}, expected slots x {want} buses")
         s = np.asarray((p + 1j * q).T / BASE_VA)
         if not np.isfinite(s).all():
             bad = self.network.buses[int(np.argmin(np.isfinite(s).all(axis=1)))].bus_id
@@ -302,9 +296,7 @@ class AcGrid:
         amps = BASE_VA / SQRT3 / self._nominal_v
         a_from, a_to = np.abs(i_from).T * amps[self._from], np.abs(i_to).T * amps[self._to]
         s_max = np.maximum(np.abs(s_from), np.abs(s_to)).T * BASE_VA
-        loading = (
-            np.fmax(np.fmax(a_from / self._max_i_from, a_to / self._max_i_to), s_max / self._max_s) * 1e6
-        )
+        loading = np.fmax(np.fmax(a_from / self._max_i_from, a_to / self._max_i_to), s_max / self._max_s) * 1e6
         loading[~done] = np.nan
         return AcState(
             voltage_pu=v_bus.T,

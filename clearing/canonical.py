@@ -1,0 +1,51 @@
+"""One order for everything, and the hashes over it: a permuted case is the same case."""
+
+import hashlib
+import json
+from dataclasses import replace
+from typing import Any
+
+from clearing.case import Case
+from clearing.result import Result
+from flexbus.codec import to_json_values
+
+__all__ = ["canonical_case", "case_hash", "result_hash"]
+
+
+def canonical_case(case: Case) -> Case:
+    """Return a case with every list that has no order of its own sorted by id."""
+    net = case.network
+    return replace(
+        case,
+        network=replace(
+            net,
+            buses=tuple(sorted(net.buses, key=lambda b: b.bus_id)),
+            branches=tuple(sorted(net.branches, key=lambda b: b.branch_id)),
+            infeed_points=tuple(sorted(net.infeed_points, key=lambda p: p.infeed_id)),
+        ),
+        baseline=tuple(sorted(case.baseline, key=lambda b: b.bus_id)),
+        infeed_prices=tuple(sorted(case.infeed_prices, key=lambda p: p.infeed_id)),
+        offers=tuple(
+            replace(o, shares=tuple(sorted(o.shares, key=lambda s: s.bus_id))) if o.shares else o
+            for o in sorted(case.offers, key=lambda o: o.offer_id)
+        ),
+        requests=tuple(sorted(case.requests, key=lambda r: r.request_id)),
+        units=tuple(sorted(case.units, key=lambda u: u.unit_id)),
+        fixed_awards=tuple(sorted(case.fixed_awards, key=lambda a: a.award_id)),
+        scenarios=tuple(sorted(case.scenarios, key=lambda s: s.scenario_id)),
+    )
+
+
+def case_hash(case: Case) -> str:
+    """Return the SHA-256 of the canonical case as compact JSON with sorted keys."""
+    return _digest(to_json_values(canonical_case(case)))
+
+
+def result_hash(result: Result) -> str:
+    """Return the SHA-256 of a result as compact JSON with sorted keys, its own hash field empty."""
+    return _digest(to_json_values(replace(result, result_hash="")))
+
+
+def _digest(value: Any) -> str:
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()

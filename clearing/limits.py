@@ -1,0 +1,71 @@
+"""The limits of a grid as one table: which measure, which bound, what a violation costs."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clearing.case import Settings
+from clearing.network import Grid
+from clearing.result import LimitKind
+from clearing.state import Measure
+
+__all__ = ["LimitTable", "build_limits"]
+
+Real = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LimitTable:
+    """One row per limit: `sign * measure <= bound`, else `price` per unit and hour."""
+
+    kinds: tuple[LimitKind, ...]
+    measures: tuple[Measure, ...]
+    sign: Real
+    bound: Real
+    price: Real  # EUR per pu (MVA, MW or pu of voltage) and hour
+    near: Real  # distance to the bound from which on the limit is watched
+
+    def excess(self, values: dict[str, Real]) -> Real:
+        """Return how far each limit is exceeded (slots x limits), negative = inside."""
+        slots = len(values["v"])
+        if not self.measures:
+            return np.zeros((slots, 0))
+        columns = [values[m.kind][:, m.index] for m in self.measures]
+        return np.asarray(self.sign * np.array(columns).T - self.bound)
+
+
+def build_limits(grid: Grid, settings: Settings) -> LimitTable:
+    """Return every finite limit of a grid; voltages at held nodes are given and no limit of the market."""
+    rows: list[tuple[LimitKind, Measure, float, float, float, float]] = []
+    voltage = settings.voltage_price_milli_per_puh / 1e3
+    loading = settings.loading_price_milli_per_mwh / 1e3
+    for n in grid.free.tolist():
+        if np.isfinite(grid.v_max[n]):
+            rows.append((LimitKind.VOLTAGE_MAX, Measure("v", n), 1.0, float(grid.v_max[n]), voltage, 0.02))
+        if np.isfinite(grid.v_min[n]):
+            rows.append((LimitKind.VOLTAGE_MIN, Measure("v", n), -1.0, -float(grid.v_min[n]), voltage, 0.02))
+    for kind, word, bounds in (
+        (LimitKind.CURRENT_FROM, "if", grid.max_i_from),
+        (LimitKind.CURRENT_TO, "it", grid.max_i_to),
+        (LimitKind.APPARENT_POWER_FROM, "sf", grid.max_s),
+        (LimitKind.APPARENT_POWER_TO, "st", grid.max_s),
+    ):
+        for k in np.flatnonzero(np.isfinite(bounds)).tolist():
+            bound = float(bounds[k])
+            rows.append((kind, Measure(word, k), 1.0, bound, loading, 0.3 * bound))
+    for k in range(len(grid.infeed_ids)):
+        for kind, sign, limit in (
+            (LimitKind.IMPORT, 1.0, grid.max_import[k]),
+            (LimitKind.EXPORT, -1.0, grid.max_export[k]),
+        ):
+            if np.isfinite(limit):
+                rows.append((kind, Measure("root_p", k), sign, float(limit), loading, 0.3 * float(limit) + 1e-3))
+    return LimitTable(
+        kinds=tuple(r[0] for r in rows),
+        measures=tuple(r[1] for r in rows),
+        sign=np.array([r[2] for r in rows]),
+        bound=np.array([r[3] for r in rows]),
+        price=np.array([r[4] for r in rows]),
+        near=np.array([r[5] for r in rows]),
+    )

@@ -1,0 +1,477 @@
+"""The market as columns and rows: steps, blocks, budgets, ramps, storages, requests, and what they inject.
+
+Accepts a checked `Case`. Columns are quantities in MW (Mvar), costs are EUR per hour. A step of an offer that
+nothing couples to other slots or offers is merged with its equals (same bus, slot, direction, price) into one
+column and split pro rata afterwards, so that the size of the program is that of the grid, not of the book.
+"""
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+
+from clearing.case import Case, Location, Offer, Quantity, Request, Unit, UnitKind
+from clearing.network import Grid
+from clearing.rows import INF, Rows
+from flexbus.quantities import Direction
+
+__all__ = ["Market", "MeasuredRequest", "Member", "build_market", "is_coupled", "offer_cap"]
+
+Real = NDArray[np.float64]
+MEGA = 1e6
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A step of an offer in a slot that a column carries; caps in W or var."""
+
+    offer: int
+    slot: int
+    cap: int
+
+
+@dataclass(slots=True)
+class MeasuredRequest:
+    """Requests over one branch or infeed point in one slot and direction: they count a change of AC flow."""
+
+    slot: int
+    kind: str  # Measure kind
+    index: int
+    sign: float  # sign * measure has to fall
+    columns: list[int] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Market:
+    """Columns, structural rows and injections of a case; see the module's text."""
+
+    offers: list[Offer]
+    requests: list[Request]
+    cost: list[float] = field(default_factory=list)
+    upper: list[float] = field(default_factory=list)
+    integer: list[bool] = field(default_factory=list)
+    slot: list[int] = field(default_factory=list)  # slot of a column, -1 = none
+    members: list[list[Member]] = field(default_factory=list)
+    rows: Rows = field(default_factory=Rows)
+    row_tag: list[tuple[str, str, int]] = field(default_factory=list)  # what a row is: (kind, id, slot)
+    inject_p: list[tuple[int, int, float]] = field(default_factory=list)  # slot x bus, column, factor
+    inject_q: list[tuple[int, int, float]] = field(default_factory=list)
+    request_columns: list[tuple[int, int, int]] = field(default_factory=list)  # column, request, step
+    measured: list[MeasuredRequest] = field(default_factory=list)
+    taken: dict[int, int] = field(default_factory=dict)  # offer -> binary column
+    request_row: dict[tuple[int, int], int] = field(default_factory=dict)  # request, slot -> row
+
+    def column(
+        self, cost: float, upper: float, slot: int, *, integer: bool = False, members: list[Member] | None = None
+    ) -> int:
+        """Add a column with lower bound 0 and return its number."""
+        self.cost.append(cost)
+        self.upper.append(upper)
+        self.integer.append(integer)
+        self.slot.append(slot)
+        self.members.append(members or [])
+        return len(self.cost) - 1
+
+    def row(self, tag: tuple[str, str, int], terms: list[tuple[int, float]], low: float, high: float) -> int:
+        """Add a structural row and return its number."""
+        self.row_tag.append(tag)
+        return self.rows.add(terms, low, high)
+
+    def injections(self, slots: int, buses: int) -> tuple[sparse.csr_matrix, sparse.csr_matrix]:
+        """Return what one unit of each column injects: (slots x buses) x columns, MW and Mvar."""
+        shape = (slots * buses, len(self.cost))
+        made = []
+        for entries in (self.inject_p, self.inject_q):
+            cell, column, factor = (np.array([e[k] for e in entries], dtype=float if k == 2 else int) for k in range(3))
+            made.append(sparse.csr_matrix((factor, (cell, column)), shape=shape))
+        return made[0], made[1]
+
+
+def offer_cap(offer: Offer, slot: int) -> int:
+    """Return the most an offer can deliver in a slot, W or var."""
+    if offer.start_choice is not None:
+        choice = offer.start_choice
+        reach = [slot - s for s in range(choice.earliest_slot, choice.latest_slot + 1)]
+        return max((choice.profile[k] for k in reach if 0 <= k < len(choice.profile)), default=0)
+    entry = offer.slots[slot]
+    total = sum(s.quantity for s in entry.steps)
+    return total if entry.max_quantity is None else min(total, entry.max_quantity)
+
+
+def is_coupled(offer: Offer, parents: frozenset[str]) -> bool:
+    """Tell whether an offer's slots, or the offer and others, depend on each other."""
+    return (
+        offer.min_energy_wh is not None
+        or offer.max_energy_wh is not None
+        or offer.all_or_nothing
+        or offer.exclusive_group_id is not None
+        or offer.parent_offer_id is not None
+        or offer.offer_id in parents
+        or offer.max_run_slots is not None
+        or offer.min_rest_slots > 0
+        or offer.max_rise is not None
+        or offer.max_fall is not None
+        or offer.payback is not None
+        or offer.start_choice is not None
+        or bool(offer.polygons)
+        or offer.unit_id is not None
+    )
+
+
+def build_market(case: Case, grid: Grid, live: NDArray[np.bool_]) -> Market:
+    """Return the columns and rows of a case.
+
+    Args:
+        case: the case, checked.
+        grid: its grid.
+        live: slots that take part (slots); in the others nothing can be taken.
+    """
+    offers = sorted(case.offers, key=lambda o: o.offer_id)
+    requests = sorted(case.requests, key=lambda r: r.request_id)
+    market = Market(offers=offers, requests=requests)
+    builder = _Builder(case, grid, live, market)
+    for k in range(len(offers)):
+        builder.offer(k)
+    builder.merged()
+    builder.links()
+    for unit in sorted(case.units, key=lambda u: u.unit_id):
+        builder.unit(unit)
+    builder.all_requests()
+    return market
+
+
+class _Builder:
+    """Walks a case once, in canonical order."""
+
+    def __init__(self, case: Case, grid: Grid, live: NDArray[np.bool_], market: Market) -> None:
+        self.case, self.grid, self.live, self.market = case, grid, live, market
+        self.hours = case.resolution_s / 3600
+        self.bus = {b: k for k, b in enumerate(grid.bus_ids)}
+        self.zone = {b.bus_id: b.zone_id for b in case.network.buses}
+        self.parents = frozenset(o.parent_offer_id for o in market.offers if o.parent_offer_id)
+        self.stacks: dict[tuple[int, int, int, str, int, int], list[Member]] = defaultdict(list)
+        self.delivered: dict[tuple[int, int], list[int]] = {}  # offer, slot -> columns
+        self.groups: dict[str, list[int]] = defaultdict(list)
+        self.by_id = {o.offer_id: k for k, o in enumerate(market.offers)}
+
+    def places(self, offer: Offer) -> list[tuple[int, float]]:
+        if offer.bus_id is not None:
+            return [(self.bus[offer.bus_id], 1.0)]
+        return [(self.bus[s.bus_id], s.share_ppm / MEGA) for s in offer.shares]
+
+    def dead(self, offer: Offer) -> bool:
+        return any(self.grid.node_of_bus[b] < 0 for b, _ in self.places(offer))
+
+    def offer(self, k: int) -> None:
+        offer = self.market.offers[k]
+        if self.dead(offer):
+            return
+        if offer.start_choice is not None:
+            self.start_choice(k)
+            return
+        coupled = is_coupled(offer, self.parents) or offer.bus_id is None
+        for t, entry in enumerate(offer.slots):
+            if not self.live[t] or not entry.steps or offer_cap(offer, t) == 0:
+                continue
+            own = coupled or entry.min_quantity > 0
+            left = offer_cap(offer, t)
+            columns = []
+            for step in entry.steps:
+                cap = min(step.quantity, left)
+                left -= cap
+                if cap == 0:
+                    continue
+                if own:
+                    column = self.market.column(
+                        step.price_milli_per_mwh / 1e3, cap / MEGA, t, members=[Member(k, t, cap)]
+                    )
+                    columns.append(column)
+                    self.inject(k, column, t, 1.0)
+                else:
+                    assert offer.bus_id is not None
+                    key = (
+                        t,
+                        self.bus[offer.bus_id],
+                        step.price_milli_per_mwh,
+                        offer.quantity.value,
+                        offer.direction.sign,
+                        offer.tan_phi_ppm,
+                    )
+                    self.stacks[key].append(Member(k, t, cap))
+            if own:
+                self.delivered[k, t] = columns
+                self.in_slot(k, t)
+        if coupled:
+            self.over_time(k)
+
+    def inject(self, k: int, column: int, t: int, amount: float) -> None:
+        """Note what a unit of a column does to the buses, now and (payback) later."""
+        offer = self.market.offers[k]
+        buses = len(self.grid.bus_ids)
+        active = offer.quantity is Quantity.ACTIVE
+        parts = [(t, amount * offer.direction.sign)]
+        if offer.payback is not None:
+            back = offer.payback
+            share = back.factor_ppm / MEGA / back.window_slots
+            first = t + 1 + back.delay_slots
+            parts += [
+                (s, -amount * offer.direction.sign * share)
+                for s in range(first, min(first + back.window_slots, self.case.slots))
+            ]
+        for s, sign in parts:
+            for b, weight in self.places(offer):
+                cell = s * buses + b
+                if active:
+                    self.market.inject_p.append((cell, column, sign * weight))
+                    if offer.tan_phi_ppm:
+                        tan = offer.tan_phi_ppm / MEGA
+                        self.market.inject_q.append((cell, column, sign * weight * tan))
+                else:
+                    self.market.inject_q.append((cell, column, sign * weight))
+
+    def merged(self) -> None:
+        buses = len(self.grid.bus_ids)
+        for key in sorted(self.stacks):
+            t, b, price, quantity, sign, tan = key
+            members = self.stacks[key]
+            column = self.market.column(price / 1e3, sum(m.cap for m in members) / MEGA, t, members=members)
+            cell = t * buses + b
+            if quantity == Quantity.ACTIVE.value:
+                self.market.inject_p.append((cell, column, sign))
+                if tan:
+                    self.market.inject_q.append((cell, column, sign * tan / MEGA))
+            else:
+                self.market.inject_q.append((cell, column, sign))
+
+    def take(self, k: int) -> int:
+        """Return the binary column "anything of this offer is taken", made on first use."""
+        if k not in self.market.taken:
+            y = self.market.column(0.0, 1.0, -1, integer=True)
+            self.market.taken[k] = y
+            offer = self.market.offers[k]
+            for t in range(self.case.slots):
+                columns = self.delivered.get((k, t))
+                if columns and offer.start_choice is None:
+                    terms = [(c, 1.0) for c in columns] + [(y, -offer_cap(offer, t) / MEGA)]
+                    self.market.row(("TAKEN", offer.offer_id, t), terms, -INF, 0.0)
+        return self.market.taken[k]
+
+    def in_slot(self, k: int, t: int) -> None:
+        offer = self.market.offers[k]
+        least = offer.slots[t].min_quantity
+        if least > 0:
+            on = self.market.column(0.0, 1.0, t, integer=True)
+            total = [(c, 1.0) for c in self.delivered[k, t]]
+            cap = offer_cap(offer, t) / MEGA
+            self.market.row(("MINIMUM", offer.offer_id, t), [*total, (on, -least / MEGA)], 0.0, INF)
+            self.market.row(("MINIMUM", offer.offer_id, t), [*total, (on, -cap)], -INF, 0.0)
+
+    def total(self, k: int, factor: float = 1.0) -> list[tuple[int, float]]:
+        return [(c, factor) for t in range(self.case.slots) for c in self.delivered.get((k, t), ())]
+
+    def over_time(self, k: int) -> None:
+        """Rows of one offer over its slots."""
+        offer, market = self.market.offers[k], self.market
+        energy = self.total(k, self.hours)
+        if offer.max_energy_wh is not None:
+            market.row(("MAX_ENERGY", offer.offer_id, -1), energy, -INF, offer.max_energy_wh / MEGA)
+        if offer.min_energy_wh is not None:
+            y = self.take(k)
+            row = [*energy, (y, -offer.min_energy_wh / MEGA)]
+            market.row(("MIN_ENERGY", offer.offer_id, -1), row, 0.0, INF)
+        if offer.all_or_nothing:
+            y = self.take(k)
+            for t in range(self.case.slots):
+                want = sum(s.quantity for s in offer.slots[t].steps)
+                if want:
+                    have = [(c, 1.0) for c in self.delivered.get((k, t), ())]
+                    market.row(("BLOCK", offer.offer_id, t), [*have, (y, -want / MEGA)], 0.0, 0.0)
+        if offer.exclusive_group_id is not None:
+            self.groups[offer.exclusive_group_id].append(k)
+        self.ramps(k)
+        self.runs(k)
+        self.polygons(k)
+
+    def ramps(self, k: int) -> None:
+        offer = self.market.offers[k]
+        for limit, sign, word in ((offer.max_rise, 1.0, "RISE"), (offer.max_fall, -1.0, "FALL")):
+            if limit is None:
+                continue
+            for t in range(self.case.slots):
+                before = [(c, -sign) for c in self.delivered.get((k, t - 1), ())]
+                now = [(c, sign) for c in self.delivered.get((k, t), ())]
+                if before or now:
+                    self.market.row((word, offer.offer_id, t), now + before, -INF, limit / MEGA)
+
+    def runs(self, k: int) -> None:
+        """At most `max_run_slots` slots in a row, at least `min_rest_slots` between two runs."""
+        offer = self.market.offers[k]
+        if offer.max_run_slots is None and offer.min_rest_slots == 0:
+            return
+        on: dict[int, int] = {}
+        for t in range(self.case.slots):
+            columns = self.delivered.get((k, t))
+            if columns:
+                on[t] = self.market.column(0.0, 1.0, t, integer=True)
+                terms = [(c, 1.0) for c in columns] + [(on[t], -offer_cap(offer, t) / MEGA)]
+                self.market.row(("RUN", offer.offer_id, t), terms, -INF, 0.0)
+        longest = offer.max_run_slots
+        if longest is not None:
+            for t in range(self.case.slots - longest):
+                window = [(on[s], 1.0) for s in range(t, t + longest + 1) if s in on]
+                if len(window) > longest:
+                    self.market.row(("RUN", offer.offer_id, t), window, -INF, float(longest))
+        # A slot that is off after one that was on starts a rest: the next ones stay off as well.
+        for t in range(1, self.case.slots):
+            for s in range(t + 1, min(t + offer.min_rest_slots, self.case.slots)):
+                if t - 1 in on and s in on:
+                    terms = [(on[t - 1], 1.0), (on[s], 1.0)] + ([(on[t], -1.0)] if t in on else [])
+                    self.market.row(("REST", offer.offer_id, t), terms, -INF, 1.0)
+
+    def polygons(self, k: int) -> None:
+        offer = self.market.offers[k]
+        for piece in offer.polygons:
+            weights = [self.market.column(0.0, 1.0, -1) for _ in piece.vertices]
+            before = [(c, self.hours) for t in range(piece.slot) for c in self.delivered.get((k, t), ())]
+            now = [(c, self.hours) for c in self.delivered.get((k, piece.slot), ())]
+            tag = ("POLYGON", offer.offer_id, piece.slot)
+            self.market.row(tag, [(w, 1.0) for w in weights], 1.0, 1.0)
+            corners = list(zip(weights, piece.vertices, strict=True))
+            self.market.row(tag, before + [(w, -v.energy_before_wh / MEGA) for w, v in corners], 0.0, 0.0)
+            self.market.row(tag, now + [(w, -v.energy_wh / MEGA) for w, v in corners], 0.0, 0.0)
+
+    def start_choice(self, k: int) -> None:
+        offer = self.market.offers[k]
+        choice = offer.start_choice
+        assert choice is not None
+        starts = []
+        for s in range(choice.earliest_slot, choice.latest_slot + 1):
+            slots = range(s, s + len(choice.profile))
+            if not all(self.live[t] for t in slots):
+                continue
+            members = [Member(k, t, q) for t, q in zip(slots, choice.profile, strict=True)]
+            cost = choice.price_milli_per_mwh / 1e3 * sum(choice.profile) / MEGA
+            column = self.market.column(cost, 1.0, s, integer=True, members=members)
+            starts.append(column)
+            for t, q in zip(slots, choice.profile, strict=True):
+                if q:
+                    self.inject(k, column, t, q / MEGA)
+        y = self.take(k)
+        terms = [(c, 1.0) for c in starts]
+        self.market.row(("START", offer.offer_id, -1), [*terms, (y, -1.0)], 0.0, 0.0)
+        if offer.exclusive_group_id is not None:
+            self.groups[offer.exclusive_group_id].append(k)
+
+    def links(self) -> None:
+        market = self.market
+        for group in sorted(self.groups):
+            row = [(self.take(k), 1.0) for k in self.groups[group]]
+            market.row(("EXCLUSIVE", group, -1), row, -INF, 1.0)
+        for k, offer in enumerate(market.offers):
+            if offer.parent_offer_id is None or self.dead(offer):
+                continue
+            parent = self.by_id[offer.parent_offer_id]
+            child, above = self.take(k), self.take(parent)
+            market.row(("PARENT", offer.offer_id, -1), [(child, 1.0), (above, -1.0)], -INF, 0.0)
+            # "Taken" means that something is delivered.
+            least = max(1, self.case.settings.quantity_step_w) / MEGA
+            if market.offers[parent].start_choice is None:
+                market.row(("PARENT", offer.parent_offer_id, -1), [*self.total(parent), (above, -least)], 0.0, INF)
+
+    def unit(self, unit: Unit) -> None:
+        mine = [k for k, o in enumerate(self.market.offers) if o.unit_id == unit.unit_id]
+        if unit.kind is UnitKind.STORAGE:
+            self.storage(unit, mine)
+
+    def storage(self, unit: Unit, mine: list[int]) -> None:
+        market = self.market
+        charge, discharge = unit.charge_efficiency_ppm / MEGA, unit.discharge_efficiency_ppm / MEGA
+        keep = 1 - unit.self_discharge_ppm / MEGA
+        last: int | None = None
+        last_least = unit.initial_energy_wh
+        for t in range(self.case.slots):
+            least = unit.min_energy_wh
+            if t == self.case.slots - 1 and unit.min_final_energy_wh is not None:
+                least = max(least, unit.min_final_energy_wh)
+            stored = market.column(0.0, (unit.max_energy_wh - least) / MEGA, -1)
+            known = last_least * keep / MEGA
+            base = unit.baseline_power_w[t] / MEGA * self.hours if unit.baseline_power_w else 0.0
+            known += -base * charge if base < 0 else -base / discharge
+            terms = [(stored, 1.0)] + ([(last, -keep)] if last is not None else [])
+            for k in mine:
+                sign = market.offers[k].direction is Direction.UP
+                factor = self.hours / discharge if sign else -self.hours * charge
+                terms += [(c, factor) for c in self.delivered.get((k, t), ())]
+            right = known - least / MEGA
+            market.row(("STORAGE", unit.unit_id, t), terms, right, right)
+            last, last_least = stored, least
+
+    def all_requests(self) -> None:
+        pools: dict[tuple[str, str, str, str, int, int], list[int]] = defaultdict(list)
+        for r, request in enumerate(self.market.requests):
+            for t, entry in enumerate(request.slots):
+                if not self.live[t] or not entry.steps:
+                    continue
+                columns = []
+                for n, step in enumerate(entry.steps):
+                    column = self.market.column(-step.price_milli_per_mwh / 1e3, step.quantity / MEGA, t)
+                    self.market.request_columns.append((column, r, n))
+                    columns.append(column)
+                if entry.min_quantity > 0:
+                    on = self.market.column(0.0, 1.0, t, integer=True)
+                    total = [(c, 1.0) for c in columns]
+                    cap = sum(s.quantity for s in entry.steps) / MEGA
+                    tag = ("REQUEST_MINIMUM", request.request_id, t)
+                    self.market.row(tag, [*total, (on, -entry.min_quantity / MEGA)], 0.0, INF)
+                    self.market.row(tag, [*total, (on, -cap)], -INF, 0.0)
+                # GRID and TSO needs are served by physics, wherever it flows; energy is sold once.
+                place = "AREA" if request.location_kind is Location.AREA else request.location_id
+                pools[
+                    request.kind.value,
+                    request.location_kind.value,
+                    place,
+                    request.quantity.value,
+                    request.direction.sign,
+                    t,
+                ] += [len(self.market.request_columns) - len(columns) + i for i in range(len(columns))]
+        matrices = None
+        for key in sorted(pools):
+            _, where, place, quantity, sign, t = key
+            entries = [self.market.request_columns[i] for i in pools[key]]
+            if where in ("BRANCH", "INFEED_POINT"):
+                self.measured(where, place, quantity, sign, t, [c for c, _, _ in entries])
+                continue
+            if matrices is None:
+                matrices = self.market.injections(self.case.slots, len(self.bus))
+            matrix = matrices[0 if quantity == Quantity.ACTIVE.value else 1]
+            buses = [t * len(self.bus) + b for name, b in sorted(self.bus.items()) if self.inside(name, where, place)]
+            total = np.asarray(matrix[buses].sum(axis=0)).ravel()
+            terms = [(c, 1.0) for c, _, _ in entries]
+            terms += [(int(k), -sign * float(total[k])) for k in np.flatnonzero(total).tolist()]
+            row = self.market.row(("REQUEST", place, t), terms, -INF, 0.0)
+            for _, r, _ in entries:
+                self.market.request_row[r, t] = row
+
+    def inside(self, bus_id: str, where: str, place: str) -> bool:
+        if self.grid.node_of_bus[self.bus[bus_id]] < 0:
+            return False
+        if where == "BUS":
+            return bus_id == place
+        return where == "AREA" or self.zone[bus_id] == place
+
+    def measured(self, where: str, place: str, quantity: str, sign: int, t: int, columns: list[int]) -> None:
+        active = quantity == Quantity.ACTIVE.value
+        if where == "INFEED_POINT":
+            kind, index, outward = ("root_p" if active else "root_q"), self.grid.infeed_ids.index(place), 1
+        else:
+            index = self.grid.branch_ids.index(place)
+            outward = int(self.grid.outward[index])
+            # Measured at the end nearer to the infeed, so that losses count.
+            end = "f" if outward > 0 else "t"
+            kind = ("p" if active else "q") + end
+            outward = 1
+        self.market.measured.append(
+            MeasuredRequest(slot=t, kind=kind, index=index, sign=float(sign * outward), columns=columns)
+        )

@@ -1,0 +1,303 @@
+"""From case to result: check, sort, reduce, optimise, verify in AC, round, price, explain, hash."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clearing.canonical import canonical_case, case_hash
+from clearing.case import Case, Offer, Quantity
+from clearing.check import check_case
+from clearing.limits import build_limits
+from clearing.market import Market, build_market
+from clearing.network import Grid, build_grid
+from clearing.pricing import NodalPrices, nodal_prices
+from clearing.repair import Multipliers, Point, Repair
+from clearing.result import Result
+from clearing.rounding import Awards, columns_of, round_awards
+from clearing.state import Measure, PowerFlow, State, measure_values
+from clearing.summary import summarise
+from flexbus.errors import FaultyInputError
+from flexbus.events.grid import BusInjection
+from flexbus.quantities import PPM
+
+__all__ = ["Cleared", "clear", "solve"]
+
+Real = NDArray[np.float64]
+MEGA = 1e6
+# EUR per MWh: a step must be worth this much more than its bid to make a slot worth solving.
+WORTH = 1e-6
+# EUR: a block that loses more than this at its prices is thrown out.
+LOSS = 1e-4
+MAX_BANS = 20
+
+
+@dataclass(slots=True, kw_only=True)
+class Cleared:
+    """Everything a clearing knows at its end, in canonical order, before it is written down."""
+
+    case: Case
+    grid: Grid
+    market: Market
+    repair: Repair
+    base: State
+    point: Point  # of the integer awards
+    multipliers: Multipliers
+    prices: NodalPrices
+    awards: Awards
+    value: Real  # worth of one more MW per offer and slot, EUR per MWh
+    active: NDArray[np.bool_]
+
+
+def clear(case: Case) -> Result:
+    """Clear a market.
+
+    Args:
+        case: grid, baseline, demand, supply and rules.
+
+    Returns:
+        The result; the same case gives the same bytes.
+
+    Raises:
+        FaultyInputError: the case is not valid; carries every fault with its JSON path.
+    """
+    faults = check_case(case)
+    if faults:
+        raise FaultyInputError(faults)
+    case = canonical_case(case)
+    return summarise(solve(case), case_hash(case))
+
+
+def solve(case: Case) -> Cleared:
+    """Optimise a canonical, checked case and verify it in AC.
+
+    Args:
+        case: the case, sorted by `clearing.canonical.canonical_case`.
+    """
+    settings = case.settings
+    grid = build_grid(
+        case.network,
+        voltage_margin_ppm=settings.voltage_margin_ppm,
+        loading_margin_ppm=settings.loading_margin_ppm,
+    )
+    flow = PowerFlow(grid)
+    base = flow.solve(baseline_injections(case, grid))
+    limits = build_limits(grid, settings)
+    energy_price = _energy_price(case, grid)
+    active = _active(case, grid, flow, base, limits.excess(measure_values(grid, base)), energy_price)
+    market = build_market(case, grid, active & base.converged)
+    zone = {b.bus_id: b.zone_id for b in case.network.buses}
+    repair = Repair(
+        grid,
+        flow,
+        limits,
+        market,
+        base,
+        energy_price,
+        settings.max_repair_steps,
+        tuple(zone[b] for b in grid.bus_ids),
+    )
+    banned: frozenset[int] = frozenset()
+    for _ in range(MAX_BANS):
+        point, multipliers = repair.run(banned=banned)
+        prices = nodal_prices(repair, point, multipliers)
+        value = _offer_values(case, grid, market, prices)
+        losing = _losing_blocks(case, market, point.x, value)
+        if not losing:
+            break
+        banned = banned | losing
+    awards = round_awards(market, point.x, _relief(market, value), settings.quantity_step_w, case.resolution_s)
+    integer = repair.point(columns_of(market, awards, point.x), point.state)
+    return Cleared(
+        case=case,
+        grid=grid,
+        market=market,
+        repair=repair,
+        base=base,
+        point=integer,
+        multipliers=multipliers,
+        prices=prices,
+        awards=awards,
+        value=value,
+        active=active,
+    )
+
+
+def baseline_injections(case: Case, grid: Grid) -> NDArray[np.complexfloating[Any, Any]]:
+    """Return baseline and standing awards per slot and node, per unit."""
+    s = np.zeros((case.slots, grid.nodes), dtype=complex)
+    node = grid.node_index()
+
+    def add(entry: BusInjection) -> None:
+        n = node[entry.bus_id]
+        if n >= 0:
+            s[:, n] += (np.array(entry.power_w) + 1j * np.array(entry.reactive_power_var)) / MEGA
+
+    for entry in case.baseline:
+        add(entry)
+    for award in case.fixed_awards:
+        unit = 1.0 if award.quantity is Quantity.ACTIVE else 1j
+        shares = [(award.bus_id, PPM)] if award.bus_id is not None else [(a.bus_id, a.share_ppm) for a in award.shares]
+        for bus_id, share in shares:
+            n = node[bus_id]
+            if n >= 0:
+                s[:, n] += unit * award.direction.sign * np.array(award.power) * (share / PPM) / MEGA
+    return s
+
+
+def _energy_price(case: Case, grid: Grid) -> Real:
+    """Return the price of infeed energy per slot and infeed point, EUR per MWh."""
+    given = {p.infeed_id: p.price_milli_per_mwh for p in case.infeed_prices}
+    own = {p.infeed_id: p.import_price_milli_per_mwh for p in case.network.infeed_points}
+    columns = [given.get(i, (own[i],) * case.slots) for i in grid.infeed_ids]
+    return np.array(columns, dtype=float).T / 1e3
+
+
+def _active(
+    case: Case, grid: Grid, flow: PowerFlow, base: State, excess: Real, energy_price: Real
+) -> NDArray[np.bool_]:
+    """Tell which slots have anything to decide.
+
+    Where the baseline keeps every limit, nobody asks, and no step is worth its price at the baseline's
+    marginal losses, the baseline satisfies the optimality conditions and stays.
+    """
+    active = np.zeros(case.slots, dtype=bool)
+    if excess.shape[1]:
+        with np.errstate(invalid="ignore"):
+            active |= (excess > 0).any(axis=1)
+    for request in case.requests:
+        active |= np.array([bool(e.steps) for e in request.slots])
+    worth_p, worth_q = np.zeros((case.slots, len(grid.bus_ids))), np.zeros((case.slots, len(grid.bus_ids)))
+    node, alive = np.maximum(grid.node_of_bus, 0), grid.node_of_bus >= 0
+    roots = [Measure("root_p", k) for k in range(len(grid.infeed_ids))]
+    for t in np.flatnonzero(base.converged & energy_price.any(axis=1)).tolist():
+        v = base.v[t]
+        by_p, by_q = flow.gradients(flow.factor(v), v, roots)
+        worth_p[t] = -(energy_price[t] @ by_p)[node] * alive
+        worth_q[t] = -(energy_price[t] @ by_q)[node] * alive
+    index = {b: k for k, b in enumerate(grid.bus_ids)}
+    for offer in case.offers:
+        worth = _at_buses(offer, index, worth_p, worth_q)
+        if offer.start_choice is not None:
+            choice = offer.start_choice
+            gain = worth > choice.price_milli_per_mwh / 1e3 + WORTH
+            window = slice(choice.earliest_slot, choice.latest_slot + len(choice.profile))
+            active[window] |= gain[window]
+            continue
+        cheapest = np.array([e.steps[0].price_milli_per_mwh / 1e3 if e.steps else np.inf for e in offer.slots])
+        active |= worth > cheapest + WORTH
+    active &= base.converged
+    return _spread(case, active)
+
+
+def _spread(case: Case, active: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Add the slots that offers would be forced into by what they do in an active slot."""
+    parents = {o.parent_offer_id for o in case.offers}
+    units: dict[str, list[Offer]] = {}
+    spans: list[NDArray[np.bool_]] = []
+    for offer in case.offers:
+        if offer.unit_id is not None:
+            units.setdefault(offer.unit_id, []).append(offer)
+        ties = (
+            offer.all_or_nothing
+            or offer.min_energy_wh is not None
+            or offer.start_choice is not None
+            or offer.payback is not None
+            or offer.polygons
+            or offer.max_rise is not None
+            or offer.max_fall is not None
+            or offer.parent_offer_id is not None
+            or offer.offer_id in parents
+        )
+        if ties:
+            spans.append(_reach(case, offer))
+    for members in units.values():
+        spans.append(np.any([_reach(case, o) for o in members], axis=0))
+    while True:
+        before = int(active.sum())
+        for span in spans:
+            if (active & span).any():
+                active = active | span
+        if int(active.sum()) == before:
+            return active
+
+
+def _reach(case: Case, offer: Offer) -> NDArray[np.bool_]:
+    span = np.zeros(case.slots, dtype=bool)
+    if offer.start_choice is not None:
+        choice = offer.start_choice
+        span[choice.earliest_slot : choice.latest_slot + len(choice.profile)] = True
+    else:
+        span[:] = [bool(e.steps) for e in offer.slots]
+    if offer.payback is not None:
+        last = int(np.flatnonzero(span).max(initial=0))
+        span[: last + 1 + offer.payback.delay_slots + offer.payback.window_slots] |= span.any()
+    return span
+
+
+def _at_buses(offer: Offer, index: dict[str, int], p: Real, q: Real) -> Real:
+    """Return the worth of one more unit of an offer per slot from prices per slot and bus."""
+    if offer.bus_id is not None:
+        places = [(index[offer.bus_id], 1.0)]
+    else:
+        places = [(index[s.bus_id], s.share_ppm / MEGA) for s in offer.shares]
+    active = offer.quantity is Quantity.ACTIVE
+    tan = offer.tan_phi_ppm / MEGA
+    total = np.zeros(len(p))
+    for b, weight in places:
+        total += weight * ((p[:, b] + tan * q[:, b]) if active else q[:, b])
+    total *= offer.direction.sign
+    if offer.payback is not None:
+        back = offer.payback
+        share = back.factor_ppm / MEGA / back.window_slots
+        later = np.zeros(len(p))
+        for t in range(len(p)):
+            first = t + 1 + back.delay_slots
+            later[t] = total[first : first + back.window_slots].sum() * share
+        total = total - later
+    return total
+
+
+def _offer_values(case: Case, grid: Grid, market: Market, prices: NodalPrices) -> Real:
+    """Return the worth of one more MW of each offer in each slot (offers x slots), EUR per MWh."""
+    index = {b: k for k, b in enumerate(grid.bus_ids)}
+    p, q = prices.total_p(), prices.total_q()
+    if not market.offers:
+        return np.zeros((0, case.slots))
+    return np.array([_at_buses(o, index, p, q) for o in market.offers])
+
+
+def _losing_blocks(case: Case, market: Market, x: Real, value: Real) -> frozenset[int]:
+    """Return the binary columns of accepted blocks that lose money at their prices."""
+    hours = case.resolution_s / 3600
+    losing = set()
+    for k, y in market.taken.items():
+        offer = market.offers[k]
+        if x[y] < 0.5 or not (offer.all_or_nothing or offer.start_choice is not None):
+            continue
+        if offer.start_choice is not None:
+            columns = [c for c, m in enumerate(market.members) if m and market.integer[c] and m[0].offer == k]
+            profit = sum(
+                (value[k, m.slot] - offer.start_choice.price_milli_per_mwh / 1e3) * m.cap * x[c]
+                for c in columns
+                for m in market.members[c]
+            )
+        else:
+            profit = sum(
+                (value[k, t] - s.price_milli_per_mwh / 1e3) * s.quantity
+                for t, e in enumerate(offer.slots)
+                for s in e.steps
+            )
+        if profit / MEGA * hours < -LOSS:
+            losing.add(y)
+    return frozenset(losing)
+
+
+def _relief(market: Market, value: Real) -> Real:
+    """Return per column whether more of it relieves (> 0) or presses (< 0) what binds in its slot."""
+    relief = np.zeros(len(market.cost))
+    for column, members in enumerate(market.members):
+        if members and not market.integer[column]:
+            relief[column] = value[members[0].offer, members[0].slot]
+    return relief

@@ -1,0 +1,118 @@
+"""Nodal prices of active and reactive power at an AC point, and what they consist of.
+
+The price of a bus is the worth of one more unit of injection: minus the gradient of the cost at the AC state,
+each binding limit weighted with its multiplier (envelope theorem). So energy, losses, voltage and congestion
+are the terms of one sum, in radial and meshed grids alike.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clearing.case import Location, Quantity
+from clearing.repair import Multipliers, Point, Repair
+from clearing.result import LimitKind
+from clearing.state import Measure
+
+__all__ = ["NodalPrices", "nodal_prices"]
+
+Real = NDArray[np.float64]
+VOLTAGE = (LimitKind.VOLTAGE_MAX, LimitKind.VOLTAGE_MIN)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodalPrices:
+    """Parts of the prices (slots x buses), EUR per MWh or Mvarh; the price is their sum.
+
+    `pressure` holds, per slot, the limits that press with their multiplier and their pull on every bus
+    (active, reactive): minus multiplier x gradient.
+    """
+
+    p: dict[str, Real]
+    q: dict[str, Real]
+    pressure: dict[int, list[tuple[int, float, Real, Real]]]
+
+    def total_p(self) -> Real:
+        """Return the price of active power (slots x buses), EUR per MWh."""
+        return np.asarray(sum(self.p.values()))
+
+    def total_q(self) -> Real:
+        """Return the price of reactive power (slots x buses), EUR per Mvarh."""
+        return np.asarray(sum(self.q.values()))
+
+
+def nodal_prices(repair: Repair, point: Point, multipliers: Multipliers) -> NodalPrices:
+    """Return the prices at a point.
+
+    Args:
+        repair: the optimisation that found the point.
+        point: the AC point.
+        multipliers: its duals.
+    """
+    grid, market = repair.grid, repair.market
+    slots, buses = repair.slots, len(grid.bus_ids)
+    words = ("energy", "losses", "voltage", "congestion")
+    p = {w: np.zeros((slots, buses)) for w in words}
+    q = {w: np.zeros((slots, buses)) for w in words}
+    pressure: dict[int, list[tuple[int, float, Real, Real]]] = {}
+    alive = grid.node_of_bus >= 0
+    node = np.maximum(grid.node_of_bus, 0)
+    by_slot: dict[int, list[tuple[int, float]]] = {}
+    for (t, k), value in sorted(multipliers.limit.items()):
+        by_slot.setdefault(t, []).append((k, value))
+    measured: dict[int, list[tuple[int, float]]] = {}
+    for m, value in sorted(multipliers.measured.items()):
+        if value > 0:
+            measured.setdefault(market.measured[m].slot, []).append((m, value))
+    roots = [Measure("root_p", k) for k in range(len(grid.infeed_ids))]
+    for t in np.flatnonzero(repair.live).tolist():
+        prices = repair.energy_price[t]
+        if not (prices.any() or t in by_slot or t in measured):
+            continue
+        limits, wanted = by_slot.get(t, []), measured.get(t, [])
+        measures = roots + [repair.limits.measures[k] for k, _ in limits]
+        measures += [Measure(market.measured[m].kind, market.measured[m].index) for m, _ in wanted]
+        v = point.state.v[t]
+        by_p, by_q = repair.flow.gradients(repair.flow.factor(v), v, measures)
+        by_p, by_q = by_p[:, node] * alive, by_q[:, node] * alive
+        n = len(roots)
+        share = -by_p[:n]
+        whole = np.where(share.sum(axis=0) == 0, 1.0, share.sum(axis=0))
+        p["energy"][t] = (prices @ share) / whole
+        p["losses"][t] = prices @ share - p["energy"][t]
+        q["losses"][t] = -prices @ by_q[:n]
+        for i, (k, value) in enumerate(limits):
+            weight = -value * repair.limits.sign[k]
+            word = "voltage" if repair.limits.kinds[k] in VOLTAGE else "congestion"
+            pull_p, pull_q = weight * by_p[n + i], weight * by_q[n + i]
+            p[word][t] += pull_p
+            q[word][t] += pull_q
+            pressure.setdefault(t, []).append((k, value, pull_p, pull_q))
+        for i, (m, value) in enumerate(wanted):
+            weight = -value * market.measured[m].sign
+            r = n + len(limits) + i
+            p["congestion"][t] += weight * by_p[r]
+            q["congestion"][t] += weight * by_q[r]
+    _add_requests(repair, multipliers, p["energy"], q["energy"])
+    return NodalPrices(p=p, q=q, pressure=pressure)
+
+
+def _add_requests(repair: Repair, multipliers: Multipliers, p: Real, q: Real) -> None:
+    """Add what requests at buses, in zones and in the area pay for delivery there."""
+    market, grid = repair.market, repair.grid
+    done: set[int] = set()
+    zones = repair.zones
+    for (r, t), row in sorted(market.request_row.items()):
+        value = -float(multipliers.structural[row]) if len(multipliers.structural) else 0.0
+        if row in done or value <= 0:
+            continue
+        done.add(row)
+        request = market.requests[r]
+        inside = grid.node_of_bus >= 0
+        if request.location_kind is Location.BUS:
+            inside = inside & (np.array(grid.bus_ids) == request.location_id)
+        elif request.location_kind is Location.ZONE:
+            inside = inside & (zones == request.location_id)
+        target = p if request.quantity is Quantity.ACTIVE else q
+        target[t, inside] += value * request.direction.sign

@@ -1,0 +1,493 @@
+"""Successive linear programs to an AC point: the dispatch, and multipliers that are right in AC.
+
+Every limit and request that depends on the flow is linearised at the current AC state (adjoint gradients),
+the program is solved by HiGHS, the candidate is put through the power flow again. Violations are priced, so
+that the merit is the market's own objective; a candidate that does not lower it is refused and the trust
+region of the slots that went wrong shrinks. Whole-or-nothing decisions are taken by MILP on the linearised
+grid, then fixed, and prices come from the remaining continuous program (clearing note, section 4).
+"""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+
+from clearing.limits import LimitTable
+from clearing.market import Market, MeasuredRequest
+from clearing.network import Grid
+from clearing.result import LimitKind
+from clearing.rows import LinearProgram, Solution, solve_linear
+from clearing.state import Measure, PowerFlow, State, measure_values
+
+__all__ = ["Multipliers", "Point", "Repair"]
+
+Real = NDArray[np.float64]
+
+# EUR per hour: less than a thousandth of a cent on a quarter-hour is noise.
+FLAT = 1e-7
+BIG = 1e30
+
+
+@dataclass(slots=True)
+class Point:
+    """A dispatch with its AC states and merit per slot (EUR per hour)."""
+
+    x: Real
+    state: State
+    values: dict[str, Real]
+    excess: Real
+    merit: Real
+
+
+@dataclass(slots=True)
+class _Model:
+    """Which flow-dependent rows a program has; duals by the same order."""
+
+    limits: list[tuple[int, int]] = field(default_factory=list)  # slot, limit
+    limit_rows: list[int] = field(default_factory=list)
+    measured: list[int] = field(default_factory=list)
+    measured_rows: list[int] = field(default_factory=list)
+    structural: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Multipliers:
+    """Duals at the final point, EUR per MWh and unit of the row, >= 0 where a limit presses."""
+
+    limit: dict[tuple[int, int], float]
+    measured: dict[int, float]
+    structural: Real
+    column: Real
+
+
+class Repair:
+    """Optimises the dispatch of a market on a grid, slot groups together, by successive LPs."""
+
+    def __init__(
+        self,
+        grid: Grid,
+        flow: PowerFlow,
+        limits: LimitTable,
+        market: Market,
+        base: State,
+        energy_price: Real,
+        max_steps: int,
+        zones: tuple[str | None, ...] = (),
+    ) -> None:
+        """Prepare.
+
+        Args:
+            grid: the reduced grid.
+            flow: its power flow.
+            limits: its limits.
+            market: columns and rows.
+            base: baseline states (slots x nodes).
+            energy_price: price of infeed energy (slots x infeed points), EUR per MWh.
+            max_steps: most linear programs.
+            zones: zone of every bus, in canonical order.
+        """
+        self.zones = np.array(zones, dtype=object)
+        self.grid, self.flow, self.limits, self.market = grid, flow, limits, market
+        self.base, self.energy_price, self.max_steps = base, energy_price, max_steps
+        self.slots = len(base.v)
+        self.live = base.converged
+        buses = len(grid.bus_ids)
+        inject_p, inject_q = market.injections(self.slots, buses)
+        alive = np.flatnonzero(grid.node_of_bus >= 0)
+        gather = sparse.csr_matrix((np.ones(len(alive)), (grid.node_of_bus[alive], alive)), shape=(grid.nodes, buses))
+        lift = sparse.kron(sparse.identity(self.slots), gather, format="csr")
+        self.node_p = sparse.csr_matrix(lift @ inject_p)
+        self.node_q = sparse.csr_matrix(lift @ inject_q)
+        n = grid.nodes
+        self.slot_p = [self.node_p[t * n : (t + 1) * n] for t in range(self.slots)]
+        self.slot_q = [self.node_q[t * n : (t + 1) * n] for t in range(self.slots)]
+        self.cost = np.array(market.cost)
+        self.upper = np.array(market.upper)
+        self.integer = np.array(market.integer, dtype=bool)
+        self.column_slot = np.array(market.slot, dtype=int)
+        self.rows = market.rows.matrix(len(self.cost))
+        measured_columns = [c for m in market.measured for c in m.columns]
+        self.merit_cost = self.cost.copy()
+        self.merit_cost[measured_columns] = 0.0  # valued by what the flow shows, not by what the program says
+        self.base_values = measure_values(grid, base)
+        self.watch = self._first_watch()
+        self.radius = np.full(self.slots, np.inf)
+        self.group, self.column_group = self._groups()
+        self.steps = np.zeros(self.slots, dtype=int)
+
+    def _first_watch(self) -> list[set[int]]:
+        excess = self.limits.excess(self.base_values)
+        return [
+            set(np.flatnonzero(row > -self.limits.near).tolist()) if ok else set()
+            for row, ok in zip(excess, self.live, strict=True)
+        ]
+
+    def _groups(self) -> tuple[NDArray[np.int_], NDArray[np.int_]]:
+        """Number the slots so that coupled ones (rows or injections that span slots) share a number."""
+        leader = list(range(self.slots))
+
+        def find(a: int) -> int:
+            while leader[a] != a:
+                leader[a] = leader[leader[a]]
+                a = leader[a]
+            return a
+
+        touching: dict[int, int] = {}
+
+        def join(column: int, slot: int) -> None:
+            first = touching.setdefault(column, slot)
+            a, b = find(first), find(slot)
+            leader[max(a, b)] = min(a, b)
+
+        for c, t in enumerate(self.column_slot.tolist()):
+            if t >= 0:
+                join(c, t)
+        for matrix in (self.node_p, self.node_q):
+            coo = matrix.tocoo()
+            for cell, c in zip(coo.row.tolist(), coo.col.tolist(), strict=True):
+                join(c, cell // self.grid.nodes)
+        # Columns without a slot tie the rows they are in: spread the slots over shared rows twice.
+        for _ in range(3):
+            for r in range(self.rows.shape[0]):
+                columns = self.rows.indices[self.rows.indptr[r] : self.rows.indptr[r + 1]]
+                known = [touching[c] for c in columns.tolist() if c in touching]
+                for c in columns.tolist():
+                    if known:
+                        join(c, known[0])
+        columns_of = [find(touching[c]) if c in touching else -1 for c in range(len(self.cost))]
+        return np.array([find(t) for t in range(self.slots)]), np.array(columns_of, dtype=int)
+
+    def element(self, limit: int) -> str:
+        """Return the id of the bus, branch or infeed point of a limit."""
+        kind, m, grid = self.limits.kinds[limit], self.limits.measures[limit], self.grid
+        if kind is LimitKind.VOLTAGE_MAX:
+            return grid.bus_ids[int(grid.bus_of_v_max[m.index])]
+        if kind is LimitKind.VOLTAGE_MIN:
+            return grid.bus_ids[int(grid.bus_of_v_min[m.index])]
+        return grid.infeed_ids[m.index] if m.kind == "root_p" else grid.branch_ids[m.index]
+
+    # --- points ---
+
+    def point(self, x: Real, near: State | None = None, only: NDArray[np.bool_] | None = None) -> Point:
+        """Return the AC point of a dispatch.
+
+        Args:
+            x: columns, MW.
+            near: states to start the power flow from.
+            only: slots that may differ from `near`; all others are copied.
+        """
+        n = self.grid.nodes
+        s = self.base.s + ((self.node_p @ x) + 1j * (self.node_q @ x)).reshape(self.slots, n)
+        changed = self.live.copy()
+        if only is not None:
+            changed &= only
+        v = np.full_like(self.base.v, np.nan) if near is None else near.v.copy()
+        converged = np.zeros(self.slots, dtype=bool) if near is None else near.converged.copy()
+        where = np.flatnonzero(changed)
+        if len(where):
+            part = self.flow.solve(s[where], None if near is None else near.v[where])
+            v[where], converged[where] = part.v, part.converged
+        state = State(v=v, s=s, converged=converged)
+        values = measure_values(self.grid, state)
+        excess = self.limits.excess(values)
+        merit = self._merit(x, values, excess)
+        merit[self.live & ~converged] = BIG
+        merit[~self.live] = 0.0
+        return Point(x=x, state=state, values=values, excess=excess, merit=merit)
+
+    def _merit(self, x: Real, values: dict[str, Real], excess: Real) -> Real:
+        with np.errstate(invalid="ignore"):
+            merit = np.clip(excess, 0, None) @ self.limits.price
+            merit = merit + ((values["root_p"] - self.base_values["root_p"]) * self.energy_price).sum(axis=1)
+        mine = self.column_slot >= 0
+        merit = merit + np.bincount(self.column_slot[mine], weights=(self.merit_cost * x)[mine], minlength=self.slots)
+        for m in self.market.measured:
+            merit[m.slot] -= self.worth(m, self.delivered(m, values))
+        return np.asarray(merit)
+
+    def delivered(self, m: MeasuredRequest, values: dict[str, Real]) -> float:
+        """Return what a measured request got, MW."""
+        return float(m.sign * (self.base_values[m.kind][m.slot, m.index] - values[m.kind][m.slot, m.index]))
+
+    def worth(self, m: MeasuredRequest, delivered: float) -> float:
+        """Return the worth of a delivery to the requests that share a place; going the wrong way costs."""
+        steps = sorted(((-self.cost[c], self.upper[c]) for c in m.columns), reverse=True)
+        if delivered < 0:
+            return float(delivered * max(steps[0][0], 0.0))
+        total = 0.0
+        for price, quantity in steps:
+            part = min(delivered, quantity)
+            total += max(price, 0.0) * part
+            delivered -= part
+        return total
+
+    # --- the linear program at a point ---
+
+    def _slot_rows(self, point: Point, t: int) -> tuple[list[Measure], Real, Real]:
+        """Return the measures a slot needs and their gradients, in the order: infeed, measured, limits."""
+        limits = sorted(self.watch[t])
+        measures = [Measure("root_p", k) for k in range(len(self.grid.infeed_ids))]
+        measures += [Measure(m.kind, m.index) for m in self.market.measured if m.slot == t]
+        measures += [self.limits.measures[k] for k in limits]
+        v = point.state.v[t]
+        by_p, by_q = self.flow.gradients(self.flow.factor(v), v, measures)
+        return measures, by_p, by_q
+
+    def _program(
+        self, point: Point, fixed: Real | None, open_groups: frozenset[int] | None = None
+    ) -> tuple[LinearProgram, _Model]:
+        """Return the program at a point; of closed groups only the columns stay, held where they are."""
+        n = len(self.cost)
+        model = _Model(structural=self.rows.shape[0])
+        cost = self.cost.copy()
+        low, high = np.zeros(n), self.upper.copy()
+        bounded = np.flatnonzero((self.column_slot >= 0) & ~self.integer)
+        reach = self.radius[self.column_slot[bounded]]
+        low[bounded] = np.maximum(0.0, point.x[bounded] - reach)
+        high[bounded] = np.minimum(self.upper[bounded], point.x[bounded] + reach)
+        if fixed is not None:
+            low[self.integer] = high[self.integer] = fixed[self.integer]
+        running = self.live.copy()
+        if open_groups is not None:
+            running &= np.isin(self.group, sorted(open_groups))
+            held = ~np.isin(self.column_group, sorted(open_groups)) & (self.column_group >= 0)
+            low[held] = high[held] = point.x[held]
+        blocks, row_low, row_high = [self.rows], list(self.market.rows.low), list(self.market.rows.high)
+        slack_price: list[float] = []
+        slack_rows: list[int] = []
+        at = model.structural
+        roots = len(self.grid.infeed_ids)
+        for t in np.flatnonzero(running).tolist():
+            mine = [k for k, m in enumerate(self.market.measured) if m.slot == t]
+            limits = sorted(self.watch[t])
+            priced = bool(self.energy_price[t].any())
+            if not (mine or limits or priced):
+                continue
+            _, by_p, by_q = self._slot_rows(point, t)
+            rows = sparse.csr_matrix(
+                sparse.csr_matrix(by_p) @ self.slot_p[t] + sparse.csr_matrix(by_q) @ self.slot_q[t]
+            )
+            here = np.asarray(rows @ point.x)
+            if priced:
+                cost += np.asarray(self.energy_price[t] @ rows[:roots]).ravel()
+            block = rows[roots:]
+            signs = np.ones(block.shape[0])
+            own: list[tuple[int, int]] = []
+            for i, k in enumerate(mine):
+                m = self.market.measured[k]
+                r = roots + i
+                signs[i] = m.sign
+                own += [(i, c) for c in m.columns]
+                base = self.base_values[m.kind][t, m.index]
+                now = point.values[m.kind][t, m.index]
+                row_low.append(-np.inf)
+                row_high.append(float(m.sign * (base - now + here[r])))
+                slack_price.append(max(*(-self.cost[c] for c in m.columns), 0.0) + 1e-6)
+                slack_rows.append(at)
+                model.measured.append(k)
+                model.measured_rows.append(at)
+                at += 1
+            for i, k in enumerate(limits):
+                r = roots + len(mine) + i
+                sign = self.limits.sign[k]
+                signs[len(mine) + i] = sign
+                row_low.append(-np.inf)
+                row_high.append(float(sign * here[r] - point.excess[t, k]))
+                slack_price.append(float(self.limits.price[k]))
+                slack_rows.append(at)
+                model.limits.append((t, k))
+                model.limit_rows.append(at)
+                at += 1
+            wanted = sparse.csr_matrix(
+                (np.ones(len(own)), ([i for i, _ in own], [c for _, c in own])), shape=block.shape
+            )
+            blocks.append(sparse.csr_matrix(sparse.diags(signs) @ block + wanted))
+        matrix = sparse.vstack(blocks, format="csr") if len(blocks) > 1 else self.rows
+        slacks = len(slack_rows)
+        relief = sparse.csr_matrix((-np.ones(slacks), (slack_rows, np.arange(slacks))), shape=(matrix.shape[0], slacks))
+        program = LinearProgram(
+            cost=np.r_[cost, slack_price],
+            lower=np.r_[low, np.zeros(slacks)],
+            upper=np.r_[high, np.full(slacks, np.inf)],
+            matrix=sparse.csr_matrix(sparse.hstack([matrix, relief], format="csr")),
+            row_low=np.array(row_low),
+            row_high=np.array(row_high),
+            integer=np.r_[self.integer & (fixed is None), np.zeros(slacks, dtype=bool)],
+        )
+        return program, model
+
+    def _solve(self, program: LinearProgram) -> Solution | None:
+        """Solve; the relaxation first, because most books need no branching at all."""
+        if program.integer.any():
+            relaxed = LinearProgram(
+                cost=program.cost,
+                lower=program.lower,
+                upper=program.upper,
+                matrix=program.matrix,
+                row_low=program.row_low,
+                row_high=program.row_high,
+                integer=np.zeros(len(program.cost), dtype=bool),
+            )
+            found = solve_linear(relaxed)
+            if found is None:
+                return None
+            part = found.x[program.integer]
+            if np.abs(part - np.round(part)).max() <= 1e-7:
+                found.x[program.integer] = np.round(part)
+                return found
+        return solve_linear(program)
+
+    # --- the search ---
+
+    def run(self, start: Real | None = None, banned: frozenset[int] = frozenset()) -> tuple[Point, Multipliers]:
+        """Return the best point found and its multipliers.
+
+        Args:
+            start: first dispatch; nothing taken without.
+            banned: binary columns that must stay 0 (blocks that would lose money).
+        """
+        self.upper[sorted(banned)] = 0.0
+        self.radius[:] = np.inf
+        best = self.point(np.zeros(len(self.cost)) if start is None else start, self.base)
+        fixed: Real | None = None
+        if self.integer.any():
+            best, fixed = self._decide(best)
+        return self._descend(best, fixed)
+
+    def _decide(self, best: Point) -> tuple[Point, Real]:
+        """Choose the binaries by MILP, linearising again at each choice until it repeats."""
+        seen: set[bytes] = set()
+        here = best
+        for _ in range(6):
+            program, _ = self._program(here, None)
+            found = self._solve(program)
+            if found is None:
+                break
+            x = np.clip(found.x[: len(self.cost)], 0, self.upper)
+            x[self.integer] = np.round(x[self.integer])
+            candidate = self.point(x, here.state)
+            self._watch_more(candidate)
+            if self._total(candidate) < self._total(best) - FLAT:
+                best = candidate
+            key = x[self.integer].tobytes()
+            if key in seen or not candidate.state.converged[self.live].all():
+                break
+            seen.add(key)
+            here = candidate
+        return best, best.x
+
+    def _total(self, point: Point) -> float:
+        return float(point.merit.sum())
+
+    def _watch_more(self, point: Point) -> bool:
+        """Watch every limit that a point comes near to or exceeds; tell whether any exceeded one is new."""
+        new = False
+        for t in np.flatnonzero(self.live & point.state.converged).tolist():
+            over = set(np.flatnonzero(point.excess[t] > -0.2 * self.limits.near).tolist())
+            new |= bool((over - self.watch[t]) & set(np.flatnonzero(point.excess[t] > 0).tolist()))
+            self.watch[t] |= over
+        return new
+
+    def _descend(self, best: Point, fixed: Real | None) -> tuple[Point, Multipliers]:
+        n = len(self.cost)
+        open_groups = frozenset(self.group[self.live].tolist())
+        for _ in range(self.max_steps):
+            if not open_groups:
+                break
+            program, model = self._program(best, fixed, open_groups)
+            found = self._solve(program)
+            if found is None:
+                break
+            running = np.isin(self.group, sorted(open_groups))
+            x = np.where(np.isin(self.column_group, [-1, *open_groups]), found.x[:n], best.x)
+            x = np.clip(x, 0, self.upper)
+            candidate = self.point(x, best.state, running)
+            promise = self._model_merit(best, program, model, x)
+            new_limit = self._watch_more(candidate)
+            self.steps[self.live & running] += 1
+            accept: list[int] = []
+            closed: set[int] = set()
+            for g in sorted(open_groups):
+                mine = np.flatnonzero((self.group == g) & self.live)
+                promised = float((best.merit - promise)[mine].sum())
+                gained = float((best.merit - candidate.merit)[mine].sum())
+                if gained > 0:
+                    accept.append(g)
+                if promised <= FLAT + 1e-10 * abs(float(best.merit[mine].sum())):
+                    closed |= {g} if not new_limit else set()
+                    continue
+                self._resize(mine, (candidate.merit - promise)[mine], promised, gained, x - best.x)
+                if float(self.radius[mine].max(initial=0.0)) < 1e-9:
+                    closed.add(g)
+            best = self._mix(best, candidate, accept)
+            open_groups -= closed
+        return best, self._multipliers(best, fixed)
+
+    def _resize(self, slots: NDArray[np.int_], error: Real, promised: float, gained: float, step: Real) -> None:
+        """Shrink the region of the slots whose model erred most; widen all when the model was good."""
+        if gained >= 0.75 * promised:
+            self.radius[slots] *= 4
+            return
+        if gained >= 0.25 * promised:
+            return
+        bad = slots[error > 0.5 * float(error.max(initial=0.0))]
+        for t in bad.tolist():
+            size = float(np.abs(step[self.column_slot == t]).max(initial=0.0))
+            self.radius[t] = min(self.radius[t], size) / 4
+
+    def _model_merit(self, best: Point, program: LinearProgram, model: _Model, x: Real) -> Real:
+        """Return the merit per slot that the program promises at a dispatch."""
+        mine = self.column_slot >= 0
+        slots = self.column_slot[mine]
+        merit = np.bincount(slots, weights=(self.merit_cost * x)[mine], minlength=self.slots)
+        root = (best.values["root_p"] - self.base_values["root_p"]) * self.energy_price
+        merit = merit + np.nan_to_num(root.sum(axis=1))
+        moved = (program.cost[: len(x)] - self.cost) * (x - best.x)
+        merit = merit + np.bincount(slots, weights=moved[mine], minlength=self.slots)
+        bare = x.copy()
+        bare[self.merit_cost != self.cost] = 0.0
+        rows = program.matrix[:, : len(x)] @ bare
+        for (t, k), r in zip(model.limits, model.limit_rows, strict=True):
+            merit[t] += max(float(rows[r] - program.row_high[r]), 0.0) * float(self.limits.price[k])
+        for k, r in zip(model.measured, model.measured_rows, strict=True):
+            m = self.market.measured[k]
+            merit[m.slot] -= self.worth(m, float(program.row_high[r] - rows[r]))
+        return np.asarray(merit)
+
+    def _mix(self, best: Point, candidate: Point, accept: list[int]) -> Point:
+        """Return the point that is the candidate in the accepted groups and the best elsewhere."""
+        slots = np.isin(self.group, accept)
+        columns = np.isin(self.column_group, [-1, *accept])
+        state = State(
+            v=np.where(slots[:, None], candidate.state.v, best.state.v),
+            s=np.where(slots[:, None], candidate.state.s, best.state.s),
+            converged=np.where(slots, candidate.state.converged, best.state.converged),
+        )
+        return Point(
+            x=np.where(columns, candidate.x, best.x),
+            state=state,
+            values={k: np.where(slots[:, None], candidate.values[k], best.values[k]) for k in best.values},
+            excess=np.where(slots[:, None], candidate.excess, best.excess),
+            merit=np.where(slots, candidate.merit, best.merit),
+        )
+
+    def _multipliers(self, point: Point, fixed: Real | None) -> Multipliers:
+        """Return the duals of the program at a final point; the regions are kept open a little."""
+        self.radius = np.maximum(self.radius, 1e-6)
+        program, model = self._program(point, fixed if fixed is not None else point.x)
+        found = solve_linear(program)
+        n = len(self.cost)
+        if found is None:
+            return Multipliers(limit={}, measured={}, structural=np.zeros(model.structural), column=np.zeros(n))
+        dual = found.row_dual
+        return Multipliers(
+            limit={
+                key: max(-float(dual[r]), 0.0)
+                for key, r in zip(model.limits, model.limit_rows, strict=True)
+                if -dual[r] > 1e-9
+            },
+            measured={k: max(-float(dual[r]), 0.0) for k, r in zip(model.measured, model.measured_rows, strict=True)},
+            structural=dual[: model.structural],
+            column=found.column_dual[:n],
+        )

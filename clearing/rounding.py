@@ -1,0 +1,124 @@
+"""From the solver's floats to integers: whole quanta, rounded to the side that relieves the grid."""
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clearing.market import Market, Member
+
+__all__ = ["Awards", "columns_of", "round_awards"]
+
+Real = NDArray[np.float64]
+Awards = dict[tuple[int, int], int]
+
+# Closer than this to a whole quantum the solver means the whole quantum.
+NOISE_W = 0.02
+
+
+def round_awards(market: Market, x: Real, relief: Real, step_w: int, resolution_s: int) -> Awards:
+    """Return the awarded W (var) per offer and slot.
+
+    Args:
+        market: the columns and their members.
+        x: quantities, MW.
+        relief: per column, > 0 when more of it relieves what binds: rounded up; < 0: rounded down.
+        step_w: the quantum; full steps are taken in full even when they are no multiple.
+        resolution_s: length of a slot, for energy budgets.
+    """
+    awards: Awards = {}
+    for column, members in enumerate(market.members):
+        if not members:
+            continue
+        if market.integer[column]:
+            if x[column] > 0.5:
+                for m in members:
+                    awards[m.offer, m.slot] = awards.get((m.offer, m.slot), 0) + m.cap
+            continue
+        total = sum(m.cap for m in members)
+        watts = _whole(float(x[column]) * 1e6, total, step_w, float(relief[column]))
+        if watts:
+            for m, part in zip(members, _pro_rata(members, watts, total, step_w), strict=True):
+                if part:
+                    awards[m.offer, m.slot] = awards.get((m.offer, m.slot), 0) + part
+    _respect_minimum(market, awards)
+    _respect_budgets(market, awards, resolution_s)
+    return awards
+
+
+def _whole(watts: float, cap: int, step: int, relief: float) -> int:
+    if watts >= cap - NOISE_W:
+        return cap
+    if watts <= NOISE_W:
+        return 0
+    near = round(watts / step)
+    if abs(watts - near * step) <= NOISE_W or relief == 0:
+        made = near * step
+    else:
+        made = (math.ceil(watts / step) if relief > 0 else math.floor(watts / step)) * step
+    return min(made, cap)
+
+
+def _pro_rata(members: list[Member], watts: int, total: int, step: int) -> list[int]:
+    """Split by size in whole quanta, the largest remainders first, ties to the earlier offer."""
+    if watts == total or len(members) == 1:
+        return [m.cap for m in members] if watts == total else [watts]
+    exact = [watts * m.cap / total for m in members]
+    parts = [min(int(e // step) * step, m.cap) for e, m in zip(exact, members, strict=True)]
+    left = watts - sum(parts)
+    by_remainder = sorted(range(len(members)), key=lambda k: (-(exact[k] - parts[k]), k))
+    while left > 0:
+        before = left
+        for k in by_remainder:
+            more = min(step, left, members[k].cap - parts[k])
+            parts[k] += more
+            left -= more
+            if left == 0:
+                break
+        if left == before:
+            break
+    return parts
+
+
+def _respect_minimum(market: Market, awards: Awards) -> None:
+    for (k, t), watts in awards.items():
+        offer = market.offers[k]
+        if offer.start_choice is None and 0 < watts < offer.slots[t].min_quantity:
+            awards[k, t] = offer.slots[t].min_quantity
+
+
+def _respect_budgets(market: Market, awards: Awards, resolution_s: int) -> None:
+    """Take the few Wh that rounding put above a budget from the last slots."""
+    for k, offer in enumerate(market.offers):
+        if offer.max_energy_wh is None:
+            continue
+        mine = sorted(t for o, t in awards if o == k) if len(awards) < 64 else _slots(awards, k)
+        over = sum(awards[k, t] for t in mine) * resolution_s - offer.max_energy_wh * 3600
+        for t in reversed(mine):
+            if over <= 0:
+                break
+            room = awards[k, t] - max(offer.slots[t].min_quantity, 0)
+            less = min(-(-over // resolution_s), max(room, 0))
+            awards[k, t] -= less
+            over -= less * resolution_s
+
+
+def _slots(awards: Awards, k: int) -> list[int]:
+    return sorted(t for t in range(192) if (k, t) in awards)
+
+
+def columns_of(market: Market, awards: Awards, x: Real) -> Real:
+    """Return the columns that stand for integer awards; columns without members keep their value."""
+    made = x.copy()
+    left = dict(awards)
+    for column, members in enumerate(market.members):
+        if not members or market.integer[column]:
+            continue
+        # Own columns of an offer come in the order of its steps, so filling in order is exact.
+        total = 0
+        for m in members:
+            part = min(m.cap, left.get((m.offer, m.slot), 0))
+            left[m.offer, m.slot] = left.get((m.offer, m.slot), 0) - part
+            total += part
+        made[column] = total / 1e6
+    return made

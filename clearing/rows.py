@@ -1,0 +1,120 @@
+"""A small builder of linear programs: columns, sparse rows, integrality; solved by HiGHS, deterministically."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import highspy
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+
+__all__ = ["LinearProgram", "Rows", "Solution", "solve_linear"]
+
+Real = NDArray[np.float64]
+INF = float("inf")
+
+
+@dataclass(slots=True)
+class Rows:
+    """Sparse rows `low <= a x <= high`, grown one by one."""
+
+    starts: list[int] = field(default_factory=lambda: [0])
+    index: list[int] = field(default_factory=list)
+    value: list[float] = field(default_factory=list)
+    low: list[float] = field(default_factory=list)
+    high: list[float] = field(default_factory=list)
+
+    def add(self, terms: Iterable[tuple[int, float]], low: float, high: float) -> int:
+        """Append a row and return its number."""
+        for column, coefficient in terms:
+            self.index.append(column)
+            self.value.append(coefficient)
+        self.starts.append(len(self.index))
+        self.low.append(low)
+        self.high.append(high)
+        return len(self.low) - 1
+
+    def matrix(self, columns: int) -> sparse.csr_matrix:
+        """Return the rows as a matrix; repeated entries of a row are summed."""
+        made = sparse.csr_matrix(
+            (np.array(self.value), np.array(self.index, dtype=int), np.array(self.starts, dtype=int)),
+            shape=(len(self.low), columns),
+        )
+        made.sum_duplicates()
+        return made
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LinearProgram:
+    """Minimise `cost . x` within bounds and rows."""
+
+    cost: Real
+    lower: Real
+    upper: Real
+    matrix: sparse.csr_matrix
+    row_low: Real
+    row_high: Real
+    integer: NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Solution:
+    """An optimal point; `row_dual` is the change of the cost per unit of a row's bound (absent for integers)."""
+
+    x: Real
+    row_dual: Real
+    column_dual: Real
+    objective: float
+    bound: float
+
+
+def solve_linear(program: LinearProgram, *, relative_gap: float = 1e-7, max_nodes: int = 20_000) -> Solution | None:
+    """Solve with HiGHS, one thread, fixed seed; None when there is no feasible point.
+
+    Args:
+        program: the linear or mixed-integer program.
+        relative_gap: gap at which branch and bound stops.
+        max_nodes: most nodes of branch and bound; a count and no clock, so that runs repeat.
+    """
+    columns, rows = len(program.cost), len(program.row_low)
+    lp = highspy.HighsLp()
+    lp.num_col_, lp.num_row_ = columns, rows
+    lp.col_cost_ = program.cost
+    lp.col_lower_, lp.col_upper_ = program.lower, program.upper
+    lp.row_lower_, lp.row_upper_ = program.row_low, program.row_high
+    lp.a_matrix_.format_ = highspy.MatrixFormat.kRowwise
+    lp.a_matrix_.start_ = program.matrix.indptr
+    lp.a_matrix_.index_ = program.matrix.indices
+    lp.a_matrix_.value_ = program.matrix.data
+    integral = bool(program.integer.any())
+    if integral:
+        kinds = (highspy.HighsVarType.kContinuous, highspy.HighsVarType.kInteger)
+        lp.integrality_ = [kinds[int(i)] for i in program.integer]
+    solver = highspy.Highs()
+    for name, value in (
+        ("output_flag", False),
+        ("threads", 1),
+        ("random_seed", 1),
+        ("primal_feasibility_tolerance", 1e-10),
+        ("dual_feasibility_tolerance", 1e-10),
+        ("mip_rel_gap", relative_gap),
+        ("mip_abs_gap", 1e-7),
+        ("mip_feasibility_tolerance", 1e-9),
+        ("mip_max_nodes", max_nodes),
+    ):
+        solver.setOptionValue(name, value)
+    solver.passModel(lp)
+    solver.run()
+    status = solver.getModelStatus()
+    found = solver.getSolution()
+    info = solver.getInfo()
+    good = (highspy.HighsModelStatus.kOptimal, highspy.HighsModelStatus.kSolutionLimit)
+    if status not in good and not (integral and info.primal_solution_status == 2):
+        return None
+    return Solution(
+        x=np.array(found.col_value),
+        row_dual=np.array(found.row_dual) if not integral else np.zeros(rows),
+        column_dual=np.array(found.col_dual) if not integral else np.zeros(columns),
+        objective=float(info.objective_function_value),
+        bound=float(info.mip_dual_bound) if integral else float(info.objective_function_value),
+    )

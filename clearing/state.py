@@ -1,0 +1,233 @@
+"""AC states of the reduced grid and the gradients of their limits with respect to injections.
+
+The gradients come from adjoint solves on the power flow Jacobian: one factorisation per slot, one back-solve
+per limit. They hold at the AC state itself, meshed or radial, which is what makes the prices AC-right.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+from scipy.sparse.linalg import SuperLU, splu
+
+from clearing.network import Grid
+
+__all__ = ["Measure", "PowerFlow", "State", "measure_values"]
+
+Real = NDArray[np.float64]
+Complex = NDArray[np.complexfloating[Any, Any]]
+
+SWEEPS = 80
+NEWTON_STEPS = 30
+TOLERANCE = 1e-13
+
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """A scalar of the state: what it is and of which node, branch or infeed point (index).
+
+    Kinds: "v" magnitude, "if"/"it" current at an end, "sf"/"st" apparent power at an end, "pf" active and "qf"
+    reactive power into the from side, "pt"/"qt" likewise at the to side, "root_p"/"root_q" power entering at
+    an infeed point (of the whole node; several points at one node share it).
+    """
+
+    kind: str
+    index: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class State:
+    """AC states, slots x nodes; rows of slots that did not converge are NaN."""
+
+    v: Complex
+    s: Complex
+    converged: NDArray[np.bool_]
+
+
+class PowerFlow:
+    """The power flow of a reduced grid: solves many slots and gives gradients at their states."""
+
+    def __init__(self, grid: Grid) -> None:
+        self.grid = grid
+        y = grid.y_bus
+        free, held = grid.free, grid.held
+        self._y_fs = y[free][:, held]
+        self._y_ff = sparse.csc_matrix(y[free][:, free])
+        self._factor = splu(self._y_ff) if len(free) else None
+        self._no_load = self._factor.solve(-(self._y_fs @ grid.held_v)) if self._factor else np.zeros(0, complex)
+        coo = sparse.coo_matrix(self._y_ff)
+        self._pattern = (coo.row, coo.col, coo.data)
+
+    def solve(self, s: Complex, start: Complex | None = None) -> State:
+        """Solve the power flow of all slots.
+
+        Args:
+            s: net injections (slots x nodes), per unit.
+            start: voltages to start from (slots x nodes); the unloaded grid without.
+        """
+        grid = self.grid
+        slots = len(s)
+        v = np.empty((slots, grid.nodes), dtype=complex)
+        v[:, grid.held] = grid.held_v
+        done = np.ones(slots, dtype=bool)
+        if self._factor is not None:
+            begin = np.repeat(self._no_load[None, :], slots, axis=0)
+            if start is not None:
+                usable = np.isfinite(start).all(axis=1)
+                begin[usable] = start[usable][:, grid.free]
+            v_free, done = self._sweep(s[:, grid.free], begin)
+            for t in np.flatnonzero(~done):
+                v_free[t], done[t] = self._newton(s[t, grid.free])
+            v_free[~done] = np.nan
+            v[:, grid.free] = v_free
+        v[~done] = np.nan
+        return State(v=v, s=s, converged=done)
+
+    def _sweep(self, s: Complex, v: Complex) -> tuple[Complex, NDArray[np.bool_]]:
+        assert self._factor is not None
+        done = np.zeros(len(s), dtype=bool)
+        active = np.arange(len(s))
+        last = np.full(len(s), np.inf)
+        for _ in range(SWEEPS):
+            with np.errstate(all="ignore"):
+                current = np.conj(s[active] / v[active])
+                current[~np.isfinite(current)] = 0
+                new = self._no_load + self._factor.solve(np.ascontiguousarray(current.T)).T
+                step = np.abs(new - v[active]).max(axis=1)
+            v[active] = new
+            done[active[step <= TOLERANCE]] = True
+            hopeless = (step > 2 * last[active]) | ~np.isfinite(step)
+            last[active] = step
+            active = active[(step > TOLERANCE) & ~hopeless]
+            if not len(active):
+                break
+        # At the last digits the sweep may hover around its fixed point without meeting the tolerance.
+        done |= last <= 1e-12
+        return v, done
+
+    def _newton(self, s: Complex) -> tuple[Complex, bool]:
+        v = self._no_load.copy()
+        for _ in range(NEWTON_STEPS):
+            mismatch = v * np.conj(self._y_ff @ v + self._y_fs @ self.grid.held_v) - s
+            if np.abs(mismatch).max() < 1e-12 * max(1.0, float(np.abs(s).max())):
+                return v, True
+            try:
+                step = splu(self._jacobian(v)).solve(-np.r_[mismatch.real, mismatch.imag])
+            except RuntimeError:
+                return v, False
+            n = len(v)
+            size = np.abs(v) + step[n:]
+            if not np.isfinite(step).all() or size.min() <= 0.1:
+                return v, False
+            v = size * np.exp(1j * (np.angle(v) + step[:n]))
+        return v, False
+
+    def _jacobian(self, v: Complex) -> sparse.csc_matrix:
+        """Return d(P, Q)/d(angle, magnitude) of the free nodes."""
+        row, col, y = self._pattern
+        n = len(v)
+        current = self._y_ff @ v + self._y_fs @ self.grid.held_v
+        unit = v / np.abs(v)
+        diag = np.arange(n)
+        by_angle = np.r_[-1j * v[row] * np.conj(y * v[col]), 1j * v * np.conj(current)]
+        by_size = np.r_[v[row] * np.conj(y * unit[col]), unit * np.conj(current)]
+        r, c = np.r_[row, diag], np.r_[col, diag]
+        data = np.r_[by_angle.real, by_size.real, by_angle.imag, by_size.imag]
+        rows = np.r_[r, r, r + n, r + n]
+        cols = np.r_[c, c + n, c, c + n]
+        return sparse.csc_matrix((data, (rows, cols)), shape=(2 * n, 2 * n))
+
+    def factor(self, v: Complex) -> SuperLU | None:
+        """Return the factors of the Jacobian at one slot's voltages; None without free nodes."""
+        return splu(self._jacobian(v[self.grid.free])) if len(self.grid.free) else None
+
+    def gradients(self, factor: SuperLU | None, v: Complex, measures: list[Measure]) -> tuple[Real, Real]:
+        """Return d measure / d (P, Q injection) for every node of one slot.
+
+        Args:
+            factor: factors of the Jacobian at these voltages.
+            v: voltages of the slot (nodes).
+            measures: what to differentiate.
+
+        Returns:
+            Two arrays (measures x nodes), per unit.
+        """
+        grid = self.grid
+        by_p = np.zeros((len(measures), grid.nodes))
+        by_q = np.zeros((len(measures), grid.nodes))
+        if not measures:
+            return by_p, by_q
+        pull = np.array([self._pull(v, m) for m in measures])
+        if factor is not None:
+            free = grid.free
+            vf = v[free]
+            g = pull[:, free]
+            right = np.concatenate([(np.conj(g) * 1j * vf).real, (np.conj(g) * (vf / np.abs(vf))).real], axis=1)
+            solve: Any = factor.solve  # the stubs do not know the transposed solve
+            y = solve(np.ascontiguousarray(right.T), trans="T")
+            by_p[:, free] = y[: len(free)].T
+            by_q[:, free] = y[len(free) :].T
+        for k, m in enumerate(measures):
+            # Injection at an infeed node itself lowers what has to enter there.
+            if m.kind == "root_p":
+                by_p[k, grid.infeed_node[m.index]] = -1.0
+            elif m.kind == "root_q":
+                by_q[k, grid.infeed_node[m.index]] = -1.0
+        return by_p, by_q
+
+    def _pull(self, v: Complex, m: Measure) -> Complex:
+        """Return g with d measure = Re(conj(g) . dv) over all nodes."""
+        grid = self.grid
+        g = np.zeros(grid.nodes, dtype=complex)
+        if m.kind == "v":
+            g[m.index] = v[m.index] / np.abs(v[m.index])
+            return g
+        if m.kind in ("root_p", "root_q"):
+            node = int(grid.infeed_node[m.index])
+            row, end = grid.y_bus.getrow(node), node
+        elif m.kind.endswith("f"):
+            row, end = grid.y_from.getrow(m.index), int(grid.from_node[m.index])
+        else:
+            row, end = grid.y_to.getrow(m.index), int(grid.to_node[m.index])
+        current = complex((row @ v)[0])
+        if m.kind in ("if", "it"):
+            size = abs(current)
+            if size > 0:
+                g[row.indices] += np.conj(row.data) * current / size
+            return g
+        # s = v conj(i): ds = conj(i) dv + v conj(Y dv), so d Re(c conj?..) is split into its two terms.
+        s = v[end] * np.conj(current)
+        if m.kind in ("pf", "pt", "root_p"):
+            w = 1.0 + 0j
+        elif m.kind in ("qf", "qt", "root_q"):
+            w = 1j
+        else:
+            w = s / abs(s) if abs(s) > 0 else 1.0 + 0j
+        # d h = Re(conj(w) ds); Re(conj(w) v conj(Y dv)) = Re(w conj(v) Y dv).
+        g[end] += w * current
+        g[row.indices] += np.conj(w * np.conj(v[end]) * row.data)
+        return g
+
+
+def measure_values(grid: Grid, state: State) -> dict[str, Real]:
+    """Return every kind of `Measure` for all slots (slots x elements), per unit."""
+    v = state.v
+    i_from, i_to = np.asarray(grid.y_from @ v.T).T, np.asarray(grid.y_to @ v.T).T
+    s_from, s_to = v[:, grid.from_node] * np.conj(i_from), v[:, grid.to_node] * np.conj(i_to)
+    net = v * np.conj(np.asarray(grid.y_bus @ v.T).T) - state.s
+    root = net[:, grid.infeed_node]
+    return {
+        "v": np.abs(v),
+        "if": np.abs(i_from),
+        "it": np.abs(i_to),
+        "sf": np.abs(s_from),
+        "st": np.abs(s_to),
+        "pf": s_from.real,
+        "pt": s_to.real,
+        "qf": s_from.imag,
+        "qt": s_to.imag,
+        "root_p": root.real,
+        "root_q": root.imag,
+    }

@@ -1,0 +1,509 @@
+"""The published numbers: integers from a cleared market, its independent AC verification, reasons and hash."""
+
+import importlib.metadata
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clearing.canonical import result_hash
+from clearing.case import Case, Location, Offer, Quantity, Request
+from clearing.power_flow import AcGrid
+from clearing.reasons import Explainer
+from clearing.result import (
+    Binding,
+    BranchResult,
+    BusResult,
+    Certificate,
+    InfeedResult,
+    LimitKind,
+    OfferResult,
+    RequestResult,
+    Result,
+    Shortfall,
+    SlotResult,
+    SolverInfo,
+    ZonePrice,
+)
+from flexbus.events.clearing import SlotStatus
+from flexbus.events.market import PricingRule
+from flexbus.quantities import PPM, Direction, amount_nano, energy_wh
+
+if TYPE_CHECKING:
+    from clearing.pipeline import Cleared
+
+__all__ = ["summarise"]
+
+Real = NDArray[np.float64]
+MEGA = 1e6
+LADDER = (
+    SlotStatus.IDLE,
+    SlotStatus.EXACT,
+    SlotStatus.REPAIRED,
+    SlotStatus.LINEARISED,
+    SlotStatus.MERIT_ORDER,
+    SlotStatus.BASELINE_KEPT,
+)
+# A price, in EUR per MW (MVA, pu) and hour, below which a limit does not count as binding.
+BINDING = 1e-3
+
+
+def summarise(cleared: "Cleared", case_hash: str) -> Result:
+    """Return the result of a cleared market.
+
+    Args:
+        cleared: the optimised market.
+        case_hash: hash of the canonical case.
+    """
+    return _Summary(cleared).result(case_hash)
+
+
+class _Summary:
+    """Collects the numbers once; the parts of the result read them."""
+
+    def __init__(self, cleared: "Cleared") -> None:
+        self.c, self.case, self.grid = cleared, cleared.case, cleared.grid
+        self.hours = self.case.resolution_s / 3600
+        self.taken = _award_table(cleared)
+        self.prices = _offer_prices(cleared, self.taken)
+        self.p, self.q = dispatch(self.case, cleared.market.offers, self.taken)
+        self.ac = AcGrid(self.case.network).solve(self.p, self.q)
+        self.element = cleared.repair.element
+
+    def result(self, case_hash: str) -> Result:
+        c, case = self.c, self.case
+        offers = self._offers()
+        requests = self._requests()
+        infeed = self._infeed_cost()
+        violation = self._violation_cost(c.point.excess)
+        base_violation = self._violation_cost(c.repair.limits.excess(c.repair.base_values))
+        value = self._request_value(requests)
+        cost = sum(o.revenue_nano for o in offers)
+        bids = sum(o.cost_nano for o in offers)
+        slots = self._slots(requests)
+        published = bids + infeed + violation - value
+        made = Result(
+            case_id=case.case_id,
+            case_hash=case_hash,
+            result_hash="",
+            start_ms=case.start_ms,
+            resolution_s=case.resolution_s,
+            status=max((s.status for s in slots), key=LADDER.index),
+            slots=slots,
+            offers=offers,
+            non_awards=Explainer(c.repair, c.prices, c.awards, c.value, case.resolution_s).all(),
+            requests=requests,
+            buses=self._buses(),
+            branches=self._branches(),
+            infeed_points=self._infeeds(),
+            zone_prices=_zone_prices(c, self.taken) if case.pricing_rule is PricingRule.ZONAL else (),
+            cost_nano=cost,
+            bid_cost_nano=bids,
+            request_value_nano=value,
+            infeed_cost_nano=infeed,
+            violation_cost_nano=violation,
+            baseline_violation_cost_nano=base_violation,
+            welfare_nano=value + base_violation - bids - infeed - violation,
+            network_residual_nano=cost - self._bus_payments(),
+            certificate=Certificate(value_nano=published, lower_bound_nano=None, gap_nano=None),
+            solver=SolverInfo(
+                name="HiGHS",
+                versions=f"highspy {importlib.metadata.version('highspy')}",
+                settings="threads=1 seed=1 feasibility=1e-10 mip_gap=1e-7",
+            ),
+        )
+        return replace(made, result_hash=result_hash(made))
+
+    def _offers(self) -> tuple[OfferResult, ...]:
+        made = []
+        for k, offer in enumerate(self.c.market.offers):
+            quantity, price = self.taken[k].tolist(), self.prices[k].tolist()
+            made.append(
+                OfferResult(
+                    offer_id=offer.offer_id,
+                    quantity=tuple(quantity),
+                    price_milli_per_mwh=tuple(price),
+                    revenue_nano=sum(
+                        amount_nano(energy_wh(q, self.case.resolution_s), m)
+                        for q, m in zip(quantity, price, strict=True)
+                        if q
+                    ),
+                    cost_nano=sum(_bid_cost(offer, t, q, self.case.resolution_s) for t, q in enumerate(quantity) if q),
+                )
+            )
+        return tuple(made)
+
+    def _bus_payments(self) -> int:
+        """Return what the taken injections are worth at the prices of their buses, 1e-9 EUR."""
+        worth = self.c.value * self.taken * (self.hours * 1e3)
+        return round(float(worth.sum())) if worth.size else 0
+
+    def _requests(self) -> tuple[RequestResult, ...]:
+        c, case = self.c, self.case
+        matched = {r: np.zeros(case.slots, dtype=int) for r in range(len(c.market.requests))}
+        price = {r: np.zeros(case.slots, dtype=int) for r in range(len(c.market.requests))}
+        measured_of = {column: (n, m) for n, m in enumerate(c.market.measured) for column in m.columns}
+        pools: dict[tuple[int, int], tuple[float, list[tuple[int, int, int]]]] = {}
+        for column, r, step in c.market.request_columns:
+            t = c.market.slot[column]
+            if column in measured_of:
+                n, m = measured_of[column]
+                delivered = c.repair.delivered(m, c.point.values) * MEGA
+                key = (-1, n)
+                worth = c.multipliers.measured.get(n, 0.0)
+            else:
+                row = c.market.request_row[r, t]
+                delivered = self._net(c.market.requests[r], t)
+                key = (0, row)
+                worth = -float(c.multipliers.structural[row]) if len(c.multipliers.structural) else 0.0
+            pools.setdefault(key, (delivered, []))[1].append((column, r, step))
+            price[r][t] = round(max(worth, 0.0) * 1e3)
+        for delivered, entries in pools.values():
+            left = max(int(np.floor(delivered + 0.5)), 0)
+            entries.sort(key=lambda e: (c.repair.cost[e[0]], e[1], e[2]))
+            for column, r, step in entries:
+                t = c.market.slot[column]
+                entry = c.market.requests[r].slots[t]
+                # A request that the program left alone (its minimum was out of reach) stays unmet.
+                if entry.min_quantity > 0 and not self._minimum_met(r, t):
+                    continue
+                part = min(left, entry.steps[step].quantity)
+                matched[r][t] += part
+                left -= part
+        made = []
+        for r, request in enumerate(c.market.requests):
+            asked = tuple(sum(s.quantity for s in e.steps) for e in request.slots)
+            got = tuple(matched[r].tolist())
+            made.append(
+                RequestResult(
+                    request_id=request.request_id,
+                    requested=asked,
+                    matched=got,
+                    price_milli_per_mwh=tuple(price[r].tolist()),
+                    reason=self._unmet(request, asked, got),
+                )
+            )
+        return tuple(made)
+
+    def _minimum_met(self, r: int, t: int) -> bool:
+        c = self.c
+        total = sum(
+            float(c.point.x[column])
+            for column, q, _ in c.market.request_columns
+            if q == r and c.market.slot[column] == t
+        )
+        return total * MEGA >= c.market.requests[r].slots[t].min_quantity - 1
+
+    def _unmet(self, request: Request, asked: tuple[int, ...], got: tuple[int, ...]) -> str:
+        short = [t for t, (a, g) in enumerate(zip(asked, got, strict=True)) if g < a]
+        if not short:
+            return ""
+        missing = max(asked[t] - got[t] for t in short)
+        dead = [t for t in short if not self.c.base.converged[t]]
+        if dead:
+            return f"no AC solution of the baseline in {len(dead)} of {len(short)} slots"
+        unit = "W" if request.quantity is Quantity.ACTIVE else "var"
+        return f"up to {missing} {unit} short in {len(short)} slots: no further offer there at or below its price"
+
+    def _net(self, request: Request, t: int) -> float:
+        """Return the flexibility taken inside a request's place, W or var in its direction."""
+        zone = {b.bus_id: b.zone_id for b in self.case.network.buses}
+        total = 0.0
+        change = self._change_p if request.quantity is Quantity.ACTIVE else self._change_q
+        for b, bus_id in enumerate(self.grid.bus_ids):
+            if self.grid.node_of_bus[b] < 0:
+                continue
+            inside = (
+                request.location_kind is Location.AREA
+                or (request.location_kind is Location.BUS and bus_id == request.location_id)
+                or (request.location_kind is Location.ZONE and zone[bus_id] == request.location_id)
+            )
+            if inside:
+                total += change[t, b]
+        return request.direction.sign * total
+
+    @property
+    def _change_p(self) -> Real:
+        return self.p - _baseline(self.case)[0]
+
+    @property
+    def _change_q(self) -> Real:
+        return self.q - _baseline(self.case)[1]
+
+    def _request_value(self, requests: tuple[RequestResult, ...]) -> int:
+        total = 0
+        for request, got in zip(self.c.market.requests, requests, strict=True):
+            for entry, matched in zip(request.slots, got.matched, strict=True):
+                left = matched
+                for step in entry.steps:
+                    part = min(left, step.quantity)
+                    total += round(part * self.case.resolution_s * step.price_milli_per_mwh / 3600)
+                    left -= part
+        return total
+
+    def _infeed_cost(self) -> int:
+        change = self.c.point.values["root_p"] - self.c.repair.base_values["root_p"]
+        return round(float(np.nan_to_num(change * self.c.repair.energy_price).sum()) * self.hours * 1e9)
+
+    def _violation_cost(self, excess: Real) -> int:
+        cost = np.nan_to_num(np.clip(excess, 0, None)) @ self.c.repair.limits.price
+        return round(float(cost.sum()) * self.hours * 1e9)
+
+    def _slots(self, requests: tuple[RequestResult, ...]) -> tuple[SlotResult, ...]:
+        c, case = self.c, self.case
+        up = [o.direction is Direction.UP and o.quantity is Quantity.ACTIVE for o in c.market.offers]
+        down = [o.direction is Direction.DOWN and o.quantity is Quantity.ACTIVE for o in c.market.offers]
+        made = []
+        losses = self.ac.losses_w()
+        for t in range(case.slots):
+            paid = sum(
+                amount_nano(energy_wh(int(q), case.resolution_s), int(m))
+                for q, m in zip(self.taken[:, t], self.prices[:, t], strict=True)
+                if q
+            )
+            shortfalls = self._shortfalls(t, requests)
+            made.append(
+                SlotResult(
+                    status=self._status(t),
+                    up_w=int(self.taken[up, t].sum()),
+                    down_w=int(self.taken[down, t].sum()),
+                    requested_w=sum(r.requested[t] for r in requests),
+                    matched_w=sum(r.matched[t] for r in requests),
+                    losses_w=_whole(losses[t]),
+                    loss_gap_w=0,
+                    ac_violation_ppm=self._ac_violation(t, shortfalls),
+                    repair_steps=int(c.repair.steps[t]) if c.active[t] else 0,
+                    cost_nano=paid,
+                    binding=self._binding(t),
+                    shortfalls=shortfalls,
+                )
+            )
+        return tuple(made)
+
+    def _status(self, t: int) -> SlotStatus:
+        if not self.c.base.converged[t] or not self.ac.converged[t]:
+            return SlotStatus.BASELINE_KEPT
+        return SlotStatus.REPAIRED if self.c.active[t] else SlotStatus.IDLE
+
+    def _binding(self, t: int) -> tuple[Binding, ...]:
+        limits = self.c.repair.limits
+        return tuple(
+            Binding(kind=limits.kinds[k], element_id=self.element(k), price_milli=round(value * 1e3))
+            for (slot, k), value in sorted(self.c.multipliers.limit.items())
+            if slot == t and value > BINDING and self.c.point.excess[t, k] > -1e-4
+        )
+
+    def _shortfalls(self, t: int, requests: tuple[RequestResult, ...]) -> tuple[Shortfall, ...]:
+        if not self.c.base.converged[t]:
+            return (Shortfall(kind=LimitKind.POWER_FLOW, element_id=self.case.network.network_id, amount=0),)
+        limits = self.c.repair.limits
+        found = []
+        for k in np.flatnonzero(self.c.point.excess[t] > 1e-6).tolist():
+            amount = round(float(self.c.point.excess[t, k]) * MEGA)
+            found.append(Shortfall(kind=limits.kinds[k], element_id=self.element(k), amount=amount))
+        for r in requests:
+            if r.matched[t] < r.requested[t]:
+                found.append(
+                    Shortfall(kind=LimitKind.REQUEST, element_id=r.request_id, amount=r.requested[t] - r.matched[t])
+                )
+        return tuple(found)
+
+    def _ac_violation(self, t: int, shortfalls: tuple[Shortfall, ...]) -> int:
+        """Return the worst excess the independent power flow sees beyond what is named as shortfall, ppm."""
+        if not self.ac.converged[t]:
+            return 0
+        named = {s.element_id for s in shortfalls}
+        worst = 0.0
+        held = {p.bus_id for p in self.case.network.infeed_points}
+        for b, bus in enumerate(self.case.network.buses):
+            if bus.bus_id in named or bus.bus_id in held or not self.ac.energised[b]:
+                continue
+            v = abs(self.ac.voltage_pu[t, b]) * MEGA
+            worst = max(worst, v - bus.max_voltage_ppm, bus.min_voltage_ppm - v)
+        for b, branch in enumerate(self.case.network.branches):
+            if branch.branch_id not in named and np.isfinite(self.ac.loading_ppm[t, b]):
+                worst = max(worst, float(self.ac.loading_ppm[t, b]) - PPM)
+        # A millionth is the promised accuracy; the integer shows what is beyond it.
+        return int(np.floor(worst + 0.5)) if worst > 0.5 else 0
+
+    def _buses(self) -> tuple[BusResult, ...]:
+        prices, made = self.c.prices, []
+        size = np.abs(self.ac.voltage_pu)
+        for b, bus_id in enumerate(self.grid.bus_ids):
+            p = _parts({w: part[:, b] for w, part in prices.p.items()})
+            q = _parts({w: part[:, b] for w, part in prices.q.items()})
+            made.append(
+                BusResult(
+                    bus_id=bus_id,
+                    voltage_ppm=tuple(_whole(v * MEGA) for v in size[:, b]),
+                    p_price_milli_per_mwh=p["total"],
+                    p_energy_milli_per_mwh=p["energy"],
+                    p_losses_milli_per_mwh=p["losses"],
+                    p_voltage_milli_per_mwh=p["voltage"],
+                    p_congestion_milli_per_mwh=p["congestion"],
+                    q_price_milli_per_mwh=q["total"],
+                    q_energy_milli_per_mwh=q["energy"],
+                    q_losses_milli_per_mwh=q["losses"],
+                    q_voltage_milli_per_mwh=q["voltage"],
+                    q_congestion_milli_per_mwh=q["congestion"],
+                )
+            )
+        return tuple(made)
+
+    def _branches(self) -> tuple[BranchResult, ...]:
+        return tuple(
+            BranchResult(
+                branch_id=branch.branch_id,
+                power_w=tuple(_whole(v) for v in self.ac.p_from_w[:, k]),
+                reactive_power_var=tuple(_whole(v) for v in self.ac.q_from_var[:, k]),
+                loading_ppm=tuple(_whole(v) for v in self.ac.loading_ppm[:, k]),
+            )
+            for k, branch in enumerate(self.case.network.branches)
+        )
+
+    def _infeeds(self) -> tuple[InfeedResult, ...]:
+        return tuple(
+            InfeedResult(
+                infeed_id=point.infeed_id,
+                power_w=tuple(_whole(v) for v in self.ac.root_p_w[:, k]),
+                reactive_power_var=tuple(_whole(v) for v in self.ac.root_q_var[:, k]),
+            )
+            for k, point in enumerate(self.case.network.infeed_points)
+        )
+
+
+def dispatch(case: Case, offers: list[Offer], taken: NDArray[np.int_]) -> tuple[Real, Real]:
+    """Return the injections that awards lead to (slots x buses), W and var, payback included.
+
+    Args:
+        case: the case, canonical.
+        offers: its offers, sorted.
+        taken: awards (offers x slots), W or var.
+    """
+    p, q = _baseline(case)
+    index = {b.bus_id: k for k, b in enumerate(case.network.buses)}
+    for k, offer in enumerate(offers):
+        if not taken[k].any():
+            continue
+        change = taken[k].astype(float) * offer.direction.sign
+        if offer.payback is not None:
+            back = offer.payback
+            share = back.factor_ppm / PPM / back.window_slots
+            for t in np.flatnonzero(taken[k]).tolist():
+                first = t + 1 + back.delay_slots
+                change[first : first + back.window_slots] -= taken[k][t] * offer.direction.sign * share
+        shares = [(offer.bus_id, PPM)] if offer.bus_id is not None else [(s.bus_id, s.share_ppm) for s in offer.shares]
+        for bus_id, share_ppm in shares:
+            part = change * (share_ppm / PPM)
+            if offer.quantity is Quantity.ACTIVE:
+                p[:, index[bus_id]] += part
+                q[:, index[bus_id]] += part * (offer.tan_phi_ppm / PPM)
+            else:
+                q[:, index[bus_id]] += part
+    return p, q
+
+
+def _baseline(case: Case) -> tuple[Real, Real]:
+    p = np.zeros((case.slots, len(case.network.buses)))
+    q = np.zeros_like(p)
+    index = {b.bus_id: k for k, b in enumerate(case.network.buses)}
+    for entry in case.baseline:
+        p[:, index[entry.bus_id]] += entry.power_w
+        q[:, index[entry.bus_id]] += entry.reactive_power_var
+    for award in case.fixed_awards:
+        shares = [(award.bus_id, PPM)] if award.bus_id is not None else [(s.bus_id, s.share_ppm) for s in award.shares]
+        for bus_id, share in shares:
+            part = np.array(award.power) * award.direction.sign * (share / PPM)
+            (p if award.quantity is Quantity.ACTIVE else q)[:, index[bus_id]] += part
+    return p, q
+
+
+def _award_table(cleared: "Cleared") -> NDArray[np.int_]:
+    table = np.zeros((len(cleared.market.offers), cleared.case.slots), dtype=int)
+    for (k, t), watts in cleared.awards.items():
+        table[k, t] = watts
+    return table
+
+
+def _steps(offer: Offer, t: int, quantity: int) -> list[tuple[int, int]]:
+    """Return how a quantity fills an offer's steps: (quantity, price)."""
+    if offer.start_choice is not None:
+        return [(quantity, offer.start_choice.price_milli_per_mwh)]
+    filled = []
+    for step in offer.slots[t].steps:
+        part = min(quantity, step.quantity)
+        quantity -= part
+        if part:
+            filled.append((part, step.price_milli_per_mwh))
+    return filled
+
+
+def _bid_cost(offer: Offer, t: int, quantity: int, resolution_s: int) -> int:
+    return round(sum(q * m for q, m in _steps(offer, t, quantity)) * resolution_s / 3600)
+
+
+def _offer_prices(cleared: "Cleared", taken: NDArray[np.int_]) -> NDArray[np.int_]:
+    """Return the price per offer and slot by the case's pricing rule, 1/1000 EUR per MWh."""
+    case, market = cleared.case, cleared.market
+    nodal = np.round(cleared.value * 1e3).astype(int)
+    if case.pricing_rule is PricingRule.PAY_AS_BID:
+        paid = np.zeros_like(nodal)
+        for k, t in np.argwhere(taken).tolist():
+            filled = _steps(market.offers[k], t, int(taken[k, t]))
+            total = sum(q for q, _ in filled)
+            paid[k, t] = -(-sum(q * m for q, m in filled) // total)
+        return paid
+    if case.pricing_rule is PricingRule.ZONAL:
+        zones = {z.zone_id: z for z in _zone_prices(cleared, taken)}
+        paid = np.zeros_like(nodal)
+        for k, t in np.argwhere(taken).tolist():
+            offer = market.offers[k]
+            zone = zones[_zone_of(case, offer)]
+            prices = zone.up_milli_per_mwh if offer.direction is Direction.UP else zone.down_milli_per_mwh
+            paid[k, t] = prices[t]
+        return paid
+    # Integer prices must not put an accepted marginal step a rounding error below its own bid.
+    for k, t in np.argwhere(taken).tolist():
+        bid = _steps(market.offers[k], t, int(taken[k, t]))[-1][1]
+        if 0 < bid - nodal[k, t] <= 2:
+            nodal[k, t] = bid
+    return nodal
+
+
+def _zone_of(case: Case, offer: Offer) -> str:
+    """Return the zone of an offer; a portfolio is in the zone of its largest share."""
+    bus_id = offer.bus_id or max(offer.shares, key=lambda s: (s.share_ppm, s.bus_id)).bus_id
+    return next(b.zone_id or "" for b in case.network.buses if b.bus_id == bus_id)
+
+
+def _zone_prices(cleared: "Cleared", taken: NDArray[np.int_]) -> tuple[ZonePrice, ...]:
+    """Return uniform prices: the highest bid accepted in a zone and direction."""
+    case = cleared.case
+    best: dict[tuple[str, Direction], dict[int, int]] = {}
+    for k, t in np.argwhere(taken).tolist():
+        offer = cleared.market.offers[k]
+        bid = _steps(offer, t, int(taken[k, t]))[-1][1]
+        slot = best.setdefault((_zone_of(case, offer), offer.direction), {})
+        slot[t] = max(slot.get(t, bid), bid)
+    zones = sorted({b.zone_id or "" for b in case.network.buses})
+    return tuple(
+        ZonePrice(
+            zone_id=z,
+            up_milli_per_mwh=tuple(best.get((z, Direction.UP), {}).get(t, 0) for t in range(case.slots)),
+            down_milli_per_mwh=tuple(best.get((z, Direction.DOWN), {}).get(t, 0) for t in range(case.slots)),
+        )
+        for z in zones
+    )
+
+
+def _parts(parts: dict[str, Real]) -> dict[str, tuple[int, ...]]:
+    """Round the parts so that they sum to the rounded total; energy takes the remainder."""
+    total = np.round(np.sum(list(parts.values()), axis=0) * 1e3).astype(int)
+    made = {w: np.round(parts[w] * 1e3).astype(int) for w in ("losses", "voltage", "congestion")}
+    energy = total - sum(made.values())
+    return {k: tuple(v.tolist()) for k, v in {"total": total, "energy": energy, **made}.items()}
+
+
+def _whole(value: float) -> int:
+    return int(np.floor(value + 0.5)) if np.isfinite(value) else 0
