@@ -19,8 +19,8 @@ from uuid import uuid4
 from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from flexbus import codec
-from flexbus.catalogue import CATALOGUE, kind_of
-from flexbus.errors import EnvironmentProblem
+from flexbus.catalogue import CATALOGUE, Service, kind_of
+from flexbus.errors import EnvironmentProblem, Fault, FaultCode, FaultyInputError, FlexbusError
 from flexbus.events import Receipt, ReceiptsIssued
 from flexbus.time import iso, parse_ms
 from flexbus.topics import inbox, party_topic
@@ -29,10 +29,26 @@ from streams.kafka import Connection, Trouble, environment_problem, patiently
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Client", "Received", "Sent"]
+__all__ = ["Client", "Received", "Record", "Sent"]
 
 E = TypeVar("E")
+_SERVICES = frozenset(s.value for s in Service)
 _RECEIPTS = "ReceiptsIssued"
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """An event in the form it is sent.
+
+    Attributes:
+        value: Avro single object.
+        key: area id in UTF-8.
+        headers: CloudEvents headers, `ce_id` among them.
+    """
+
+    value: bytes
+    key: bytes
+    headers: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,32 +150,36 @@ class Client:
 
     def post(self, event: Any, *, on_behalf_of: str | None = None, event_id: str | None = None) -> Sent:
         """Send one event without waiting for its verdict; see `send`."""
-        if not hasattr(event, "area_id"):
-            event = codec.from_json(event)
-        return self.post_raw(
-            codec.encode(event),
-            key=event.area_id.encode(),
-            headers=self._headers(event, event_id or str(uuid4()), on_behalf_of),
-        )
+        return self.post_records([self.record(event, on_behalf_of=on_behalf_of, event_id=event_id)])[0]
 
     def post_all(self, events: Iterable[Any], *, on_behalf_of: str | None = None) -> list[Sent]:
         """Send many events, several on the way at once, without waiting for verdicts; see `send`."""
-        waiting: list[_Delivery] = []
-        for event in events:
-            fact = event if hasattr(event, "area_id") else codec.from_json(event)
-            headers = self._headers(fact, str(uuid4()), on_behalf_of)
-            waiting.append(self._produce(codec.encode(fact), fact.area_id.encode(), headers))
-        return [self._delivered(d) for d in waiting]
+        return self.post_records(self.record(event, on_behalf_of=on_behalf_of) for event in events)
 
-    def post_raw(self, value: bytes, *, key: bytes, headers: Mapping[str, str]) -> Sent:
-        """Send bytes as they are; for gateways that pass on signed events, and for tests of what is refused.
+    def record(self, event: Any, *, on_behalf_of: str | None = None, event_id: str | None = None) -> Record:
+        """Return an event as the record that would be sent; see `send`."""
+        if not hasattr(event, "area_id"):
+            event = codec.from_json(event)
+        headers = {
+            "ce_specversion": "1.0",
+            "ce_id": event_id or str(uuid4()),
+            "ce_source": f"/flexbus/{self._own()}",
+            "ce_type": type(event).__name__,
+            "ce_subject": event.area_id,
+            "ce_time": iso(time.time_ns() // 1_000_000),
+        }
+        if on_behalf_of is not None:
+            headers["ce_onbehalfof"] = on_behalf_of
+        return Record(codec.encode(event), event.area_id.encode(), headers)
 
-        Args:
-            value: record value, up to 8 MB.
-            key: record key, the area id in UTF-8.
-            headers: CloudEvents headers, `ce_id` among them.
+    def post_records(self, records: Iterable[Record]) -> list[Sent]:
+        """Send records as they are; for gateways that pass on signed events, and for tests of what is refused.
+
+        Raises:
+            FaultyInputError: the broker refuses a record for its size.
+            EnvironmentProblem: the broker does not take them.
         """
-        return self._delivered(self._produce(value, key, headers))
+        return [self._delivered(d) for d in [self._produce(r) for r in records]]
 
     def verdicts(self, sent: Iterable[Sent], timeout_s: float | None = None) -> list[Receipt]:
         """Wait for the verdicts on what was sent, in its order.
@@ -236,36 +256,30 @@ class Client:
 
     # --- inside
 
-    def _headers(self, event: Any, event_id: str, on_behalf_of: str | None) -> dict[str, str]:
-        headers = {
-            "ce_specversion": "1.0",
-            "ce_id": event_id,
-            "ce_source": f"/flexbus/{self._own()}",
-            "ce_type": type(event).__name__,
-            "ce_subject": event.area_id,
-            "ce_time": iso(time.time_ns() // 1_000_000),
-        }
-        return headers if on_behalf_of is None else headers | {"ce_onbehalfof": on_behalf_of}
-
     def _own(self) -> str:
         if self._party is None:
             raise EnvironmentProblem("This client has no party: give one by Client(party=...) to send or read as it.")
         return self._party
 
-    def _produce(self, value: bytes, key: bytes, headers: Mapping[str, str]) -> "_Delivery":
-        if self._receipts is None:  # before the first event, so that its verdict is not missed
+    def _produce(self, record: Record) -> "_Delivery":
+        # Before the first event, so that its verdict is not missed; services get none, they read the journal.
+        if self._receipts is None and self._party not in _SERVICES:
             self._receipts = self._open_receipts()
-        delivery = _Delivery(headers.get("ce_id"))
+        delivery = _Delivery(record.headers.get("ce_id"))
         while True:
             try:
                 self._producer.produce(
-                    inbox(self._own()), value=value, key=key, headers=dict(headers), on_delivery=delivery.done
+                    inbox(self._own()),
+                    value=record.value,
+                    key=record.key,
+                    headers=dict(record.headers),
+                    on_delivery=delivery.done,
                 )
             except BufferError:  # back-pressure: the broker is slower than we are
                 self._producer.poll(0.1)
                 self._check()
             except KafkaException as error:
-                raise environment_problem(error, self._connection.bootstrap, self._trouble) from error
+                raise self._refused(error.args[0]) from error
             else:
                 self._producer.poll(0)
                 return delivery
@@ -275,9 +289,15 @@ class Client:
             self._producer.poll(0.1)
             self._check()
         if delivery.error is not None:
-            raise environment_problem(delivery.error, self._connection.bootstrap, self._trouble)
+            raise self._refused(delivery.error)
         message = delivery.message
         return Sent(event_id=delivery.event_id, partition=message.partition(), offset=message.offset())
+
+    def _refused(self, error: KafkaError) -> FlexbusError:
+        if error.code() == KafkaError.MSG_SIZE_TOO_LARGE:
+            message = f"the broker takes no record of this size; an event has at most {codec.MAX_EVENT_BYTES} bytes"
+            return FaultyInputError((Fault(code=FaultCode.TOO_LARGE, path="$", message=message),))
+        return environment_problem(error, self._connection.bootstrap, self._trouble)
 
     def _check(self) -> None:
         if self._trouble.hopeless is not None:

@@ -215,7 +215,7 @@ def from_json(value: Any) -> Any:
     name = value.get("type")
     if name is None:
         raise _faulty(FaultCode.MISSING_FIELD, "$.type", "the event type is missing; list them with `flexbus events`")
-    if name not in CATALOGUE:
+    if not isinstance(name, str) or name not in CATALOGUE:
         raise _faulty(
             FaultCode.UNKNOWN_EVENT,
             "$.type",

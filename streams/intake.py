@@ -7,7 +7,7 @@ from the journal's blocks alone, so a fresh process decides as the one before wo
 import logging
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from hashlib import blake2b
+from hashlib import blake2b, sha256
 from typing import Any
 from uuid import UUID
 
@@ -35,6 +35,7 @@ _LONGEST_ID = 200
 _MOST_FAULTS = 1000
 _MOST_HEADERS = 50
 _LONGEST_TEXT = 500
+_MOST_KEPT = 8_000_000  # a compressed record passes the broker's limit and may still be larger than this
 _RECEIPTS_BYTES = 1_000_000
 _SIGNATURE_BYTES = 64  # Ed25519
 
@@ -263,7 +264,7 @@ class Intake:
                 inbox_offset=given.offset,
                 received_at_ms=given.received_at_ms,
                 faults=tuple(reading.faults),
-                original=given.value or b"",
+                original=(given.value or b"")[:_MOST_KEPT],
                 headers={name[:_LONGEST_ID]: _shown(value) for name, value in given.headers[:_MOST_HEADERS]},
             )
         )
@@ -348,9 +349,9 @@ def _read_value(reading: _Reading) -> None:
         reading.fault(FaultCode.NOT_DECODABLE, "$", "the record is empty")
         return
     if len(value) > codec.MAX_EVENT_BYTES:
-        reading.fault(
-            FaultCode.TOO_LARGE, "$", f"{len(value)} bytes are more than the {codec.MAX_EVENT_BYTES} an event may have"
-        )
+        kept = f"; the first {_MOST_KEPT} are kept, SHA-256 {sha256(value).hexdigest()}" * (len(value) > _MOST_KEPT)
+        most = codec.MAX_EVENT_BYTES
+        reading.fault(FaultCode.TOO_LARGE, "$", f"{len(value)} bytes are more than the {most} an event may have{kept}")
         return
     try:
         name, reading.fingerprint = codec.type_of(value)

@@ -22,6 +22,7 @@ from flexbus.views.fact import Fact
 from flexbus.views.registry import Registry
 from streams.journal_reader import read_blocks
 from streams.kafka import Connection, Trouble, environment_problem
+from streams.monitor import Monitor
 from streams.topics import PARTY_PARTITION, Targets
 from streams.transaction import Output, Watchdog, commit, is_record
 
@@ -53,9 +54,11 @@ class Publisher:
     Args:
         connection: the broker, as the publisher's principal.
         slot: number of this worker among its siblings, from 0; at most one process has it.
+        monitor: where it says what it does.
     """
 
-    def __init__(self, connection: Connection, slot: int = 0) -> None:
+    def __init__(self, connection: Connection, slot: int = 0, monitor: Monitor | None = None) -> None:
+        self._monitor = monitor or Monitor("publisher")
         self._connection = connection
         self._trouble = Trouble()
         self._registers: dict[str, Registry] = {}
@@ -84,21 +87,27 @@ class Publisher:
             KafkaException: end the process; a fresh one takes over where the last transaction ended.
         """
         self.watchdog.beat()
+        self._monitor.progress()
         if self._trouble.hopeless is not None:
             raise environment_problem(self._trouble.hopeless, self._connection.bootstrap)
         messages = [m for m in self._consumer.consume(BATCH, WAIT_S) if is_record(m)]
         if not messages:
             return 0
         outputs: list[Output] = []
+        blocks: list[Block] = []
         nexts: dict[int, int] = {}
         for message in messages:
-            outputs.extend(self._outputs(message.partition(), codec.decode_as(message.value(), Block)))
+            block = codec.decode_as(message.value(), Block)
+            blocks.append(block)
+            outputs.extend(self._outputs(message.partition(), block))
             nexts[message.partition()] = message.offset() + 1
             self.watchdog.beat()
         positions = [TopicPartition(JOURNAL, partition, offset) for partition, offset in nexts.items()]
         if not commit(self._producer, self._consumer, outputs, positions):
             self._assigned(self._consumer, self._consumer.assignment())
-        return len(messages)
+            return 0
+        self._count(blocks)
+        return len(blocks)
 
     def close(self) -> None:
         """Leave in good order."""
@@ -126,6 +135,13 @@ class Publisher:
                 value = current if view is event else codec.encode(view)
                 yield Output(topic, place, key, value, headers, entry.received_at_ms)
 
+    def _count(self, blocks: list[Block]) -> None:
+        service = self._monitor.service
+        self._monitor.blocks.labels(service).inc(len(blocks))
+        for block in blocks:
+            for entry in block.entries:
+                self._monitor.events.labels(service, entry.event_type, block.area_id).inc()
+
     def _assigned(self, consumer: Any, assignment: list[TopicPartition]) -> None:
         committed = consumer.committed([TopicPartition(t.topic, t.partition) for t in assignment], timeout=_TIMEOUT_S)
         self._registers = {}
@@ -137,6 +153,7 @@ class Publisher:
         consumer.assign(
             [t if t.offset >= 0 else TopicPartition(JOURNAL, t.partition, OFFSET_BEGINNING) for t in committed]
         )
+        self._monitor.ready(sorted(t.partition for t in committed))
         log.info("assigned: journal partitions %s", sorted(t.partition for t in committed))
 
     def _learn_roles(self, block: Block) -> None:
@@ -149,14 +166,14 @@ class Publisher:
         consumer.unassign()
 
 
-def run(connection: Connection, slot: int = 0, stop: threading.Event | None = None) -> None:
-    """Publish until told to stop.
-
-    Raises:
-        EnvironmentProblem: Kafka cannot be used.
-        KafkaException: start a fresh process.
-    """
-    worker = Publisher(connection, slot)
+def run(
+    connection: Connection,
+    slot: int = 0,
+    stop: threading.Event | None = None,
+    monitor: Monitor | None = None,
+) -> None:
+    """Publish until told to stop; arguments and errors as for the sequencer's `run`."""
+    worker = Publisher(connection, slot, monitor)
     worker.open()
     while stop is None or not stop.is_set():
         worker.step()

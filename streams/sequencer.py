@@ -13,12 +13,14 @@ from itertools import groupby
 from typing import Any
 
 from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, KafkaException, Message, TopicPartition
+from prometheus_client import Counter
 
 from flexbus import codec, validation
 from flexbus.topics import JOURNAL, REJECTIONS, party_topic
 from streams.intake import Input, Intake, Outcome, Rules
 from streams.journal_reader import read_blocks
 from streams.kafka import Connection, Trouble, environment_problem
+from streams.monitor import Monitor
 from streams.topics import PARTY_PARTITION, Targets, journal_partitions
 from streams.transaction import Output, Watchdog, commit, is_record
 
@@ -49,10 +51,14 @@ class Sequencer:
         connection: the broker, as the sequencer's principal.
         slot: number of this worker among its siblings, from 0; at most one process has it.
         rules: the checks; others only in tests.
+        monitor: where it says what it does.
     """
 
-    def __init__(self, connection: Connection, slot: int = 0, rules: Rules = RULES) -> None:
+    def __init__(
+        self, connection: Connection, slot: int = 0, rules: Rules = RULES, monitor: Monitor | None = None
+    ) -> None:
         self._connection = connection
+        self._counts = _Counts(monitor or Monitor("sequencer"))
         self._rules = rules
         self._trouble = Trouble()
         self._partitions = journal_partitions(connection)
@@ -86,6 +92,7 @@ class Sequencer:
             KafkaException: end the process; a fresh one takes over where the last transaction ended.
         """
         self.watchdog.beat()
+        self._counts.monitor.progress()
         if self._trouble.hopeless is not None:
             raise environment_problem(self._trouble.hopeless, self._connection.bootstrap)
         inputs = [_input(m) for m in self._consumer.consume(BATCH, WAIT_S) if is_record(m)]
@@ -104,15 +111,21 @@ class Sequencer:
     def _sequence(self, batch: list[Input]) -> bool:
         self.watchdog.beat()
         outputs: list[Output] = []
+        outcomes: list[Outcome] = []
         for partition, inputs in groupby(sorted(batch, key=lambda i: i.partition), key=lambda i: i.partition):
             outcome = self._intakes[partition].take(inputs)
             outputs.extend(self._outputs(partition, outcome))
+            outcomes.append(outcome)
         nexts: dict[tuple[str, int], int] = {}
         for i in batch:
             place = (i.topic, i.partition)
             nexts[place] = max(nexts.get(place, 0), i.offset + 1)
         positions = [TopicPartition(topic, partition, offset) for (topic, partition), offset in nexts.items()]
-        return commit(self._producer, self._consumer, outputs, positions)
+        if not commit(self._producer, self._consumer, outputs, positions):
+            return False
+        for outcome in outcomes:
+            self._counts.add(outcome)
+        return True
 
     def _outputs(self, partition: int, outcome: Outcome) -> Iterable[Output]:
         for block in outcome.blocks:
@@ -140,6 +153,7 @@ class Sequencer:
         # partition (workers learn of a new inbox one after the other) waits for the next assignment.
         strays = [t for t in places if t.partition not in mine]
         consumer.pause(idle + strays)
+        self._counts.monitor.ready(sorted(mine))
         log.info("assigned: journal partitions %s, %d inbox partitions", sorted(mine), len(places) - len(strays))
 
     def _revoked(self, consumer: Any, _: list[TopicPartition]) -> None:
@@ -153,14 +167,46 @@ class Sequencer:
         return intake
 
 
-def run(connection: Connection, slot: int = 0, stop: threading.Event | None = None) -> None:
+class _Counts:
+    """The sequencer's metrics."""
+
+    def __init__(self, monitor: Monitor) -> None:
+        self.monitor = monitor
+        self._rejections = Counter(
+            "flexbus_rejections", "Faults of rejected inputs.", ("code",), registry=monitor.registry
+        )
+        self._duplicates = Counter("flexbus_duplicates", "Inputs that were known already.", registry=monitor.registry)
+
+    def add(self, outcome: Outcome) -> None:
+        service = self.monitor.service
+        for (kind, area), count in outcome.accepted.items():
+            self.monitor.events.labels(service, kind, area).inc(count)
+        self.monitor.blocks.labels(service).inc(len(outcome.blocks))
+        self._duplicates.inc(outcome.duplicates)
+        for rejection in outcome.rejections:
+            for fault in rejection.faults:
+                self._rejections.labels(fault.code.value).inc()
+
+
+def run(
+    connection: Connection,
+    slot: int = 0,
+    stop: threading.Event | None = None,
+    monitor: Monitor | None = None,
+) -> None:
     """Sequence until told to stop.
+
+    Args:
+        connection: the broker, as the sequencer's principal.
+        slot: number of this worker among its siblings, from 0; at most one process has it.
+        stop: set to end in good order.
+        monitor: where it says what it does; the caller serves it.
 
     Raises:
         EnvironmentProblem: Kafka cannot be used.
-        KafkaException: start a fresh process.
+        KafkaException: start a fresh process; what was not committed is read again.
     """
-    worker = Sequencer(connection, slot)
+    worker = Sequencer(connection, slot, monitor=monitor)
     worker.open()
     while stop is None or not stop.is_set():
         worker.step()

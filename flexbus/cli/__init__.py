@@ -23,6 +23,7 @@ _COMMANDS: dict[str, tuple[str, str]] = {
     "demo": ("flexbus.cli.demo", "a whole market day on a real grid and a real Kafka"),
     "down": ("flexbus.cli.down", "stop what a broken run left behind"),
     "events": ("flexbus.cli.events", "the event catalogue"),
+    "rejections": ("flexbus.cli.rejections", "what was refused and why; repair and resend"),
     "replay": ("flexbus.cli.replay", "fold the journal again; --verify compares"),
     "run": ("flexbus.cli.run", "run one service"),
     "schemas": ("flexbus.cli.schemas", "the Avro schemas"),

@@ -1,0 +1,78 @@
+"""`flexbus tail`: published events as JSON lines, CSV or an Avro file."""
+
+import json
+import sys
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+
+import click
+
+from flexbus import avro, codec
+from flexbus.catalogue import CATALOGUE
+from flexbus.cli.options import bootstrap_option, kafka_option
+from flexbus.client import Client, Received
+from flexbus.time import iso
+from streams.kafka import Connection
+
+__all__ = ["command"]
+
+
+@click.command()
+@click.argument("kind", type=click.Choice(sorted(CATALOGUE)), metavar="KIND")
+@click.option("--area", help="One market area.  [default: all]")
+@click.option("--from", "from_", default="start", show_default=True, help="start, end, or an instant (ISO 8601).")
+@click.option("--until", default="end", show_default=True, help="end (what is there now), or an instant.")
+@click.option("--follow", "-f", is_flag=True, help="Go on with what comes, instead of --until.")
+@click.option("--as", "party", help="Read as this party.")
+@click.option("--own", is_flag=True, help="What concerns the party (--as), with its identity kept.")
+@click.option("--format", "form", type=click.Choice(["json", "csv", "avro"]), default="json", show_default=True)
+@click.option("--rows", help="CSV: field whose entries become the rows, for example awards.")
+@click.option("-n", "--lines", type=click.IntRange(1), help="Stop after so many events.")
+@bootstrap_option
+@kafka_option
+def command(
+    kind: str,
+    area: str | None,
+    from_: str,
+    until: str,
+    follow: bool,
+    party: str | None,
+    own: bool,
+    form: str,
+    rows: str | None,
+    lines: int | None,
+    bootstrap: str | None,
+    properties: Path | None,
+) -> None:
+    """Print published events of one KIND (`flexbus events` lists them)."""
+    connection = Connection.of(bootstrap, properties)
+    with Client(connection.bootstrap, party, security=connection.security) as client:
+        found = client.consume(kind, area=area, from_=from_, until=None if follow else until, own=True if own else None)
+        _WRITERS[form](kind, islice(found, lines), rows)
+
+
+def _write_json(_: str, found: Iterator[Received], __: str | None) -> None:
+    for one in found:
+        about = {
+            "ce_id": one.event_id,
+            "ce_time": iso(one.received_at_ms),
+            "journal": {"block": one.block, "index": one.index},
+        }
+        click.echo(json.dumps(about | codec.to_json(one.event)))
+
+
+def _write_csv(_: str, found: Iterator[Received], rows: str | None) -> None:
+    from flexbus.frames import frame
+
+    frame(found, rows).to_csv(sys.stdout, index=False)
+
+
+def _write_avro(kind: str, found: Iterator[Received], _: str | None) -> None:
+    import fastavro
+
+    schema = fastavro.parse_schema(avro.schema_of(CATALOGUE[kind].event))
+    fastavro.writer(sys.stdout.buffer, schema, (codec.to_json_values(one.event) for one in found), codec="deflate")
+
+
+_WRITERS = {"json": _write_json, "csv": _write_csv, "avro": _write_avro}

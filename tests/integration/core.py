@@ -1,0 +1,162 @@
+"""What the tests of the core share: a market to send offers to, and workers that can be killed and come back."""
+
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from flexbus import codec
+from flexbus import events as ev
+from flexbus.client import Client
+from flexbus.events import EventRejected, Receipt, ReceiptsIssued, Role, Verdict
+from flexbus.journal import Block, verify_block
+from flexbus.topics import JOURNAL, REJECTIONS, party_topic
+from streams.broker import Broker
+from streams.journal_reader import read_records
+from streams.kafka import Connection
+from streams.topics import create_topics, existing_topics
+from tests import market
+
+FMO, DSO, FSP_A, FSP_B = "fmo", market.DSO, market.FSP_A, market.FSP_B
+PARTIES = (FMO, DSO, FSP_A, FSP_B, market.TSO, market.METER)
+
+
+@contextmanager
+def own_kafka(folder: Path, partitions: int = 4) -> Iterator[Connection]:
+    """A broker of its own: these tests look at whole topics, and kill what others may be using."""
+    broker = Broker(folder)
+    try:
+        connection = Connection(broker.start())
+        create_topics(connection, PARTIES, partitions)
+        yield connection
+    finally:
+        broker.stop()
+
+
+def in_area(event: Any, area: str) -> Any:
+    return replace(event, area_id=area)
+
+
+def founding(area: str) -> list[tuple[str, Any]]:
+    """Who sends what until the gate of the area's session is open."""
+    opened = ev.AreaOpened(area_id=area, name=area, fmo_id=FMO, time_zone="Europe/Helsinki")
+    roles = ((DSO, Role.DSO), (FSP_A, Role.FSP), (FSP_B, Role.FSP), (market.METER, Role.METER_OPERATOR))
+    history: list[tuple[str, Any]] = [(FMO, opened)]
+    history += [(FMO, market.participant(name, role)) for name, role in roles]
+    history += [
+        (DSO, market.network()),
+        (DSO, market.point("GCP-1", "B1", FSP_A)),
+        (DSO, market.point("GCP-3", "B3", FSP_B)),
+        (FMO, market.product()),
+        (FMO, market.session()),
+        ("scheduler", market.gate_opened()),
+    ]
+    return [(sender, in_area(event, area)) for sender, event in history]
+
+
+def open_gates(connection: Connection, areas: Iterable[str]) -> None:
+    """Bring areas to an open gate; the sequencer must be running."""
+    with Client(connection.bootstrap, FMO) as fmo, Client(connection.bootstrap, DSO) as dso:
+        for sender, event in (step for area in areas for step in founding(area)):
+            if sender == "scheduler":
+                before = len(entries(connection))
+                with Client(connection.bootstrap, sender) as scheduler:
+                    scheduler.post(event)
+                eventually(lambda before=before: len(entries(connection)) > before)
+            else:
+                receipt = {FMO: fmo, DSO: dso}[sender].send(event)
+                assert receipt.verdict is Verdict.ACCEPTED, receipt
+
+
+def offer_of(number: int, area: str, fsp: str = FSP_A) -> ev.FlexOfferSubmitted:
+    point = {FSP_A: "GCP-1", FSP_B: "GCP-3"}[fsp]
+    return in_area(market.submitted(f"{fsp}-{number}", fsp, point, slots=24), area)
+
+
+def values(connection: Connection, topic: str) -> list[tuple[int, int, bytes]]:
+    """Partition, offset and value of every committed record of a topic."""
+    return [
+        (partition, offset, value)
+        for partition in range(existing_topics(connection)[topic])
+        for offset, value in read_records(connection, topic, partition)
+    ]
+
+
+def chains(connection: Connection) -> dict[str, list[Block]]:
+    """Blocks by area, each chain verified from its beginning, no area in two partitions."""
+    found: dict[str, list[Block]] = {}
+    heads: dict[str, tuple[int, bytes]] = {}
+    homes: dict[str, int] = {}
+    for partition, _, value in values(connection, JOURNAL):
+        block = codec.decode_as(value, Block)
+        assert homes.setdefault(block.area_id, partition) == partition
+        heads[block.area_id] = verify_block(heads.get(block.area_id), block)
+        found.setdefault(block.area_id, []).append(block)
+    return found
+
+
+def entries(connection: Connection) -> list[Any]:
+    return [entry for blocks in chains(connection).values() for block in blocks for entry in block.entries]
+
+
+def rejections(connection: Connection) -> list[EventRejected]:
+    return [codec.decode_as(value, EventRejected) for _, _, value in values(connection, REJECTIONS)]
+
+
+def receipts(connection: Connection, party: str) -> list[Receipt]:
+    found = (codec.decode(value) for _, _, value in values(connection, party_topic(party)))
+    return [r for issued in found if isinstance(issued, ReceiptsIssued) for r in issued.receipts]
+
+
+def eventually(true: Any, within_s: float = 60.0, what: str = "") -> None:
+    deadline = time.monotonic() + within_s
+    while not true():
+        assert time.monotonic() < deadline, what or "it did not happen in time"
+        time.sleep(0.2)
+
+
+class Worker:
+    """A service as a process of its own under a little supervisor: whatever ends it, it is started again."""
+
+    def __init__(self, module: str, connection: Connection, slot: int = 0) -> None:
+        program = "import sys; from streams.kafka import Connection; "
+        program += f"from {module} import run; run(Connection(sys.argv[1]), int(sys.argv[2]))"
+        self._command = [sys.executable, "-c", program, connection.bootstrap, str(slot)]
+        self._stopped = threading.Event()
+        self.starts = 0
+        self._process = self._start()
+        self._thread = threading.Thread(target=self._supervise, daemon=True)
+        self._thread.start()
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        self.starts += 1
+        return subprocess.Popen(self._command)
+
+    def _supervise(self) -> None:
+        while not self._stopped.is_set():
+            self._process.wait()
+            if not self._stopped.is_set():
+                self._process = self._start()
+
+    def kill(self) -> None:
+        self._process.kill()
+
+    def signal(self, number: int) -> None:
+        self._process.send_signal(number)
+
+    def stop(self) -> None:
+        self._stopped.set()
+        self._process.kill()
+        self._process.wait()
+        self._thread.join()
+
+    def __enter__(self) -> "Worker":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()

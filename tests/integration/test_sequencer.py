@@ -1,0 +1,207 @@
+"""The sequencer as a process on a real Kafka: killed, doubled, paused, fed with poison."""
+
+import random
+import signal
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from flexbus import codec
+from flexbus import events as ev
+from flexbus.client import Client, Record, Sent
+from flexbus.events import Verdict
+from flexbus.topics import inbox
+from streams.kafka import Connection
+from streams.topics import create_topics
+from tests.integration import core
+from tests.integration.core import FMO, FSP_A, FSP_B, Worker
+
+pytestmark = [pytest.mark.kafka, pytest.mark.slow]
+
+AREAS = ("north", "east", "south", "west", "isle")
+SEQUENCER = "streams.sequencer"
+
+
+@pytest.fixture
+def connection(tmp_path: Path) -> Iterator[Connection]:
+    with core.own_kafka(tmp_path / "broker") as found:
+        yield found
+
+
+class Load:
+    """Offers of two providers in all areas, one in seven sent twice; knows what must come out."""
+
+    def __init__(self, connection: Connection, seed: int) -> None:
+        self._random = random.Random(seed)
+        self._clients = {party: Client(connection.bootstrap, party) for party in (FSP_A, FSP_B)}
+        self._connection = connection
+        self.ids: set[str] = set()
+        self.sent: Counter[str] = Counter()
+        self._number = 0
+
+    def send(self, count: int) -> None:
+        records: dict[str, list[Record]] = {FSP_A: [], FSP_B: []}
+        for _ in range(count):
+            self._number += 1
+            party = self._random.choice((FSP_A, FSP_B))
+            record = self._clients[party].record(
+                core.offer_of(self._number, self._random.choice(AREAS), party),
+                event_id=str(uuid4()),
+            )
+            self.ids.add(record.headers["ce_id"])
+            records[party] += [record] * (2 if self._random.random() < 1 / 7 else 1)
+        for party, mine in records.items():
+            self._clients[party].post_records(mine)
+            self.sent[party] += len(mine)
+
+    def settled(self) -> bool:
+        return all(len(core.receipts(self._connection, p)) >= n for p, n in self.sent.items())
+
+    def check(self) -> None:
+        """Nothing lost, nothing doubled: by a count of the topics alone."""
+        core.eventually(self.settled, 90, "receipts are missing")
+        found = Counter(e.event_id for e in core.entries(self._connection) if e.event_type == "FlexOfferSubmitted")
+        lost, doubled = self.ids - found.keys(), {i for i, n in found.items() if n > 1}
+        assert (len(lost), len(doubled), len(found)) == (0, 0, len(self.ids))
+        for party, count in self.sent.items():
+            receipts = core.receipts(self._connection, party)
+            places = Counter((r.inbox_partition, r.inbox_offset) for r in receipts)
+            assert len(receipts) == len(places) == count
+            accepted = sum(r.verdict is Verdict.ACCEPTED for r in receipts)
+            assert Counter(r.verdict for r in receipts) == Counter(
+                {Verdict.ACCEPTED: accepted, Verdict.DUPLICATE: count - accepted}
+            )
+        for client in self._clients.values():
+            client.close()
+
+
+def test_kill_nine_under_load_loses_nothing_and_doubles_nothing(connection: Connection) -> None:
+    with Worker(SEQUENCER, connection) as worker:
+        core.open_gates(connection, AREAS)
+        load, chance = Load(connection, seed=1), random.Random(2)
+        for _ in range(5):
+            load.send(300)
+            time.sleep(chance.uniform(0.0, 1.5))
+            worker.kill()
+            load.send(300)
+            time.sleep(chance.uniform(0.5, 2.0))
+        load.check()
+        assert worker.starts >= 6
+
+
+def test_workers_come_go_and_wake_up_as_zombies(connection: Connection) -> None:
+    with ExitStack() as stack:
+        first = stack.enter_context(Worker(SEQUENCER, connection, 0))
+        core.open_gates(connection, AREAS)
+        load = Load(connection, seed=3)
+        load.send(400)
+        second = stack.enter_context(Worker(SEQUENCER, connection, 1))
+        time.sleep(3)
+        load.send(400)
+        first.signal(signal.SIGSTOP)  # longer than its session: the other takes its areas over
+        load.send(400)
+        time.sleep(9)
+        first.signal(signal.SIGCONT)
+        load.send(400)
+        second.kill()
+        load.send(400)
+        third = stack.enter_context(Worker(SEQUENCER, connection, 2))
+        time.sleep(2)
+        load.send(400)
+        third.stop()
+        load.check()
+
+
+def test_a_party_that_comes_later_is_heard(connection: Connection) -> None:
+    with Worker(SEQUENCER, connection):
+        core.open_gates(connection, AREAS[:1])
+        create_topics(connection, ("late",))
+        with Client(connection.bootstrap, "late") as late:
+            receipt = late.send(core.offer_of(1, AREAS[0]))
+            assert receipt.verdict is Verdict.REJECTED
+
+
+def test_repeats_and_reused_ids(connection: Connection) -> None:
+    area = AREAS[0]
+    with Worker(SEQUENCER, connection):
+        core.open_gates(connection, [area])
+        with Client(connection.bootstrap, FSP_A) as a, Client(connection.bootstrap, FSP_B) as b:
+            event_id = str(uuid4())
+            first = a.send(core.offer_of(1, area), event_id=event_id)
+            assert (first.verdict, first.faults) == (Verdict.ACCEPTED, ())
+            assert a.send(core.offer_of(1, area), event_id=event_id).verdict is Verdict.DUPLICATE
+            for client, event in ((a, core.offer_of(2, area)), (b, core.offer_of(1, area, FSP_B))):
+                reused = client.send(event, event_id=event_id)
+                assert [f.code.value for f in reused.faults] == ["ID_REUSED"]
+
+
+def test_poison_is_rejected_with_every_fault_and_stops_nothing(connection: Connection) -> None:
+    area = AREAS[0]
+    good = core.offer_of(1, area)
+    with Worker(SEQUENCER, connection) as worker, Client(connection.bootstrap, FSP_A) as client:
+        core.open_gates(connection, [area])
+        encoded, key = codec.encode(good), area.encode()
+
+        def record(value: bytes, key: bytes = key, **headers: str) -> Record:
+            return Record(value, key, {"ce_id": str(uuid4()), **headers})
+
+        poison: list[tuple[Record, set[str]]] = [
+            (record(b""), {"NOT_DECODABLE"}),
+            (record(b'{"type": "FlexOfferSubmitted"}'), {"NOT_DECODABLE"}),
+            (record(b"\xc3\x01"), {"NOT_DECODABLE"}),
+            (record(b"\xc3\x01" + bytes(8) + b"x"), {"UNKNOWN_SCHEMA"}),
+            (record(encoded[:-1]), {"NOT_DECODABLE"}),
+            (record(encoded + b"\x00"), {"NOT_DECODABLE"}),
+            (record(random.Random(1).randbytes(5_000_000)), {"TOO_LARGE"}),
+            (record(bytes(5_000_000)), {"TOO_LARGE"}),
+            (record(codec.encode(core.chains(connection)[area][0])), {"UNKNOWN_EVENT"}),
+            (Record(encoded, key, {}), {"BAD_HEADER"}),
+            (Record(encoded, key, {"ce_id": "1"}), {"BAD_HEADER"}),
+            (record(encoded, ce_type="GateClosed", ce_subject="elsewhere", ce_time="noon"), {"BAD_HEADER"}),
+            (record(encoded, b"elsewhere"), {"BAD_HEADER"}),
+            (record(encoded, b"\xff\xfe"), {"BAD_HEADER"}),
+            (record(codec.encode(core.offer_of(1, area, FSP_B))), {"NOT_YOURS_OR_UNKNOWN", "WRONG_ROLE", "NO_MANDATE"}),
+            (record(codec.encode(core.in_area(core.market.gate_closed(), area))), {"WRONG_ROLE"}),
+        ]
+        sent = client.post_records(r for r, _ in poison)
+        for receipt, (_, expected) in zip(client.verdicts(sent), poison, strict=True):
+            assert receipt.verdict is Verdict.REJECTED
+            assert {f.code.value for f in receipt.faults} & expected, receipt.faults
+        assert client.send(good).verdict is Verdict.ACCEPTED
+        kept = {(r.inbox_partition, r.inbox_offset): r for r in core.rejections(connection)}
+        for place, (record_, _) in zip(sent, poison, strict=True):
+            found = kept[place.partition, place.offset]
+            assert (found.original, found.sender_id, found.inbox_topic) == (record_.value, FSP_A, inbox(FSP_A))
+        headers = kept[sent[11].partition, sent[11].offset]
+        assert {f.path for f in headers.faults} == {"$headers.ce_type", "$headers.ce_subject", "$headers.ce_time"}
+        assert worker.starts == 1
+
+
+def test_a_record_in_the_wrong_partition_cannot_split_a_chain(connection: Connection) -> None:
+    area = AREAS[0]
+    with Worker(SEQUENCER, connection), Client(connection.bootstrap, FMO) as fmo:
+        opened = ev.AreaOpened(area_id=area, name=area, fmo_id=FMO, time_zone="Europe/Helsinki")
+        home = fmo.send(opened)
+        assert home.verdict is Verdict.ACCEPTED
+        elsewhere = (home.inbox_partition + 1) % 4
+        record = fmo.record(core.in_area(core.market.product(), area))
+        producer = connection.producer()
+        places: list[Any] = []
+        producer.produce(
+            inbox(FMO),
+            record.value,
+            record.key,
+            partition=elsewhere,
+            headers=dict(record.headers),
+            on_delivery=lambda _, m: places.append(m.offset()),
+        )
+        producer.flush(10)
+        (receipt,) = fmo.verdicts([Sent(event_id=None, partition=elsewhere, offset=places[0])])
+        assert [(f.code.value, f.path) for f in receipt.faults] == [("BAD_HEADER", "$key")]
+        assert set(core.chains(connection)) == {area}
