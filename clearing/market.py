@@ -446,11 +446,11 @@ class _Builder:
             if matrices is None:
                 matrices = self.market.injections(self.case.slots, len(self.bus))
             matrix = matrices[0 if quantity == Quantity.ACTIVE.value else 1]
-            buses = [t * len(self.bus) + b for name, b in sorted(self.bus.items()) if self.inside(name, where, place)]
-            total = np.asarray(matrix[buses].sum(axis=0)).ravel()
-            terms = [(c, 1.0) for c, _, _ in entries]
-            terms += [(int(k), -sign * float(total[k])) for k in np.flatnonzero(total).tolist()]
-            row = self.market.row(("REQUEST", place, t), terms, -INF, 0.0)
+            cells = [t * len(self.bus) + b for name, b in sorted(self.bus.items()) if self.inside(name, where, place)]
+            inside = np.asarray(matrix[cells].sum(axis=0)).ravel()
+            served = [(c, 1.0) for c, _, _ in entries]
+            served += [(k, -sign * float(inside[k])) for k in np.flatnonzero(inside).tolist()]
+            row = self.market.row(("REQUEST", place, t), served, -INF, 0.0)
             for _, r, _ in entries:
                 self.market.request_row[r, t] = row
 

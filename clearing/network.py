@@ -107,20 +107,20 @@ def build_grid(network: NetworkModelPublished, *, voltage_margin_ppm: int = 0, l
     zero_charging = np.zeros(len(buses), dtype=complex)
     z_base = nominal**2 / BASE_W
     charging = np.array([complex(b.g_s, b.b_s) for b in branches], dtype=complex)
-    for k in np.flatnonzero(bonds):
+    for k in np.flatnonzero(bonds).tolist():
         zero_charging[f[k]] += charging[k] / 2
         zero_charging[t[k]] += charging[k] / 2
     margin = voltage_margin_ppm / 1e6
-    for k, bus in enumerate(buses):
-        node = int(node_of_bus[k])
+    for b, bus in enumerate(buses):
+        node = int(node_of_bus[b])
         if node < 0:
             continue
         low, high = bus.min_voltage_ppm / 1e6 + margin, bus.max_voltage_ppm / 1e6 - margin
         if low > v_min[node]:
-            v_min[node], bus_min[node] = low, k
+            v_min[node], bus_min[node] = low, b
         if high < v_max[node]:
-            v_max[node], bus_max[node] = high, k
-        shunt[node] += (complex(bus.shunt_g_s, bus.shunt_b_s) + zero_charging[k]) * z_base[k]
+            v_max[node], bus_max[node] = high, b
+        shunt[node] += (complex(bus.shunt_g_s, bus.shunt_b_s) + zero_charging[b]) * z_base[b]
 
     keep = np.flatnonzero(live & (node_of_bus[f] >= 0) & (node_of_bus[t] >= 0))
     fn, tn = node_of_bus[f[keep]], node_of_bus[t[keep]]

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
+from clearing.case import Offer
 from clearing.limits import LimitTable
 from clearing.market import Market, MeasuredRequest
 from clearing.network import Grid
@@ -27,6 +28,13 @@ Real = NDArray[np.float64]
 # EUR per hour: less than a thousandth of a cent on a quarter-hour is noise.
 FLAT = 1e-7
 BIG = 1e30
+
+
+HAIR = 1e-6
+
+
+def _is_whole(offer: Offer) -> bool:
+    return offer.all_or_nothing or offer.start_choice is not None
 
 
 @dataclass(slots=True)
@@ -115,6 +123,10 @@ class Repair:
         self.radius = np.full(self.slots, np.inf)
         self.group, self.column_group = self._groups()
         self.steps = np.zeros(self.slots, dtype=int)
+        self.whole = sorted(
+            {y for k, y in market.taken.items() if _is_whole(market.offers[k])}
+            | {c for c, m in enumerate(market.members) if m and market.integer[c]}
+        )
 
     def _first_watch(self) -> list[set[int]]:
         excess = self.limits.excess(self.base_values)
@@ -475,7 +487,11 @@ class Repair:
     def _multipliers(self, point: Point, fixed: Real | None) -> Multipliers:
         """Return the duals of the program at a final point; the regions are kept open a little."""
         self.radius = np.maximum(self.radius, 1e-6)
-        program, model = self._program(point, fixed if fixed is not None else point.x)
+        held = point.x.copy() if fixed is None else fixed.copy()
+        # Where a block ends exactly where demand ends, every price between the two would do: a block a hair
+        # smaller picks the side that the last accepted unit is worth, so that no block seems to lose money.
+        held[self.whole] *= 1 - HAIR
+        program, model = self._program(point, held)
         found = solve_linear(program)
         n = len(self.cost)
         if found is None:
