@@ -1,0 +1,58 @@
+"""One journal entry opened: the event, its evidence, and whether its block stands in the chain; pure."""
+
+import hashlib
+from typing import Any
+
+from flexbus import codec
+from flexbus.catalogue import CATALOGUE, Sight, parties_of, without_identities
+from flexbus.journal import GENESIS, Block, block_hash
+from streams.page.rows import Lens, sight
+
+__all__ = ["opened"]
+
+
+def opened(block: Block, index: int, hash_before: bytes | None, folded_hash: bytes | None, lens: Lens) -> Any:
+    """Return an entry as JSON-able values, None if the lens does not show it.
+
+    Args:
+        block: the block as it was just read.
+        index: position of the entry in it.
+        hash_before: hash of the block before as folded; None = not known.
+        folded_hash: hash of this block as it was when folded; None = not known.
+        lens: through whose eyes.
+    """
+    entry = block.entries[index]
+    event = codec.decode(entry.payload)
+    seen = sight(lens, entry.event_type, parties_of(event) | {entry.sender_id, entry.on_behalf_of or entry.sender_id})
+    if seen is None:
+        return None
+    full = seen is Sight.FULL
+    computed = block_hash(block.area_id, block.number, block.previous_hash, block.entries)
+    before = GENESIS if block.number == 0 else hash_before
+    return {
+        "area_id": block.area_id,
+        "block": block.number,
+        "index": index,
+        "entries": len(block.entries),
+        "event_type": entry.event_type,
+        "meaning": CATALOGUE[entry.event_type].meaning,
+        "sight": seen.value,
+        "event_id": entry.event_id,
+        "sender_id": entry.sender_id if full else None,
+        "on_behalf_of": entry.on_behalf_of if full else None,
+        "received_at_ms": entry.received_at_ms,
+        "inbox_partition": entry.inbox_partition,
+        "inbox_offset": entry.inbox_offset,
+        "schema_fingerprint": entry.schema_fingerprint.hex(),
+        "signed": entry.signature is not None,
+        "payload_bytes": len(entry.payload),
+        "payload_sha256": hashlib.sha256(entry.payload).hexdigest(),
+        "block_hash": block.hash.hex(),
+        "previous_hash": block.previous_hash.hex(),
+        "checks": {
+            "content matches the block's hash": computed == block.hash,
+            "names the hash of the block before": before is not None and block.previous_hash == before,
+            "unchanged since it was first read": folded_hash == block.hash,
+        },
+        "event": codec.to_json(event if full else without_identities(event, lens.party_id)),
+    }

@@ -1,0 +1,356 @@
+"""The local page's server: reads the journal, folds it, and serves the page, its changes and single entries.
+
+It listens on loopback, answers only to its own host name (a foreign page cannot rebind a name to it), sets no
+cookies, changes nothing, and sends each browser at most some five bounded updates a second.
+"""
+
+import asyncio
+import contextlib
+import json
+import secrets
+import signal
+import socket
+import threading
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from importlib import resources
+from typing import Any
+
+from aiohttp import web
+
+from flexbus.catalogue import CATALOGUE
+from flexbus.errors import EnvironmentProblem
+from flexbus.events import EventRejected, Role
+from flexbus.journal import Block
+from flexbus.topics import CLOCK
+from streams.kafka import Connection
+from streams.page.entry import opened
+from streams.page.feed import BlockIndex, Feed
+from streams.page.model import PageState, changes, fold, fold_clock, fold_rejection, snapshot, summary, tail_since
+from streams.page.rows import Lens
+
+__all__ = ["PageConfig", "PageServer", "run"]
+
+UPDATE_EVERY_S = 0.2
+HEARTBEAT_S = 10.0
+TAIL_AT_ONCE = 300
+FOLD_SLICE_S = 0.03
+
+HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
+    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cache-Control": "no-store",
+}
+STATIC = {
+    "index.html": "text/html",
+    "style.css": "text/css",
+    "app.js": "text/javascript",
+    "format.js": "text/javascript",
+    "diagram.js": "text/javascript",
+    "charts.js": "text/javascript",
+    "detail.js": "text/javascript",
+    "tables.js": "text/javascript",
+    "journal.js": "text/javascript",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PageConfig:
+    """How the page is served.
+
+    Attributes:
+        connection: the broker.
+        host: address to listen on.
+        port: port to listen on; 0 = a free one.
+        on_ready: called with the page's address once it listens.
+    """
+
+    connection: Connection
+    host: str = "127.0.0.1"
+    port: int = 0
+    on_ready: Callable[[str], None] | None = None
+
+
+def run(config: PageConfig, stop: threading.Event | None = None) -> None:
+    """Serve the page until told to stop (SIGTERM and Ctrl-C too, when run in the main thread).
+
+    Raises:
+        EnvironmentProblem: Kafka cannot be used, or the port is taken.
+    """
+    asyncio.run(_serve(config, stop))
+
+
+async def _serve(config: PageConfig, stop: threading.Event | None) -> None:
+    server = PageServer(config)
+    ended = asyncio.Event()
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, ended.set)
+    await server.start()
+    if config.on_ready is not None:
+        config.on_ready(server.url)
+    try:
+        while not ended.is_set() and (stop is None or not stop.is_set()):
+            if server.failed is not None:
+                raise server.failed
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(ended.wait(), 0.2)
+    finally:
+        await server.close()
+
+
+class PageServer:
+    """State, feed and HTTP of one page process."""
+
+    def __init__(self, config: PageConfig) -> None:
+        self.config = config
+        self.state = PageState()
+        self.index = BlockIndex()
+        self.feed = Feed(config.connection)
+        self.failed: BaseException | None = None
+        # Revisions count from zero in every process; a browser of an earlier one must begin anew.
+        self.run_id = secrets.token_hex(4)
+        self.port = 0
+        self.browsers = 0
+        self._closing = asyncio.Event()
+        self._runner: web.AppRunner | None = None
+        self._pump: asyncio.Task[None] | None = None
+
+    @property
+    def url(self) -> str:
+        """Address of the page."""
+        return f"http://{self.config.host}:{self.port}/"
+
+    async def start(self) -> None:
+        """Listen and begin to read.
+
+        Raises:
+            EnvironmentProblem: Kafka cannot be used, or the port is taken.
+        """
+        await asyncio.to_thread(self.feed.open)
+        self._runner = web.AppRunner(self._app(), access_log=None, shutdown_timeout=1.0)
+        await self._runner.setup()
+        self.port = await self._listen(self._runner)
+        self._pump = asyncio.create_task(self._read())
+        self._pump.add_done_callback(self._note_failure)
+
+    async def _listen(self, runner: web.AppRunner) -> int:
+        sock = socket.socket(socket.AF_INET6 if ":" in self.config.host else socket.AF_INET)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            sock.bind((self.config.host, self.config.port))
+        except OSError as error:
+            sock.close()
+            raise EnvironmentProblem(
+                f"The page cannot listen on {self.config.host}:{self.config.port} ({error.strerror}): "
+                "choose another port, or 0 for a free one."
+            ) from error
+        await web.SockSite(runner, sock).start()
+        return int(sock.getsockname()[1])
+
+    async def close(self) -> None:
+        """Stop reading and listening."""
+        self._closing.set()
+        if self._pump is not None:
+            self._pump.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._pump
+        if self._runner is not None:
+            await self._runner.cleanup()
+        await asyncio.to_thread(self.feed.close)
+
+    def _note_failure(self, task: "asyncio.Task[None]") -> None:
+        if not task.cancelled():
+            self.failed = task.exception()
+
+    async def _read(self) -> None:
+        while not self._closing.is_set():
+            reading = asyncio.create_task(asyncio.to_thread(self.feed.read, 100, 0.1))
+            try:
+                found = await asyncio.shield(reading)
+            except asyncio.CancelledError:
+                await reading  # the consumer must not be closed under a thread that reads from it
+                raise
+            begun = time.monotonic()
+            for topic, partition, offset, value in found:
+                self._take(topic, partition, offset, value)
+                if time.monotonic() - begun > FOLD_SLICE_S:  # let browsers be served in between
+                    await asyncio.sleep(0)
+                    begun = time.monotonic()
+
+    def _take(self, topic: str, partition: int, offset: int, value: Any) -> None:
+        if topic == CLOCK:
+            if (market_time_ms := _tick(value)) is not None:
+                fold_clock(self.state, market_time_ms)
+        elif isinstance(value, Block):
+            self.index.add(value, partition, offset)
+            fold(self.state, value)
+        elif isinstance(value, EventRejected):
+            fold_rejection(self.state, value)
+
+    # ---- HTTP
+
+    def _app(self) -> web.Application:
+        app = web.Application(middlewares=[self._guard])
+        app.router.add_get("/", self._page)
+        app.router.add_get("/static/{name}", self._static)
+        app.router.add_get("/state", self._state)
+        app.router.add_get("/events", self._events)
+        app.router.add_get("/entry/{area}/{block:\\d{1,12}}/{index:\\d{1,6}}", self._entry)
+        app.router.add_get("/summary", self._summary)
+        app.router.add_get("/health", self._health)
+        app.router.add_get("/metrics", self._metrics)
+        return app
+
+    @web.middleware
+    async def _guard(
+        self, request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+    ) -> web.StreamResponse:
+        allowed = {f"{name}:{self.port}" for name in ("127.0.0.1", "localhost", "[::1]", self.config.host)}
+        if request.host not in allowed:
+            # Without this a foreign site could point its own name at this address and read the page.
+            return web.Response(status=421, text="This page answers to its own address only.\n", headers=HEADERS)
+        try:
+            response = await handler(request)
+        except web.HTTPException as error:
+            error.headers.update(HEADERS)
+            raise
+        if not response.prepared:
+            response.headers.update(HEADERS)
+        return response
+
+    async def _page(self, _: web.Request) -> web.Response:
+        return _file("index.html")
+
+    async def _static(self, request: web.Request) -> web.Response:
+        name = request.match_info["name"]
+        if name not in STATIC:
+            raise web.HTTPNotFound
+        return _file(name)
+
+    async def _state(self, request: web.Request) -> web.Response:
+        area, lens = self._asked(request)
+        value = snapshot(self.state, area, lens)
+        return web.json_response({**value, "id": self._id(value["revision"])})
+
+    async def _summary(self, _: web.Request) -> web.Response:
+        return web.json_response(summary(self.state))
+
+    async def _events(self, request: web.Request) -> web.StreamResponse:
+        area, lens = self._asked(request)
+        since = self._since(request.headers.get("Last-Event-ID") or request.query.get("since", ""))
+        response = web.StreamResponse(headers={**HEADERS, "Content-Type": "text/event-stream"})
+        await response.prepare(request)
+        self.browsers += 1
+        quiet_since = time.monotonic()
+        try:
+            while not self._closing.is_set():
+                revision = self.state.rows.revision
+                area = area or next(iter(sorted(self.state.areas)), None)
+                if revision != since and (area is not None or since == -1):
+                    data = self._changes(since, area or "", lens)
+                    await response.write(f"id: {self._id(revision)}\ndata: {data}\n\n".encode())
+                    since, quiet_since = revision, time.monotonic()
+                elif time.monotonic() - quiet_since > HEARTBEAT_S:
+                    await response.write(b": still here\n\n")
+                    quiet_since = time.monotonic()
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._closing.wait(), UPDATE_EVERY_S)
+        except (ConnectionError, asyncio.CancelledError):
+            pass  # the browser went away
+        finally:
+            self.browsers -= 1
+        return response
+
+    def _changes(self, since: int, area: str, lens: Lens) -> str:
+        sections: dict[str, dict[str, Any]] = {}
+        for section, name, value in changes(self.state, since, area, lens):
+            sections.setdefault(section, {})[name] = value
+        tail = tail_since(self.state, since, area, lens, TAIL_AT_ONCE)
+        message = {
+            "area_id": area,
+            "full": since == -1,
+            "caught_up": self.feed.caught_up,
+            "sections": sections,
+            "tail": tail,
+        }
+        return json.dumps(message, separators=(",", ":"), ensure_ascii=False)
+
+    def _id(self, revision: int) -> str:
+        return f"{self.run_id}-{revision}"
+
+    def _since(self, last_id: str) -> int:
+        run_id, _, revision = last_id.partition("-")
+        known = run_id == self.run_id and revision.isdecimal() and int(revision) <= self.state.rows.revision
+        return int(revision) if known else -1
+
+    def _asked(self, request: web.Request) -> tuple[str | None, Lens]:
+        area, role = request.query.get("area"), request.query.get("role")
+        if role and role not in Role.__members__:
+            raise web.HTTPBadRequest(text=f"role: {role!r} is none of {', '.join(Role.__members__)}\n")
+        return area or None, Lens(Role[role] if role else None, request.query.get("party") or None)
+
+    async def _entry(self, request: web.Request) -> web.Response:
+        area, number = request.match_info["area"], int(request.match_info["block"])
+        at, index = self.index.find(area, number), int(request.match_info["index"])
+        if at is None:
+            raise web.HTTPNotFound(text=f"area {area} has no block {number} here\n")
+        try:
+            block = await asyncio.to_thread(self.feed.block_at, *at)
+        except EnvironmentProblem as problem:
+            raise web.HTTPServiceUnavailable(text=f"{problem}\n") from problem
+        if index >= len(block.entries):
+            raise web.HTTPNotFound(text=f"block {number} has {len(block.entries)} entries\n")
+        before, folded = self.index.hash_of(area, number - 1), self.index.hash_of(area, number)
+        value = opened(block, index, before, folded, self._asked(request)[1])
+        if value is None:
+            raise web.HTTPForbidden(text=f"this role may not see a {block.entries[index].event_type}\n")
+        return web.json_response(value)
+
+    async def _health(self, _: web.Request) -> web.Response:
+        good = self._pump is not None and not self._pump.done()
+        chains = {area: chain["verified"] for area, chain in sorted(self.state.chains.items())}
+        value = {"status": "ok" if good else "failed", "caught_up": self.feed.caught_up, "chains": chains}
+        return web.json_response(value, status=200 if good else 503)
+
+    async def _metrics(self, _: web.Request) -> web.Response:
+        entries = sum(chain["entries"] for chain in self.state.chains.values())
+        broken = sum(1 for chain in self.state.chains.values() if not chain["verified"])
+        lines = (
+            "# HELP flexbus_page_entries_total Journal entries folded.",
+            "# TYPE flexbus_page_entries_total counter",
+            f"flexbus_page_entries_total {entries}",
+            "# HELP flexbus_page_rejections_total Rejections folded.",
+            "# TYPE flexbus_page_rejections_total counter",
+            f"flexbus_page_rejections_total {self.state.rejected}",
+            "# HELP flexbus_page_broken_chains Areas whose hash chain does not hold.",
+            "# TYPE flexbus_page_broken_chains gauge",
+            f"flexbus_page_broken_chains {broken}",
+            "# HELP flexbus_page_browsers Browsers connected.",
+            "# TYPE flexbus_page_browsers gauge",
+            f"flexbus_page_browsers {self.browsers}",
+        )
+        return web.Response(text="\n".join(lines) + "\n", content_type="text/plain")
+
+
+def _tick(value: bytes) -> int | None:
+    """Return the market time of a clock record, None if it is none."""
+    try:
+        return int(value)
+    except ValueError:
+        return None
+
+
+def _file(name: str) -> web.Response:
+    text = (resources.files("streams.page") / "static" / name).read_text(encoding="utf-8")
+    return web.Response(text=text, content_type=STATIC[name], charset="utf-8")
+
+
+def catalogue_table() -> list[dict[str, Any]]:
+    """Return the event catalogue as the page needs it: type and family, in the catalogue's order."""
+    return [{"type": kind.type_name, "family": kind.family} for kind in CATALOGUE.values()]

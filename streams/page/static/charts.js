@@ -1,0 +1,248 @@
+// Bars of flexibility per quarter-hour and the heat map of nodal prices; one cursor for both.
+import { at, hhmm, minus, power, price, svg, el, UP, DOWN } from "./format.js";
+
+const M = { left: 46, right: 10, top: 8, bottom: 18 };
+
+function slotKeys(event, ctx) {
+  const step = { ArrowLeft: -1, ArrowRight: 1, PageUp: -4, PageDown: 4, Home: -1e6, End: 1e6 }[event.key];
+  if (step === undefined) return false;
+  ctx.setSlot(ctx.view.slot + step);
+  event.preventDefault();
+  return true;
+}
+
+function niceStep(range, count) {
+  const raw = range / count, unit = 10 ** Math.floor(Math.log10(raw || 1));
+  return unit * ([1, 2, 5, 10].find((m) => m * unit >= raw) ?? 10);
+}
+
+export class Bars {
+  constructor(root, key, readout, ctx) {
+    Object.assign(this, { root, ctx, readout });
+    root.addEventListener("keydown", (e) => slotKeys(e, ctx));
+    const to = (e) => ctx.setSlot(this.slotAt(e));
+    root.addEventListener("pointerdown", (e) => { root.setPointerCapture(e.pointerId); to(e); });
+    root.addEventListener("pointermove", (e) => { if (e.buttons) to(e); else this.read(this.slotAt(e)); });
+    root.addEventListener("pointerleave", () => this.read(ctx.view.slot));
+    for (const [name, text] of [["taken", "cleared"], ["left", "offered"], ["need", "need"], ["asked", "requested"], ["got", "delivered"], ["missing", "shortfall"]]) {
+      key.append(el("span", {}, el("i", { class: `swatch ${name}` }), text));
+    }
+  }
+
+  slotAt(event) {
+    const box = this.root.getBoundingClientRect(), n = this.ctx.slots() || 1;
+    const x = event.clientX - box.left - M.left;
+    return Math.min(n - 1, Math.max(0, Math.floor((x / (box.width - M.left - M.right)) * n)));
+  }
+
+  series() {
+    const { ctx } = this, n = ctx.slots(), zero = () => new Array(n).fill(0);
+    const pick = (row) => ({ UP: row?.UP ?? zero(), DOWN: row?.DOWN ?? zero() });
+    const cleared = ctx.cleared();
+    const got = { UP: zero(), DOWN: zero() };
+    const way = new Map(ctx.store.all("activations").map((a) => [a.activation_id, a.direction]));
+    for (const d of ctx.ofSession("deliveries")) {
+      const series = got[way.get(d.activation_id)];
+      if (!series) continue;
+      for (let k = 0; k < n; k++) series[k] += ((at(d.delivered_wh, d.start_ms, d.resolution_s, ctx.slotMs(k)) ?? 0) * 3600) / d.resolution_s;
+    }
+    // A provider's lens shows its own offers where it may not see everyone's.
+    const own = ctx.store.all("own_offers").find((o) => o.session_id === ctx.view.session && o.fsp_id === ctx.view.party);
+    const offers = ctx.store.get("offers", ctx.view.session) ?? own;
+    return {
+      need: pick(ctx.store.get("needs", ctx.view.session)),
+      asked: pick(ctx.store.get("requested", ctx.view.session)),
+      offered: pick(offers),
+      taken: { UP: cleared?.slots.map((s) => s.up_w) ?? zero(), DOWN: cleared?.slots.map((s) => s.down_w) ?? zero() },
+      missing: cleared?.slots.map((s) => s.shortfall_w) ?? zero(),
+      status: cleared?.slots.map((s) => s.status) ?? [],
+      got,
+      owes: ctx.ofSession("deliveries").length > 0,
+    };
+  }
+
+  draw() {
+    const { ctx, root } = this, n = ctx.slots();
+    const box = root.getBoundingClientRect(), W = box.width, H = box.height;
+    root.setAttribute("viewBox", `0 0 ${W} ${H}`);
+    if (!n || W < 50) { root.replaceChildren(); this.readout.textContent = ""; return; }
+    const s = (this.data = this.series());
+    const top = Math.max(1, ...s.offered.UP, ...s.need.UP, ...s.asked.UP, ...s.taken.UP);
+    const low = Math.max(1, ...s.offered.DOWN, ...s.need.DOWN, ...s.asked.DOWN, ...s.taken.DOWN);
+    const kx = (W - M.left - M.right) / n, h = H - M.top - M.bottom, ky = h / (top + low) * 0.97;
+    const zero = M.top + (top * h) / (top + low);
+    const x = (k) => M.left + k * kx;
+    const bars = (from, to, sign) => from.map((a, k) => (to[k] > a ? `M${x(k).toFixed(1)},${(zero - sign * a * ky).toFixed(1)}H${(x(k + 1) - Math.min(1, kx * 0.2)).toFixed(1)}V${(zero - sign * to[k] * ky).toFixed(1)}H${x(k).toFixed(1)}Z` : "")).join("");
+    const none = new Array(n).fill(0);
+    // Only where there is something: a line along zero says nothing.
+    const stairs = (v, sign) => v.map((w, k) => {
+      const y = (zero - sign * w * ky).toFixed(1), before = k ? v[k - 1] : 0;
+      if (!w) return before ? `V${zero.toFixed(1)}` : "";
+      return `${before ? "V" + y : `M${x(k).toFixed(1)},${zero.toFixed(1)}V${y}`}H${x(k + 1).toFixed(1)}`;
+    }).join("");
+    const axis = svg("g", { class: "axis" });
+    const step = niceStep(top + low, 5);
+    for (let w = -Math.floor(low / step) * step; w <= top; w += step) {
+      const y = zero - w * ky;
+      axis.append(svg("path", { d: `M${M.left},${y}H${W - M.right}`, class: w ? "" : "zero" }),
+        svg("text", { x: M.left - 4, y: y + 3, "text-anchor": "end" }, `${w > 0 ? "+" : ""}${minus(String(Math.round(w / 1e4) / 100))}`));
+    }
+    axis.append(svg("text", { x: 3, y: M.top + 8, class: "unit" }, "MW"));
+    hours(axis, ctx, x, H);
+    const cursor = svg("rect", { x: x(ctx.view.slot), y: M.top, width: kx, height: h, class: "cursor" });
+    root.replaceChildren(axis,
+      svg("path", { d: bars(s.taken.UP, s.offered.UP, 1) + bars(s.taken.DOWN, s.offered.DOWN, -1), class: "left" }),
+      svg("path", { d: bars(none, s.taken.UP, 1), class: "taken up" }),
+      svg("path", { d: bars(none, s.taken.DOWN, -1), class: "taken down" }),
+      svg("path", { d: stairs(s.need.UP, 1) + stairs(s.need.DOWN, -1), class: "need" }),
+      svg("path", { d: stairs(s.asked.UP, 1) + stairs(s.asked.DOWN, -1), class: "asked" }),
+      svg("path", { d: s.owes ? stairs(s.got.UP, 1) + stairs(s.got.DOWN, -1) : "", class: "got" }),
+      svg("path", { d: s.missing.map((w, k) => (w ? `M${x(k)},${zero - 3}h${kx}v6h${-kx}Z` : "")).join(""), class: "missing" }),
+      cursor,
+      svg("text", { x: W - M.right, y: M.top + 9, "text-anchor": "end", class: "side" }, `${UP} up: more feed-in or less draw`),
+      svg("text", { x: W - M.right, y: H - M.bottom - 4, "text-anchor": "end", class: "side" }, `${DOWN} down`));
+    this.read(ctx.view.slot);
+  }
+
+  read(k) {
+    const { ctx, data: s } = this;
+    if (!s || !ctx.session()) return;
+    const ms = ctx.slotMs(k), step = ctx.session().resolution_s * 1000;
+    const both = (v) => [v.UP[k] ? `${UP}${power(v.UP[k])}` : "", v.DOWN[k] ? `${DOWN}${power(v.DOWN[k])}` : ""].filter(Boolean).join(" ") || "0";
+    const said = [["need", both(s.need)], ["requested", both(s.asked)], ["offered", both(s.offered)], ["cleared", both(s.taken)]];
+    if (s.owes) said.push(["delivered", both(s.got)]);
+    if (s.missing[k]) said.push(["shortfall", power(s.missing[k])]);
+    if (s.status[k]) said.push(["result", s.status[k].toLowerCase().replace("_", " ")]);
+    this.readout.replaceChildren(el("b", {}, `${hhmm(ms)}–${hhmm(ms + step)}`), ...said.flatMap(([name, v]) => [el("span", {}, el("i", {}, name), " ", v)]));
+  }
+}
+
+function hours(axis, ctx, x, H) {
+  const s = ctx.session(), perHour = 3600 / s.resolution_s;
+  for (let k = 0; k <= s.slots; k += 4 * perHour) {
+    axis.append(svg("path", { d: `M${x(k)},${H - M.bottom}v4`, class: "tick" }),
+      svg("text", { x: x(k), y: H - 4, "text-anchor": k === 0 ? "start" : k >= s.slots ? "end" : "middle" }, k >= s.slots ? "24" : hhmm(ctx.slotMs(k)).slice(0, 2)));
+  }
+}
+
+// Cividis, thinned: rises in lightness for every kind of colour vision.
+const RAMP = [[0, 34, 78], [18, 53, 112], [59, 73, 108], [87, 93, 109], [112, 113, 115], [138, 134, 120], [165, 156, 116], [195, 179, 105], [225, 204, 85], [254, 232, 56]];
+export function ramp(t) {
+  const p = Math.min(1, Math.max(0, t)) * (RAMP.length - 1), k = Math.min(RAMP.length - 2, Math.floor(p)), f = p - k;
+  return RAMP[k].map((c, i) => Math.round(c + (RAMP[k + 1][i] - c) * f));
+}
+
+export class Heat {
+  constructor(canvas, key, readout, empty, ctx) {
+    Object.assign(this, { canvas, key, readout, empty, ctx });
+    this.order = [];
+    canvas.addEventListener("keydown", (e) => {
+      const step = { ArrowUp: -1, ArrowDown: 1 }[e.key];
+      if (step) {
+        const now = this.order.indexOf(ctx.view.element?.kind === "bus" ? ctx.view.element.id : "");
+        const next = this.order[Math.min(this.order.length - 1, Math.max(0, now + step))];
+        if (next) ctx.select("bus", next);
+        e.preventDefault();
+      } else slotKeys(e, ctx);
+    });
+    canvas.addEventListener("pointermove", (e) => { const c = this.cell(e); if (c) this.read(c.bus, c.slot); });
+    canvas.addEventListener("pointerleave", () => this.readChosen());
+    canvas.addEventListener("click", (e) => { const c = this.cell(e); if (c) { ctx.setSlot(c.slot); ctx.select("bus", c.bus); } });
+  }
+
+  cell(event) {
+    const box = this.canvas.getBoundingClientRect(), n = this.ctx.slots();
+    const slot = Math.floor(((event.clientX - box.left - M.left) / (box.width - M.left - M.right)) * n);
+    const row = Math.floor(((event.clientY - box.top - 2) / (box.height - 2 - M.bottom)) * this.order.length);
+    return slot >= 0 && slot < n && this.order[row] ? { slot, bus: this.order[row] } : null;
+  }
+
+  draw() {
+    const { ctx, canvas } = this, prices = ctx.prices(), network = ctx.network(), n = ctx.slots();
+    this.empty.hidden = Boolean(prices);
+    canvas.hidden = !prices;
+    if (!prices || !n) { this.key.replaceChildren(); this.readout.textContent = ""; return; }
+    // Rows as they hang on the feeders, so that neighbours in the grid are neighbours here.
+    const place = new Map((network?.buses ?? []).map((b) => [b.bus_id, b.tree]));
+    this.order = Object.keys(prices.buses);
+    if (place.size) this.order.sort((a, b) => (place.get(a)?.[1] ?? 0) - (place.get(b)?.[1] ?? 0) || (place.get(a)?.[0] ?? 0) - (place.get(b)?.[0] ?? 0));
+    const values = Object.values(prices.buses).flat();
+    const low = values.reduce((a, b) => Math.min(a, b)), high = values.reduce((a, b) => Math.max(a, b));
+    const box = canvas.getBoundingClientRect(), ratio = devicePixelRatio || 1;
+    canvas.width = Math.round(box.width * ratio);
+    canvas.height = Math.round(box.height * ratio);
+    const g = canvas.getContext("2d");
+    g.scale(ratio, ratio);
+    const W = box.width - M.left - M.right, H = box.height - 2 - M.bottom;
+    const bitmap = new OffscreenCanvas(n, this.order.length), b = bitmap.getContext("2d");
+    const image = b.createImageData(n, this.order.length);
+    this.order.forEach((bus, row) => {
+      for (let k = 0; k < n; k++) {
+        const v = at(prices.buses[bus], prices.start_ms, prices.resolution_s, ctx.slotMs(k));
+        const o = (row * n + k) * 4, c = v === null ? [128, 128, 128] : ramp((v - low) / (high - low || 1));
+        image.data.set([...c, v === null ? 60 : 255], o);
+      }
+    });
+    b.putImageData(image, 0, 0);
+    g.imageSmoothingEnabled = false;
+    g.drawImage(bitmap, M.left, 2, W, H);
+    const ink = getComputedStyle(document.body).getPropertyValue("--ink"), muted = getComputedStyle(document.body).getPropertyValue("--muted");
+    const rowH = H / this.order.length;
+    if (low < 0) this.negative(g, prices, n, W, rowH);
+    g.font = "10px system-ui, sans-serif";
+    g.fillStyle = muted;
+    const s = ctx.session(), perHour = 3600 / s.resolution_s;
+    for (let k = 0; k <= n; k += 4 * perHour) {
+      g.textAlign = k === 0 ? "left" : k >= n ? "right" : "center";
+      g.fillText(k >= n ? "24" : hhmm(ctx.slotMs(k)).slice(0, 2), M.left + (k / n) * W, box.height - 5);
+    }
+    g.textAlign = "right";
+    const every = Math.max(1, Math.ceil(11 / rowH));
+    this.order.forEach((bus, row) => { if (row % every === 0) g.fillText(bus.length > 8 ? `…${bus.slice(-7)}` : bus, M.left - 4, 2 + (row + 0.5) * rowH + 3.5); });
+    const x = M.left + (ctx.view.slot / n) * W;
+    g.strokeStyle = ink;
+    g.lineWidth = 1.5;
+    g.strokeRect(x - 0.5, 1.5, W / n + 1, H + 1);
+    const chosen = ctx.view.element?.kind === "bus" ? this.order.indexOf(ctx.view.element.id) : -1;
+    if (chosen >= 0) g.strokeRect(M.left - 0.5, 2 + chosen * rowH - 0.5, W + 1, rowH + 1);
+    this.key.replaceChildren(el("span", {}, price(low)), scale(), el("span", {}, `${price(high)} EUR/MWh`), low < 0 ? el("span", {}, "▪ dotted: negative") : "");
+    this.readChosen();
+  }
+
+  negative(g, prices, n, W, rowH) {
+    g.fillStyle = "#ffffff";
+    this.order.forEach((bus, row) => {
+      for (let k = 0; k < n; k++) {
+        const v = at(prices.buses[bus], prices.start_ms, prices.resolution_s, this.ctx.slotMs(k));
+        if (v < 0) g.fillRect(M.left + ((k + 0.5) / n) * W - 0.75, 2 + (row + 0.5) * rowH - 0.75, 1.5, 1.5);
+      }
+    });
+  }
+
+  readChosen() {
+    const { ctx } = this, chosen = ctx.view.element?.kind === "bus" ? ctx.view.element.id : null;
+    if (chosen) this.read(chosen, ctx.view.slot);
+    else this.readSlot();
+  }
+
+  readSlot() {
+    const { ctx } = this, prices = ctx.prices();
+    if (!prices) return;
+    const ms = ctx.slotMs(), now = Object.entries(prices.buses).map(([bus, v]) => [at(v, prices.start_ms, prices.resolution_s, ms), bus]).filter(([v]) => v !== null).sort((a, b) => a[0] - b[0]);
+    if (!now.length) return;
+    const [low, high] = [now[0], now[now.length - 1]];
+    this.readout.replaceChildren(el("b", {}, `${hhmm(ms)}`), el("span", {}, `lowest ${price(low[0])} at ${low[1]}`), el("span", {}, `highest ${price(high[0])} at ${high[1]} EUR/MWh`));
+  }
+
+  read(bus, slot) {
+    const { ctx } = this, prices = ctx.prices(), ms = ctx.slotMs(slot);
+    const v = prices ? at(prices.buses[bus], prices.start_ms, prices.resolution_s, ms) : null;
+    this.readout.replaceChildren(el("b", {}, `${hhmm(ms)}  ${bus}`), el("span", {}, v === null ? "no price" : `${price(v)} EUR/MWh`));
+  }
+}
+
+function scale() {
+  const c = el("canvas", { width: 90, height: 9, class: "ramp", "aria-hidden": "true" }), g = c.getContext("2d");
+  for (let k = 0; k < 90; k++) { g.fillStyle = `rgb(${ramp(k / 89)})`; g.fillRect(k, 0, 1, 9); }
+  return c;
+}
