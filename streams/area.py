@@ -8,34 +8,39 @@ its successor folds the same blocks and finds the same things due.
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 from uuid import UUID
 
 from flexbus import codec
 from flexbus.journal import Block, verify_block
 from flexbus.views.fact import Emission, Fact, Job
 
-__all__ = ["Area", "Due", "View"]
+__all__ = ["Area", "Due", "Stage"]
 
 
-class View(Protocol):
-    """A market function: a fold and what it decides.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stage:
+    """A stage: its view and what it puts out; everything else is the shell's.
 
     Attributes:
-        service: name of the stage, which is its inbox's and its sender's name too.
-        reads: names of the events that the fold looks at; None = all. The others are not decoded.
+        service: its name: of its inbox, of its consumer group, on the command line.
+        new_state: makes the state of an area of which nothing is known.
+        fold: takes one fact into the state.
+        decide: what is due after a fact; must depend on its arguments only.
+        outputs: names of the events it may send.
+        reads: names of the events that fold and decide look at; None = all.
+        imports: modules its computations need, imported by the worker process beforehand; empty = no worker.
+        measure: given the monitor, returns what is told every fact, for further metrics.
     """
 
-    @property
-    def service(self) -> str: ...
-    @property
-    def reads(self) -> frozenset[str] | None: ...
-    @property
-    def new_state(self) -> Callable[[], Any]: ...
-    @property
-    def fold(self) -> Callable[[Any, Fact], Any]: ...
-    @property
-    def decide(self) -> Callable[[Any, Fact], tuple[Emission | Job, ...]]: ...
+    service: str
+    new_state: Callable[[], Any]
+    fold: Callable[[Any, Fact], Any]
+    decide: Callable[[Any, Fact], tuple[Emission | Job, ...]]
+    outputs: frozenset[str]
+    reads: frozenset[str] | None = None
+    imports: tuple[str, ...] = ()
+    measure: Callable[[Any], Callable[[Fact], None]] | None = None
 
 
 @dataclass(slots=True)
@@ -59,7 +64,7 @@ class Area:
 
     Attributes:
         area_id: market area.
-        view: the stage's fold and decisions.
+        view: the fold and its decisions.
         partition: journal partition that the area lives in.
         last: number and hash of the last block, None before the first.
         pending: what is due and not in the journal, by event id, in the order it fell due.
@@ -67,7 +72,7 @@ class Area:
     """
 
     area_id: str
-    view: View
+    view: Stage
     partition: int
     state: Any = None
     last: tuple[int, bytes] | None = None

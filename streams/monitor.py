@@ -17,6 +17,8 @@ from typing import Any
 import psutil
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
+from flexbus.errors import EnvironmentProblem
+
 __all__ = ["Monitor", "ServiceNote", "notes"]
 
 _LATENCY_BUCKETS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
@@ -82,30 +84,33 @@ class Monitor:
         self._facts: dict[str, Any] = {"assigned": [], "faults": 0, "note": ""}
         self._began = self._progress = time.monotonic()
         self._ready = False
-        self.events = self._counter("flexbus_events", "Journal events taken in.", "service", "kind", "area")
-        self.blocks = self._counter("flexbus_blocks", "Journal blocks taken in.", "service")
-        self.emissions = self._counter("flexbus_emissions", "Derived facts sent to the sequencer.", "service", "kind")
-        self.job_failures = self._counter("flexbus_job_failures", "Computations that failed.", "service", "job")
-        self.restarts = self._counter("flexbus_restarts", "Processes restarted by the supervisor.", "service")
-        self.lag = self._gauge(
+        self.events = self.counter("flexbus_events", "Journal events taken in.", "service", "kind", "area")
+        self.blocks = self.counter("flexbus_blocks", "Journal blocks taken in.", "service")
+        self.emissions = self.counter("flexbus_emissions", "Derived facts sent to the sequencer.", "service", "kind")
+        self.job_failures = self.counter("flexbus_job_failures", "Computations that failed.", "service", "job")
+        self.restarts = self.counter("flexbus_restarts", "Processes restarted by the supervisor.", "service")
+        self.lag = self.gauge(
             "flexbus_consumer_lag", "Journal records not yet taken in, per partition.", "service", "partition"
         )
-        self.pending = self._gauge("flexbus_pending", "Facts due and not yet in the journal.", "service", "area")
-        self.latency = self._histogram(
+        self.pending = self.gauge("flexbus_pending", "Facts due and not yet in the journal.", "service", "area")
+        self.latency = self.histogram(
             "flexbus_stage_latency_seconds",
             "Event received by the broker until what follows was sent.",
             _LATENCY_BUCKETS_S,
             "service",
         )
-        self.clearing = self._histogram("flexbus_clearing_seconds", "Run time of a clearing.", _CLEARING_BUCKETS_S)
+        self.clearing = self.histogram("flexbus_clearing_seconds", "Run time of a clearing.", _CLEARING_BUCKETS_S)
 
-    def _counter(self, name: str, text: str, *labels: str) -> Counter:
+    def counter(self, name: str, text: str, *labels: str) -> Counter:
+        """Return a further counter of this process."""
         return Counter(name, text, labels, registry=self.registry)
 
-    def _gauge(self, name: str, text: str, *labels: str) -> Gauge:
+    def gauge(self, name: str, text: str, *labels: str) -> Gauge:
+        """Return a further gauge of this process."""
         return Gauge(name, text, labels, registry=self.registry)
 
-    def _histogram(self, name: str, text: str, buckets: tuple[float, ...], *labels: str) -> Histogram:
+    def histogram(self, name: str, text: str, buckets: tuple[float, ...], *labels: str) -> Histogram:
+        """Return a further histogram of this process."""
         return Histogram(name, text, labels, buckets=buckets, registry=self.registry)
 
     def page(self, name: str, page: Page) -> None:
@@ -148,9 +153,20 @@ class Monitor:
         """Return the metrics in Prometheus' text format."""
         return generate_latest(self.registry)
 
-    def serve(self) -> int:
-        """Start the server on a free loopback port, note it, and return it."""
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
+    def serve(self, host: str = "127.0.0.1", port: int = 0) -> int:
+        """Start the server, note its port, and return it.
+
+        Args:
+            host: address to listen on.
+            port: port; 0 = a free one.
+
+        Raises:
+            EnvironmentProblem: the port is taken.
+        """
+        try:
+            self._server = ThreadingHTTPServer((host, port), _handler(self))
+        except OSError as error:
+            raise EnvironmentProblem(f"cannot listen on {host}:{port}: {error.strerror}; take another port") from error
         self._server.daemon_threads = True
         threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 5.0}, daemon=True).start()
         port = int(self._server.server_address[1])

@@ -1,64 +1,36 @@
 """The one common shell of all stages: read committed blocks, fold, decide, send what is due.
 
-A stage is a `View` (see `streams.area`); this module gives it a Faust app, rebuilds its state from the journal
-whenever partitions are assigned, runs its computations in other processes and sends its facts to its inbox. No
-state of its own matters: what was decided and did not arrive is decided again from the same blocks, under the
+A `Stage` (see `streams.area`) says what is decided; this module gives it a Faust app, rebuilds its state from the
+journal whenever partitions are assigned, runs its computations in other processes and sends its facts to its inbox.
+No state of its own matters: what was decided and did not arrive is decided again from the same blocks, under the
 same ids.
 """
 
 import asyncio
 import logging
 import time
-from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Any
 
 from flexbus import codec
 from flexbus.errors import EnvironmentProblem, FlexbusError
 from flexbus.journal import Block
 from flexbus.topics import JOURNAL
-from flexbus.views.fact import Emission, Fact, Job
-from streams.area import Area, Due
+from flexbus.views.fact import Emission, Job
+from streams.area import Area, Due, Stage
 from streams.context import Context
 from streams.faust_app import new_app
 from streams.jobs import JobError, Jobs
 from streams.journal_reader import end_offset, read_blocks
-from streams.monitor import Monitor
 from streams.outbox import Outbox
 from streams.table import Summary, new_table
 
-__all__ = ["Stage", "StageShell", "run_stage"]
+__all__ = ["StageShell", "run_stage"]
 
 log = logging.getLogger(__name__)
 _IDLE_S = 0.5
 _STOP_WITHIN_S = 8.0
 _LAG_EVERY_S = 5.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Stage:
-    """A stage: its view and what it puts out; everything else is the shell's.
-
-    Attributes:
-        service: its name: of its inbox, of its consumer group, on the command line.
-        new_state: makes the state of an area of which nothing is known.
-        fold: takes one fact into the state.
-        decide: what is due after a fact; must depend on its arguments only.
-        outputs: names of the events it may send.
-        reads: names of the events that fold and decide look at; None = all.
-        imports: modules its computations need, imported by the worker process beforehand; empty = no worker.
-        measure: given the monitor, returns what is told every fact, for further metrics.
-    """
-
-    service: str
-    new_state: Callable[[], Any]
-    fold: Callable[[Any, Fact], Any]
-    decide: Callable[[Any, Fact], tuple[Emission | Job, ...]]
-    outputs: frozenset[str]
-    reads: frozenset[str] | None = None
-    imports: tuple[str, ...] = ()
-    measure: Callable[[Monitor], Callable[[Fact], None]] | None = None
 
 
 class StageShell:

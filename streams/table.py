@@ -15,7 +15,7 @@ from streams.area import Area
 from streams.kafka import Connection, Trouble, environment_problem
 from streams.topics import existing_topics, journal_partitions
 
-__all__ = ["Summary", "changelog_of", "new_table"]
+__all__ = ["Summary", "changelog_of", "new_table", "raw_schema"]
 
 _TIMEOUT_S = 30.0
 
@@ -77,15 +77,19 @@ def new_table(app: Any, service: str, connection: Connection) -> Any:
     """
     partitions = journal_partitions(connection)
     _create(connection, changelog_of(service), partitions)
-    raw = faust.Schema(key_type=bytes, value_type=bytes, key_serializer="raw", value_serializer="raw")
     return app.Table(
         service,
         key_type=bytes,
         value_type=bytes,
-        schema=raw,
+        schema=raw_schema(),
         partitions=partitions,
         help="position and counts per area",
     )
+
+
+def raw_schema() -> Any:
+    """Return the schema of keys and values that are bytes: Faust's JSON keys would land in other partitions."""
+    return faust.Schema(key_type=bytes, value_type=bytes, key_serializer="raw", value_serializer="raw")
 
 
 def _create(connection: Connection, topic: str, partitions: int) -> None:

@@ -4,7 +4,7 @@ The agenda is what the scheduler works off. It follows from the sessions in the 
 was killed finds again what is due and not yet said.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -73,9 +73,14 @@ def due(state: Agenda, now_ms: int) -> tuple[Entry, ...]:
     return tuple(found)
 
 
-def next_due_ms(state: Agenda) -> int | None:
-    """Return when the first open thing is due, UTC ms; None if nothing is open."""
-    return next((e.at_ms for e in state.open.values()), None)
+def next_due_ms(state: Agenda, said: Collection[str] = ()) -> int | None:
+    """Return when the first open thing is due, UTC ms; None if nothing is open.
+
+    Args:
+        state: the agenda.
+        said: ids of what is on its way to the journal.
+    """
+    return next((e.at_ms for i, e in state.open.items() if i not in said), None)
 
 
 def _product(state: Agenda, e: ev.MarketProductDefined, _: str) -> None:

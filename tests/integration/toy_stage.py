@@ -13,11 +13,12 @@ from pathlib import Path
 from flexbus import events as ev
 from flexbus.ids import derived_id
 from flexbus.views.fact import Emission, Fact, Job, emit
+from streams.area import Stage
 from streams.context import Context
 from streams.kafka import Connection
 from streams.monitor import Monitor
 from streams.process import stop_on_signals
-from streams.stage import Stage, run_stage
+from streams.stage import run_stage
 
 SERVICE = "congestion"
 JOB_EVERY = 5

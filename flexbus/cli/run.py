@@ -1,0 +1,125 @@
+"""`flexbus run`: one service, in the foreground or under a supervisor."""
+
+import logging
+import os
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import click
+
+from flexbus.cli.options import bootstrap_option, kafka_option
+from flexbus.errors import EnvironmentProblem, FlexbusError
+from streams.services import SERVICES
+
+__all__ = ["command"]
+
+ENVIRONMENT, BROKEN = 3, 1
+_ALIASES = {"page": "monitor"}
+
+
+@click.command()
+@click.argument("service", type=click.Choice([*SERVICES, *_ALIASES]))
+@bootstrap_option
+@kafka_option
+@click.option("--run-dir", type=click.Path(file_okay=False, path_type=Path), help="where its address is noted")
+@click.option("--clock", type=click.Choice(["system", "played"]), default="system", show_default=True)
+@click.option("--workers", type=click.IntRange(1, 64), default=1, show_default=True, help="processes that share it")
+@click.option("--slot", type=click.IntRange(0), default=0, show_default=True, help="number among its siblings")
+@click.option("--listen", default="127.0.0.1:0", show_default=True, help="host:port of /metrics, /health and /view")
+@click.option("--page-port", type=int, help="port of the page (service monitor)  [default: --listen's, or a free one]")
+@click.option("--supervised", is_flag=True, hidden=True)
+def command(
+    service: str,
+    bootstrap: str | None,
+    properties: Path | None,
+    run_dir: Path | None,
+    clock: str,
+    workers: int,
+    slot: int,
+    listen: str,
+    page_port: int | None,
+    supervised: bool,
+) -> int:
+    """Run one service until Ctrl-C or SIGTERM.
+
+    Several processes of one service share its partitions; give each its own --slot, or have --workers start them.
+    A process that meets a broken journal or loses the broker ends with an error: run it under something that starts
+    it again, as `flexbus up` does.
+    """
+    from streams.kafka import Connection
+
+    service = _ALIASES.get(service, service)
+    connection = Connection.of(bootstrap, properties)
+    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    for talkative in ("faust", "aiokafka", "mode", "aiohttp"):
+        logging.getLogger(talkative).setLevel(logging.WARNING)
+    if workers > 1:
+        return _run_several(service, workers, connection, run_dir, clock, properties)
+
+    from streams.context import Context
+    from streams.monitor import Monitor
+    from streams.process import die_with_parent, stop_on_end_of_input, stop_on_signals
+    from streams.services import run_service
+
+    stop = threading.Event()
+    stop_on_signals(stop)
+    if supervised:
+        die_with_parent()
+        stop_on_end_of_input(stop)
+    host, _, port = listen.rpartition(":")
+    is_page = service == "monitor"
+    monitor = Monitor(service, run_dir, slot)
+    address = monitor.serve("127.0.0.1" if is_page else host, 0 if is_page else int(port))
+    logging.getLogger("flexbus").info("%s %d: http://127.0.0.1:%d/health", service, slot, address)
+    context = Context(
+        service=service,
+        connection=connection,
+        monitor=monitor,
+        stop=stop,
+        slot=slot,
+        run_dir=run_dir,
+        clock=clock,
+    )
+    code = 0
+    try:
+        run_service(context, host, page_port if page_port is not None else int(port))
+    except EnvironmentProblem as problem:
+        click.echo(f"flexbus: {problem}", err=True)
+        code = ENVIRONMENT
+    except FlexbusError as error:
+        click.echo(f"flexbus: {error}", err=True)
+        code = BROKEN
+    except Exception:
+        logging.getLogger("flexbus").exception("%s ends; a fresh process takes over from the journal", service)
+        code = BROKEN
+    monitor.close()
+    if code:
+        sys.stderr.flush()
+        os._exit(code)  # threads of the broken client must not hold the successor up
+    return 0
+
+
+def _run_several(
+    service: str, workers: int, connection: Any, run_dir: Path | None, clock: str, properties: Path | None
+) -> int:
+    from streams.process import stop_on_signals
+    from streams.supervisor import Supervisor
+
+    stop = threading.Event()
+    stop_on_signals(stop)
+    supervisor = Supervisor(
+        connection,
+        run_dir or Path(".flexbus") / f"run-{service}-{os.getpid()}",
+        clock=clock,
+        services=(service,),
+        workers={service: workers},
+        properties={service: properties} if properties else None,
+    )
+    supervisor.start()
+    try:
+        stop.wait()
+    finally:
+        supervisor.stop()
+    return 0

@@ -1,0 +1,70 @@
+"""`flexbus up`: all services under one supervisor."""
+
+import logging
+import sys
+import threading
+from pathlib import Path
+
+import click
+
+from flexbus.cli.options import bootstrap_option
+
+__all__ = ["command"]
+
+DEFAULT_DIR = Path(".flexbus/up")
+
+
+@click.command()
+@bootstrap_option
+@click.option(
+    "--run-dir",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=DEFAULT_DIR,
+    show_default=True,
+    help="logs, notes, and the broker's data if one is started",
+)
+@click.option("--clock", type=click.Choice(["system", "played"]), default="system", show_default=True)
+@click.option("--workers", type=click.IntRange(1, 64), default=1, show_default=True, help="processes per stage")
+@click.option("--party", "parties", multiple=True, help="participant that needs an inbox (repeat)")
+@click.option("--page-port", type=int, help="port of the page  [default: a free one]")
+def command(
+    bootstrap: str | None, run_dir: Path, clock: str, workers: int, parties: tuple[str, ...], page_port: int | None
+) -> int:
+    """Run every service, restart what dies, and stop all of it on Ctrl-C.
+
+    Without --bootstrap or FLEXBUS_BOOTSTRAP a local Kafka is started in the run directory and stopped at the end.
+    """
+    from streams.broker import Broker
+    from streams.kafka import Connection
+    from streams.process import stop_on_signals
+    from streams.services import STAGES
+    from streams.supervisor import Supervisor
+    from streams.topics import create_topics
+
+    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s")
+    stop = threading.Event()
+    stop_on_signals(stop)
+    broker = None if bootstrap else Broker(run_dir / "broker")
+    supervisor: Supervisor | None = None
+    try:
+        if broker is not None:
+            click.echo("starting Kafka; PLAIN MODE: no passwords, no encryption; loopback only", err=True)
+            bootstrap = broker.start()
+        connection = Connection.of(bootstrap)
+        create_topics(connection, parties)
+        supervisor = Supervisor(
+            connection, run_dir, clock=clock, page_port=page_port, workers=dict.fromkeys(STAGES, workers)
+        )
+        supervisor.start()
+        click.echo(f"Kafka at {connection.bootstrap}; logs in {run_dir / 'logs'}", err=True)
+        if not stop.is_set():
+            supervisor.wait_ready()
+            click.echo(f"all services are ready; the page: {supervisor.url('page')}", err=True)
+        stop.wait()
+    finally:
+        if supervisor is not None:
+            supervisor.stop()
+        if broker is not None:
+            broker.stop()
+    click.echo("everything is stopped", err=True)
+    return 0

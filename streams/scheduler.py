@@ -1,0 +1,184 @@
+"""The scheduler: says what the clock makes due, as facts, in market-time order.
+
+It follows the journal (what is scheduled, what was said already) and asks its clock. An area's events go to one
+inbox partition by one idempotent producer, so their order is that of the agenda. Killed or started twice it
+changes nothing: ids follow from session and instant, and what the journal does not show is said again.
+"""
+
+from dataclasses import dataclass
+
+from confluent_kafka import Consumer, KafkaError, TopicPartition
+
+from flexbus import codec
+from flexbus.catalogue import Service
+from flexbus.journal import Block
+from flexbus.topics import JOURNAL
+from flexbus.views import agenda
+from flexbus.views.fact import Emission, Fact, Job
+from streams.area import Area, Stage
+from streams.clock import clock_of
+from streams.context import Context
+from streams.journal_reader import read_blocks
+from streams.kafka import Trouble, environment_problem
+from streams.monitor import Monitor
+from streams.outbox import Outbox
+from streams.topics import journal_partitions
+
+__all__ = ["VIEW", "Agendas", "Scheduler", "run"]
+
+_LONGEST_WAIT_S = 1.0
+
+
+def _decides_nothing(_: agenda.Agenda, __: Fact) -> tuple[Emission | Job, ...]:
+    return ()  # not the facts but the clock makes things due
+
+
+VIEW = Stage(
+    service=Service.SCHEDULER.value,
+    new_state=agenda.Agenda,
+    fold=agenda.fold,
+    decide=_decides_nothing,
+    outputs=frozenset({"GateOpened", "GateClosed", "DeliveryStarted", "DeliveryEnded", "SettlementDue"}),
+    reads=frozenset(
+        {
+            "MarketProductDefined",
+            "MarketSessionScheduled",
+            "GateOpened",
+            "GateClosed",
+            "DeliveryStarted",
+            "DeliveryEnded",
+            "SettlementDue",
+        }
+    ),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """A fact the scheduler has to send.
+
+    Attributes:
+        emission: the fact.
+        at_ms: market time it became due, UTC ms.
+    """
+
+    emission: Emission
+    at_ms: int
+
+
+class Agendas:
+    """The agendas of all areas, and what this process has said of them; pure but for the metrics."""
+
+    def __init__(self, monitor: Monitor) -> None:
+        self._monitor = monitor
+        self._areas: dict[str, Area] = {}
+        self._said: set[str] = set()
+
+    def take(self, block: Block, partition: int) -> None:
+        """Take in a block; one that was seen before changes nothing.
+
+        Raises:
+            ChainError: the chain is broken here.
+        """
+        area = self._areas.setdefault(block.area_id, Area(block.area_id, VIEW, partition))
+        facts = area.take(block)
+        if facts is None:
+            return
+        self._monitor.blocks.labels(VIEW.service).inc()
+        for fact in facts:
+            self._said.discard(fact.event_id)
+            self._monitor.events.labels(VIEW.service, type(fact.event).__name__, block.area_id).inc()
+
+    def due(self, now_ms: int) -> list[Said]:
+        """Return what became due and was not said yet, in market-time order; it counts as said from now on."""
+        found = sorted(
+            (entry for area in self._areas.values() for entry in agenda.due(area.state, now_ms)),
+            key=lambda entry: entry.order,
+        )
+        fresh = [Said(e.emission, e.at_ms) for e in found if e.emission.event_id not in self._said]
+        self._said.update(s.emission.event_id for s in fresh)
+        return fresh
+
+    def next_due_ms(self) -> int | None:
+        """Return when the next thing is due that was not said yet, UTC ms."""
+        times = (agenda.next_due_ms(area.state, self._said) for area in self._areas.values())
+        return min((t for t in times if t is not None), default=None)
+
+
+class Scheduler:
+    """The shell: one consumer of the whole journal, one clock, one outbox.
+
+    Args:
+        context: what it is given.
+    """
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._monitor = context.monitor
+        self._agendas = Agendas(context.monitor)
+        self._failed: Exception | None = None
+        self._trouble = Trouble()
+        self._partitions = journal_partitions(context.connection)
+        self._reader: Consumer = context.connection.reader(self._trouble, **{"enable.partition.eof": False})
+        self._clock = clock_of(context.clock, context.connection)
+        self._outbox = Outbox(context.connection, VIEW.service, self._fail)
+
+    def run(self) -> None:
+        """Say what becomes due until told to stop.
+
+        Raises:
+            FlexbusError: the journal is broken, or Kafka cannot be used; end the process.
+        """
+        self._catch_up()
+        self._monitor.ready(list(range(self._partitions)))
+        while not self._context.stop.is_set():
+            now_ms = self._clock.now_ms()
+            if now_ms is not None:
+                self._say(now_ms)
+            self._read(min(_LONGEST_WAIT_S, self._clock.wait_s(self._agendas.next_due_ms())))
+            self._outbox.poll()
+            if self._failed is not None:
+                raise self._failed
+        self._outbox.close()
+        self._reader.close()
+        self._clock.close()
+
+    def _catch_up(self) -> None:
+        """Read the journal to its end first: what it shows must not be said again."""
+        places = []
+        for partition in range(self._partitions):
+            start = 0
+            for offset, block in read_blocks(self._context.connection, partition):
+                self._agendas.take(block, partition)
+                start = offset + 1
+            places.append(TopicPartition(JOURNAL, partition, start))
+        self._reader.assign(places)
+
+    def _read(self, wait_s: float) -> int:
+        """Take in what the journal has; wait for the first block at most that long."""
+        first = self._reader.poll(wait_s)
+        if first is None:
+            return 0
+        messages = [first, *self._reader.consume(500, 0.0)]
+        for message in messages:
+            error = message.error()
+            if error is None:
+                self._agendas.take(codec.decode_as(message.value(), Block), message.partition())
+            elif error.code() not in (KafkaError._PARTITION_EOF, KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN):
+                raise environment_problem(error, self._context.connection.bootstrap, self._trouble)
+        self._monitor.progress()
+        return len(messages)
+
+    def _say(self, now_ms: int) -> None:
+        for said in self._agendas.due(now_ms):
+            self._outbox.send(said.emission, said.at_ms)
+            self._monitor.emissions.labels(VIEW.service, type(said.emission.event).__name__).inc()
+            self._monitor.progress()
+
+    def _fail(self, error: Exception) -> None:
+        self._failed = error
+
+
+def run(context: Context) -> None:
+    """Run the scheduler until told to stop; see `Scheduler.run`."""
+    Scheduler(context).run()

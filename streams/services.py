@@ -1,0 +1,77 @@
+"""The services by name: what each process of the bus runs. Only the module of the wanted service is loaded."""
+
+import importlib
+import threading
+
+from flexbus.errors import EnvironmentProblem
+from streams.context import Context
+
+__all__ = ["SERVICES", "run_service"]
+
+STAGES = ("congestion", "aggregation", "traffic_light", "clearing", "activation", "settlement")
+# In the order in which they are started: who sends after who receives.
+SERVICES = ("sequencer", *STAGES, "scheduler", "publisher", "monitor")
+
+
+def run_service(context: Context, host: str = "127.0.0.1", page_port: int = 0) -> None:
+    """Run the context's service until it is told to stop.
+
+    Args:
+        context: what the service is given.
+        host: address the page listens on.
+        page_port: port of the page; 0 = a free one.
+
+    Raises:
+        FlexbusError: what makes it end.
+    """
+    name = context.service
+    if name in STAGES:
+        from streams.stage import run_stage
+
+        run_stage(importlib.import_module(f"streams.{name}").STAGE, context)
+    elif name == "sequencer":
+        from streams import sequencer
+
+        sequencer.run(context.connection, context.slot, context.stop, context.monitor)
+    elif name == "publisher":
+        from streams import publisher
+
+        publisher.run(context.connection, context.slot, context.stop, context.monitor)
+    elif name == "scheduler":
+        from streams import scheduler
+
+        scheduler.run(context)
+    elif name == "monitor":
+        _run_monitor(context, host, page_port)
+    else:
+        raise EnvironmentProblem(f"{name!r} is no service; there are {', '.join(SERVICES)}")
+
+
+def _run_monitor(context: Context, host: str, port: int) -> None:
+    """The page for people and the market's figures for Prometheus: two readers of the journal in one process."""
+    from streams import figures
+    from streams.page.server import PageConfig, run
+
+    failed: list[BaseException] = []
+
+    def count() -> None:
+        try:
+            figures.run(context)
+        except BaseException as error:  # the process ends with its page, and a fresh one begins anew
+            failed.append(error)
+            context.stop.set()
+
+    def ready(url: str) -> None:
+        if context.run_dir is not None:
+            note = context.run_dir / "page.url"
+            fresh = note.with_suffix(".new")
+            fresh.write_text(url)
+            fresh.replace(note)
+
+    counting = threading.Thread(target=count, name="figures", daemon=True)
+    counting.start()
+    run(PageConfig(connection=context.connection, host=host, port=port, on_ready=ready), context.stop)
+    context.stop.set()
+    counting.join(5.0)
+    if failed:
+        raise failed[0]
