@@ -102,8 +102,8 @@ class RequestOutcome:
 
     request_id: Annotated[str, "request"]
     requester_id: Annotated[str, "party that had asked"]
-    requested_w: Annotated[tuple[int, ...], "asked per slot, W"]
-    matched_w: Annotated[tuple[int, ...], "met per slot, W"]
+    requested_w: Annotated[tuple[int, ...], "asked per slot of the request, W"]
+    matched_w: Annotated[tuple[int, ...], "met per slot of the request, W"]
     reason: Annotated[str, "why not in full, for people; empty = met"]
 
 

@@ -74,7 +74,7 @@ class CongestionForecastReceived:
     forecast_id: Annotated[str, "identifier of the forecast"]
     revision: Annotated[int, "revision, rising"]
     session_id: Annotated[str | None, "session the need is meant for; null = the next that precedes delivery"] = None
-    element_id: Annotated[str, "branch (THERMAL) or bus (VOLTAGE) of the network model"]
+    element_id: Annotated[str, "branch or infeed point (THERMAL) or bus (VOLTAGE)"]
     kind: Annotated[CongestionKind, "thermal or voltage"]
     issued_at_ms: Annotated[int, "when the forecast was made, UTC ms"]
     start_ms: Annotated[int, "start of the first slot, UTC ms"]
@@ -94,7 +94,7 @@ class NeedComputed:
 
     area_id: Annotated[str, "market area"]
     session_id: Annotated[str, "session"]
-    element_id: Annotated[str, "branch or bus"]
+    element_id: Annotated[str, "branch, infeed point or bus"]
     kind: Annotated[CongestionKind, "thermal or voltage"]
     direction: Annotated[Direction, "UP = more feed-in or less draw"]
     start_ms: Annotated[int, "start of the first slot, UTC ms"]
@@ -110,7 +110,7 @@ class NeedNotTradable:
 
     area_id: Annotated[str, "market area"]
     session_id: Annotated[str, "session"]
-    element_id: Annotated[str, "branch or bus"]
+    element_id: Annotated[str, "branch, infeed point or bus"]
     direction: Annotated[Direction, "direction of the need"]
     reason: Annotated[str, "why, for people"]
 

@@ -54,6 +54,7 @@ class MarketProductDefined:
     sensitivity_ppm: Annotated[int, "change of element flow per W offered, millionths (HEDGE 0.3)"] = 1_000_000
     max_forecast_age_s: Annotated[int, "oldest usable forecast, s (HEDGE 0.3)"] = 21_600
     max_missing_slots: Annotated[int, "more missing slots make a forecast unusable (HEDGE 0.3)"] = 4
+    submit_lead_s: Annotated[int, "needs that arise later than this before the gate miss it, s (HEDGE 0.3)"] = 300
     amend_step_w: Annotated[int, "smaller changes do not amend a request, W (HEDGE 0.3)"] = 10_000
     activation_lead_s: Annotated[int, "activations are ordered this long before they start, s"] = 900
     acknowledge_within_s: Annotated[int, "an order not acknowledged in this time has timed out, s"] = 60

@@ -13,25 +13,36 @@ from flexbus.time import iso, local_day
 from flexbus.validation.rules_common import begun, known, revised, stale, unused
 from flexbus.validation.state import Admission, Order
 from flexbus.validation.units import fault
+from flexbus.views.registry import Gate
 
 __all__ = ["RULES"]
 
 
 def _congestion_forecast(s: Admission, e: ev.CongestionForecastReceived, acting: str) -> Iterator[Fault]:
-    where, what = (s.registry.branches, "branch") if e.kind is CongestionKind.THERMAL else (s.registry.buses, "bus")
-    yield from known("$.element_id", e.element_id, where, f"{what} of the network model")
+    thermal = e.kind is CongestionKind.THERMAL
+    if not (thermal and e.element_id in s.registry.infeed_points):
+        where = s.registry.branches if thermal else s.registry.buses
+        what = "branch or infeed point" if thermal else "bus"
+        yield from known("$.element_id", e.element_id, where, f"{what} of the network model")
     known_forecasts = s.congestion_forecasts
     yield from revised("$.forecast_id", e.forecast_id, e.revision, known_forecasts, acting, e.element_id, "forecast")
-    session = s.registry.sessions.get(e.session_id) if e.session_id is not None else None
     if e.session_id is not None:
         yield from known("$.session_id", e.session_id, s.registry.sessions, "session")
-    thermal = e.kind is CongestionKind.THERMAL
-    if session is not None and thermal:
-        missing = sum(f is None for f in e.flow_w) * max(1, e.resolution_s // 900)
-        if missing > session.product.max_missing_slots:
-            text = f"{missing} slots are missing; at most {session.product.max_missing_slots} may be (HEDGE-05)"
-            yield fault(FaultCode.BAD_SERIES, "$.flow_w", text)
+    most = min((p.max_missing_slots for p in _products(s, e)), default=None)
+    missing = sum(f is None for f in e.flow_w) * max(1, e.resolution_s // 900)
+    if most is not None and missing > most:
+        text = f"{missing} slots are missing; at most {most} may be (HEDGE-05)"
+        yield fault(FaultCode.BAD_SERIES, "$.flow_w", text)
     yield from _local_day(s, e, "$.flow_w" if thermal else "$.need_up_w")
+
+
+def _products(s: Admission, e: ev.CongestionForecastReceived) -> Iterator[ev.MarketProductDefined]:
+    """Yield the products of the sessions that the forecast can serve."""
+    end_ms = e.start_ms + max(len(e.flow_w), len(e.need_up_w)) * e.resolution_s * 1000
+    for session_id, session in s.registry.sessions.items():
+        overlaps = session.scheduled.delivery_start_ms < end_ms and e.start_ms < session.scheduled.delivery_end_ms
+        if e.session_id == session_id or (e.session_id is None and overlaps and session.gate is not Gate.CLOSED):
+            yield session.product
 
 
 def _local_day(s: Admission, e: ev.CongestionForecastReceived, path: str) -> Iterator[Fault]:
