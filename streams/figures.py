@@ -1,0 +1,127 @@
+"""The market's figures as Prometheus metrics: the shell that reads the journal for `flexbus.views.figures`."""
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+
+from prometheus_client import Histogram
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from flexbus.events import EventRejected
+from flexbus.journal import Block
+from flexbus.quantities import Direction
+from flexbus.topics import CLOCK
+from flexbus.views.fact import facts_of
+from flexbus.views.figures import Figures, fold, fold_rejection, need_w, procured_ratio
+from streams.clock import read_tick
+from streams.context import Context
+from streams.page.feed import Feed
+
+__all__ = ["MarketFigures", "run"]
+
+_AT_ONCE = 200
+_WAIT_S = 0.2
+_LATENCY_BUCKETS_S = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
+
+
+class MarketFigures(Collector):
+    """The figures of all areas, as Prometheus reads them: what does not exist has no sample.
+
+    Args:
+        latency: histogram of the time from forecast to request.
+    """
+
+    def __init__(self, latency: Histogram) -> None:
+        self._latency = latency
+        self._areas: dict[str, Figures] = {}
+        self._rejections: Counter[str] = Counter()
+        self._played_ms: int | None = None
+        self._lock = threading.Lock()  # the server thread collects while the reader folds
+
+    def block(self, block: Block) -> None:
+        """Take in a journal block."""
+        with self._lock:
+            for fact in facts_of(block):
+                area = fold(self._areas.setdefault(block.area_id, Figures()), fact)
+                while area.latencies_s:
+                    self._latency.labels(block.area_id).observe(area.latencies_s.pop())
+
+    def rejection(self, rejected: EventRejected) -> None:
+        """Take in a rejection."""
+        with self._lock:
+            fold_rejection(self._rejections, rejected)
+
+    def tick(self, market_ms: int) -> None:
+        """Take in the time of a played day; without one, the computer's counts."""
+        self._played_ms = market_ms
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield the metrics of HEDGE-29."""
+        with self._lock:
+            yield from self._collect(self._played_ms or time.time_ns() // 1_000_000)
+
+    def _collect(self, now_ms: int) -> Iterator[Metric]:
+        age = GaugeMetricFamily("hedge_forecast_age_seconds", "Age of the youngest forecast.", labels=["area"])
+        need = GaugeMetricFamily(
+            "hedge_need_watts", "Greatest need of a slot of the session.", labels=["area", "direction"]
+        )
+        ratio = GaugeMetricFamily(
+            "hedge_procured_ratio", "Procured over needed energy of the session.", labels=["area"]
+        )
+        price = GaugeMetricFamily(
+            "hedge_market_price_milli_per_mwh", "Mean awarded price, last clearing.", labels=["area", "direction"]
+        )
+        states = CounterMetricFamily("hedge_requests", "Requests that reached a state.", labels=["area", "state"])
+        cleared = CounterMetricFamily("hedge_cleared_wh", "Energy awarded.", labels=["area", "direction"])
+        for area, figures in sorted(self._areas.items()):
+            if figures.forecast_issued_at_ms is not None:
+                age.add_metric([area], (now_ms - figures.forecast_issued_at_ms) / 1000)
+            if (share := procured_ratio(figures)) is not None:
+                ratio.add_metric([area], share)
+            for direction in Direction:
+                if (most := need_w(figures, direction)) is not None:
+                    need.add_metric([area, direction.value], most)
+                if direction in figures.prices:
+                    price.add_metric([area, direction.value], figures.prices[direction])
+                if direction in figures.cleared_wh:
+                    cleared.add_metric([area, direction.value], figures.cleared_wh[direction])
+            for state, count in sorted(figures.requests.items()):
+                states.add_metric([area, state], count)
+        refused = CounterMetricFamily("hedge_rejections", "Faults of refused forecasts and requests.", labels=["code"])
+        for code, count in sorted(self._rejections.items()):
+            refused.add_metric([code], count)
+        yield from (age, need, ratio, price, states, cleared, refused)
+
+
+def run(context: Context, feed_of: Callable[[Context], Feed] = lambda context: Feed(context.connection)) -> None:
+    """Read journal, rejections and clock from the beginning and show the figures until told to stop."""
+    registry = context.monitor.registry
+    figures = MarketFigures(
+        Histogram(
+            "hedge_request_latency_seconds",
+            "Forecast taken in until the request that follows.",
+            ("area",),
+            buckets=_LATENCY_BUCKETS_S,
+            registry=registry,
+        )
+    )
+    registry.register(figures)
+    feed = feed_of(context)
+    feed.open()
+    try:
+        while not context.stop.is_set():
+            for topic, _, _, value in feed.read(_AT_ONCE, _WAIT_S):
+                if isinstance(value, Block):
+                    figures.block(value)
+                    context.monitor.blocks.labels(context.service).inc()
+                elif isinstance(value, EventRejected):
+                    figures.rejection(value)
+                elif topic == CLOCK and (at_ms := read_tick(value)) is not None:
+                    figures.tick(at_ms)
+            if feed.caught_up:
+                context.monitor.ready()
+            context.monitor.progress()
+    finally:
+        feed.close()
