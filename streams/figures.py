@@ -9,7 +9,7 @@ from prometheus_client import Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from flexbus.events import EventRejected
+from flexbus.events import EventRejected, ProcurementState
 from flexbus.journal import Block
 from flexbus.quantities import Direction
 from flexbus.topics import CLOCK
@@ -21,6 +21,7 @@ from streams.page.feed import Feed
 
 __all__ = ["MarketFigures", "run"]
 
+STATES = (*(state.value for state in ProcurementState), "EXPIRED")
 _AT_ONCE = 200
 _WAIT_S = 0.2
 _LATENCY_BUCKETS_S = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
@@ -87,8 +88,8 @@ class MarketFigures(Collector):
                     price.add_metric([area, direction.value], figures.prices[direction])
                 if direction in figures.cleared_wh:
                     cleared.add_metric([area, direction.value], figures.cleared_wh[direction])
-            for state, count in sorted(figures.requests.items()):
-                states.add_metric([area, state], count)
+            for state in STATES:  # a counter that first appears with its first event has not increased
+                states.add_metric([area, state], figures.requests[state])
         refused = CounterMetricFamily("hedge_rejections", "Faults of refused forecasts and requests.", labels=["code"])
         for code, count in sorted(self._rejections.items()):
             refused.add_metric([code], count)
