@@ -142,6 +142,20 @@ def build_market(case: Case, grid: Grid, live: NDArray[np.bool_]) -> Market:
     return market
 
 
+def _is_plain_block(offer: Offer) -> bool:
+    """Tell whether a block needs nothing but its own yes or no."""
+    return offer.all_or_nothing and not (
+        offer.min_energy_wh is not None
+        or offer.max_energy_wh is not None
+        or offer.max_run_slots is not None
+        or offer.min_rest_slots > 0
+        or offer.max_rise is not None
+        or offer.max_fall is not None
+        or offer.polygons
+        or offer.unit_id is not None
+    )
+
+
 class _Builder:
     """Walks a case once, in canonical order."""
 
@@ -170,6 +184,9 @@ class _Builder:
             return
         if offer.start_choice is not None:
             self.start_choice(k)
+            return
+        if _is_plain_block(offer):
+            self.block(k)
             return
         coupled = is_coupled(offer, self.parents) or offer.bus_id is None
         for t, entry in enumerate(offer.slots):
@@ -364,6 +381,22 @@ class _Builder:
         if offer.exclusive_group_id is not None:
             self.groups[offer.exclusive_group_id].append(k)
 
+    def block(self, k: int) -> None:
+        """A block is one column: its whole profile, or nothing."""
+        offer = self.market.offers[k]
+        wanted = {t: sum(s.quantity for s in e.steps) for t, e in enumerate(offer.slots) if e.steps}
+        # A block that was cut, or that reaches into a dead slot, cannot be had in full.
+        if not wanted or any(not self.live[t] or offer_cap(offer, t) < q for t, q in wanted.items()):
+            return
+        cost = sum(s.quantity * s.price_milli_per_mwh for e in offer.slots for s in e.steps) / 1e3 / MEGA
+        members = [Member(k, t, q) for t, q in wanted.items()]
+        y = self.market.column(cost, 1.0, min(wanted), integer=True, members=members)
+        self.market.taken[k] = y
+        for t, q in wanted.items():
+            self.inject(k, y, t, q / MEGA)
+        if offer.exclusive_group_id is not None:
+            self.groups[offer.exclusive_group_id].append(k)
+
     def links(self) -> None:
         market = self.market
         for group in sorted(self.groups):
@@ -377,7 +410,7 @@ class _Builder:
             market.row(("PARENT", offer.offer_id, -1), [(child, 1.0), (above, -1.0)], -INF, 0.0)
             # "Taken" means that something is delivered.
             least = max(1, self.case.settings.quantity_step_w) / MEGA
-            if market.offers[parent].start_choice is None:
+            if not (market.offers[parent].start_choice or _is_plain_block(market.offers[parent])):
                 market.row(("PARENT", offer.parent_offer_id, -1), [*self.total(parent), (above, -least)], 0.0, INF)
 
     def unit(self, unit: Unit) -> None:

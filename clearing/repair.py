@@ -7,18 +7,20 @@ region of the slots that went wrong shrinks. Whole-or-nothing decisions are take
 grid, then fixed, and prices come from the remaining continuous program (clearing note, section 4).
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
+from scipy.sparse import csgraph
 
 from clearing.case import Offer
+from clearing.columns import solve_by_columns, solve_subset
 from clearing.limits import LimitTable
 from clearing.market import Market, MeasuredRequest
 from clearing.network import Grid
 from clearing.result import LimitKind
-from clearing.rows import LinearProgram, Solution, solve_linear
+from clearing.rows import LinearProgram, Solution
 from clearing.state import Measure, PowerFlow, State, measure_values
 
 __all__ = ["Multipliers", "Point", "Repair"]
@@ -31,6 +33,8 @@ BIG = 1e30
 
 
 HAIR = 1e-6
+# EUR per MWh: columns this close to being worth their price take part in branching.
+NEARLY = 2.0
 
 
 def _is_whole(offer: Offer) -> bool:
@@ -123,6 +127,7 @@ class Repair:
         self.radius = np.full(self.slots, np.inf)
         self.group, self.column_group = self._groups()
         self.steps = np.zeros(self.slots, dtype=int)
+        self.kept, self.stack = self._first_columns()
         self.whole = sorted(
             {y for k, y in market.taken.items() if _is_whole(market.offers[k])}
             | {c for c, m in enumerate(market.members) if m and market.integer[c]}
@@ -137,38 +142,32 @@ class Repair:
 
     def _groups(self) -> tuple[NDArray[np.int_], NDArray[np.int_]]:
         """Number the slots so that coupled ones (rows or injections that span slots) share a number."""
-        leader = list(range(self.slots))
+        slots, columns, rows = self.slots, len(self.cost), self.rows.shape[0]
+        own = np.flatnonzero(self.column_slot >= 0)
+        cells = [m.tocoo() for m in (self.node_p, self.node_q)]
+        ties = self.rows.tocoo()
+        # Vertices: slots, columns, structural rows.
+        a = np.concatenate([self.column_slot[own], *(c.row // self.grid.nodes for c in cells), slots + ties.col])
+        b = np.concatenate([slots + own, *(slots + c.col for c in cells), slots + columns + ties.row])
+        size = slots + columns + rows
+        graph = sparse.csr_matrix((np.ones(len(a)), (a, b)), shape=(size, size))
+        label = csgraph.connected_components(graph, directed=False)[1]
+        return np.asarray(label[:slots], dtype=int), np.asarray(label[slots : slots + columns], dtype=int)
 
-        def find(a: int) -> int:
-            while leader[a] != a:
-                leader[a] = leader[leader[a]]
-                a = leader[a]
-            return a
+    def _first_columns(self) -> tuple[NDArray[np.bool_], NDArray[np.int_]]:
+        """Return the columns that programs start with, and the stack (slot, bus, direction) of each.
 
-        touching: dict[int, int] = {}
-
-        def join(column: int, slot: int) -> None:
-            first = touching.setdefault(column, slot)
-            a, b = find(first), find(slot)
-            leader[max(a, b)] = min(a, b)
-
-        for c, t in enumerate(self.column_slot.tolist()):
-            if t >= 0:
-                join(c, t)
-        for matrix in (self.node_p, self.node_q):
-            coo = matrix.tocoo()
-            for cell, c in zip(coo.row.tolist(), coo.col.tolist(), strict=True):
-                join(c, cell // self.grid.nodes)
-        # Columns without a slot tie the rows they are in: spread the slots over shared rows twice.
-        for _ in range(3):
-            for r in range(self.rows.shape[0]):
-                columns = self.rows.indices[self.rows.indptr[r] : self.rows.indptr[r + 1]]
-                known = [touching[c] for c in columns.tolist() if c in touching]
-                for c in columns.tolist():
-                    if known:
-                        join(c, known[0])
-        columns_of = [find(touching[c]) if c in touching else -1 for c in range(len(self.cost))]
-        return np.array([find(t) for t in range(self.slots)]), np.array(columns_of, dtype=int)
+        Columns that carry no offer are always there. Of a stack the rest comes when its price calls for it.
+        """
+        n = len(self.cost)
+        stack = np.full(n, -1)
+        numbers: dict[tuple[int, str, int], int] = {}
+        for c, members in enumerate(self.market.members):
+            if members and not self.integer[c]:
+                offer = self.market.offers[members[0].offer]
+                key = (int(self.column_slot[c]), offer.bus_id or offer.offer_id, offer.direction.sign)
+                stack[c] = numbers.setdefault(key, len(numbers))
+        return stack < 0, stack
 
     def element(self, limit: int) -> str:
         """Return the id of the bus, branch or infeed point of a limit."""
@@ -263,7 +262,7 @@ class Repair:
         running = self.live.copy()
         if open_groups is not None:
             running &= np.isin(self.group, sorted(open_groups))
-            held = ~np.isin(self.column_group, sorted(open_groups)) & (self.column_group >= 0)
+            held = ~np.isin(self.column_group, sorted(open_groups))
             low[held] = high[held] = point.x[held]
         blocks, row_low, row_high = [self.rows], list(self.market.rows.low), list(self.market.rows.high)
         slack_price: list[float] = []
@@ -331,24 +330,18 @@ class Repair:
 
     def _solve(self, program: LinearProgram) -> Solution | None:
         """Solve; the relaxation first, because most books need no branching at all."""
-        if program.integer.any():
-            relaxed = LinearProgram(
-                cost=program.cost,
-                lower=program.lower,
-                upper=program.upper,
-                matrix=program.matrix,
-                row_low=program.row_low,
-                row_high=program.row_high,
-                integer=np.zeros(len(program.cost), dtype=bool),
-            )
-            found = solve_linear(relaxed)
-            if found is None:
-                return None
-            part = found.x[program.integer]
-            if np.abs(part - np.round(part)).max() <= 1e-7:
-                found.x[program.integer] = np.round(part)
-                return found
-        return solve_linear(program)
+        relaxed = replace(program, integer=np.zeros(len(program.cost), dtype=bool))
+        found = solve_by_columns(relaxed, self.kept, self.stack)
+        if found is None or not program.integer.any():
+            return found
+        part = found.x[program.integer]
+        if np.abs(part - np.round(part)).max() <= 1e-7:
+            found.x[program.integer] = np.round(part)
+            return found
+        # Branching may want what the relaxation left aside: keep what is nearly worth its price, too.
+        reduced = program.cost - program.matrix.T @ found.row_dual
+        self.kept |= (reduced < NEARLY)[: len(self.kept)]
+        return solve_subset(program, self.kept)
 
     # --- the search ---
 
@@ -412,7 +405,7 @@ class Repair:
             if found is None:
                 break
             running = np.isin(self.group, sorted(open_groups))
-            x = np.where(np.isin(self.column_group, [-1, *open_groups]), found.x[:n], best.x)
+            x = np.where(np.isin(self.column_group, sorted(open_groups)), found.x[:n], best.x)
             x = np.clip(x, 0, self.upper)
             candidate = self.point(x, best.state, running)
             promise = self._model_merit(best, program, model, x)
@@ -470,7 +463,7 @@ class Repair:
     def _mix(self, best: Point, candidate: Point, accept: list[int]) -> Point:
         """Return the point that is the candidate in the accepted groups and the best elsewhere."""
         slots = np.isin(self.group, accept)
-        columns = np.isin(self.column_group, [-1, *accept])
+        columns = np.isin(self.column_group, accept)
         state = State(
             v=np.where(slots[:, None], candidate.state.v, best.state.v),
             s=np.where(slots[:, None], candidate.state.s, best.state.s),
@@ -492,7 +485,7 @@ class Repair:
         # smaller picks the side that the last accepted unit is worth, so that no block seems to lose money.
         held[self.whole] *= 1 - HAIR
         program, model = self._program(point, held)
-        found = solve_linear(program)
+        found = solve_by_columns(program, self.kept, self.stack)
         n = len(self.cost)
         if found is None:
             return Multipliers(limit={}, measured={}, structural=np.zeros(model.structural), column=np.zeros(n))
