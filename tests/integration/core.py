@@ -61,16 +61,17 @@ def founding(area: str) -> list[tuple[str, Any]]:
 
 def open_gates(connection: Connection, areas: Iterable[str]) -> None:
     """Bring areas to an open gate; the sequencer must be running."""
-    with Client(connection.bootstrap, FMO) as fmo, Client(connection.bootstrap, DSO) as dso:
-        for sender, event in (step for area in areas for step in founding(area)):
-            if sender == "scheduler":
-                before = len(entries(connection))
-                with Client(connection.bootstrap, sender) as scheduler:
-                    scheduler.post(event)
-                eventually(lambda before=before: len(entries(connection)) > before)
+    stories = [founding(area) for area in areas]
+    for steps in zip(*stories, strict=True):
+        (sender,) = {sender for sender, _ in steps}
+        events = [event for _, event in steps]
+        with Client(connection.bootstrap, sender) as client:
+            if sender == "scheduler":  # services get no receipts
+                client.post_all(events)
+                eventually(lambda: sum(e.event_type == "GateOpened" for e in entries(connection)) == len(stories))
             else:
-                receipt = {FMO: fmo, DSO: dso}[sender].send(event)
-                assert receipt.verdict is Verdict.ACCEPTED, receipt
+                verdicts = client.send_all(events)
+                assert {r.verdict for r in verdicts} == {Verdict.ACCEPTED}, verdicts
 
 
 def offer_of(number: int, area: str, fsp: str = FSP_A) -> ev.FlexOfferSubmitted:
