@@ -126,7 +126,10 @@ def deliveries(state: Evidence, activation_ids: Iterable[str]) -> dict[str, Deli
         act = state.activations.activations[activation_id]
         owed = [energy_wh(p, act.order.resolution_s) for p in owed_w(act)]
         count = len(owed)
-        results[activation_id] = Delivered([None] * count, [None] * count, owed, [0] * count)
+        results[activation_id] = result = Delivered([None] * count, [None] * count, owed, [0] * count)
+        if len(act.points) == 1 and state.activations.at_point[act.points[0]] == [activation_id]:
+            _alone(state, act, result)
+            continue
         for slot, at_ms in enumerate(slot_starts(act.order.start_ms, act.order.resolution_s, count)):
             claim = _Claim(activation_id, act, slot, owed[slot])
             slots.setdefault((at_ms, act.order.resolution_s), []).append(claim)
@@ -166,6 +169,18 @@ def baseline_wh(
         slot_ms = series.start_ms + slot * step_ms
         watt_seconds += series.power_w[slot] * (min(end_ms, slot_ms + step_ms) - max(start_ms, slot_ms)) // 1000
     return energy_wh(watt_seconds, 1)
+
+
+def _alone(state: Evidence, act: Activation, result: Delivered) -> None:
+    """Fill in an order that shares its meter with no other: the common case, without the sharing."""
+    order, point = act.order, act.points[0]
+    refused = act.state is ActivationState.REFUSED
+    for slot, at_ms in enumerate(slot_starts(order.start_ms, order.resolution_s, len(result.ordered_wh))):
+        base = baseline_wh(state, order.session_id, point, at_ms, order.resolution_s)
+        read = metered_wh(state, point, at_ms, order.resolution_s)
+        result.baseline_wh[slot], result.metered_wh[slot] = base, read
+        if base is not None and read is not None and result.ordered_wh[slot] and not refused:
+            result.delivered_wh[slot] = max(0, (read - base) * order.direction.sign)
 
 
 def _share_slot(
