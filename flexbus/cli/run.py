@@ -69,9 +69,9 @@ def command(
         die_with_parent()
         stop_on_end_of_input(stop)
     host, _, port = listen.rpartition(":")
-    is_page = service == "monitor"
+    page_listens = service == "monitor" and page_port is None  # with a port of its own, metrics keep --listen's
     monitor = Monitor(service, run_dir, slot)
-    address = monitor.serve("127.0.0.1" if is_page else host, 0 if is_page else int(port))
+    address = monitor.serve("127.0.0.1" if page_listens else host, 0 if page_listens else int(port))
     logging.getLogger("flexbus").info("%s %d: http://127.0.0.1:%d/health", service, slot, address)
     context = Context(
         service=service,
