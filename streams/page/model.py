@@ -33,6 +33,33 @@ __all__ = [
 _SERVICES = frozenset(s.value for s in Service)
 TAIL_KEPT = 5000
 REJECTIONS_KEPT = 500
+TIMELINE_KEPT = 400
+# What one tells of a day afterwards.
+TURNING_POINTS = frozenset(
+    {
+        "AreaOpened",
+        "NetworkModelPublished",
+        "NetForecastPublished",
+        "MarketSessionScheduled",
+        "GateOpened",
+        "GateClosed",
+        "MarketCleared",
+        "AggregateActivated",
+        "AggregateDisaggregated",
+        "CapacityLimitForeseen",
+        "CapacityLimitUnforeseen",
+        "CapacityLimitLifted",
+        "ActivationRefused",
+        "ActivationTimedOut",
+        "ActivationStopped",
+        "DeliveryEnded",
+        "SettlementDue",
+        "SettlementComputed",
+        "SettlementDisputed",
+        "SettlementCorrected",
+        "SettlementApproved",
+    }
+)
 
 
 @dataclass(slots=True)
@@ -43,6 +70,7 @@ class PageState:
     areas: dict[str, Area] = field(default_factory=dict)
     chains: dict[str, dict[str, Any]] = field(default_factory=dict)
     heads: dict[str, tuple[int, bytes]] = field(default_factory=dict)
+    timeline: dict[str, deque[dict[str, Any]]] = field(default_factory=dict)
     tail: deque[tuple[str, Row]] = field(default_factory=lambda: deque(maxlen=TAIL_KEPT))
     rejected: int = 0
     rejected_until: dict[tuple[str, int], int] = field(default_factory=dict)
@@ -105,6 +133,8 @@ def _remember(state: PageState, area_id: str, block: Block, fact: Fact) -> None:
         hidden=("sender_id", "on_behalf_of", "text"),
     )
     state.tail.append((area_id, row))
+    if entry.event_type in TURNING_POINTS:
+        state.timeline.setdefault(area_id, deque(maxlen=TIMELINE_KEPT)).append(value)
 
 
 def fold_rejection(state: PageState, rejection: EventRejected) -> PageState:

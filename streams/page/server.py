@@ -19,11 +19,11 @@ from typing import Any
 
 from aiohttp import web
 
-from flexbus.catalogue import CATALOGUE
 from flexbus.errors import EnvironmentProblem
 from flexbus.events import EventRejected, Role
 from flexbus.journal import Block
 from flexbus.topics import CLOCK
+from streams.clock import read_tick
 from streams.kafka import Connection
 from streams.page.entry import opened
 from streams.page.feed import BlockIndex, Feed
@@ -77,7 +77,7 @@ class PageConfig:
 
 
 def run(config: PageConfig, stop: threading.Event | None = None) -> None:
-    """Serve the page until told to stop (SIGTERM and Ctrl-C too, when run in the main thread).
+    """Serve the page until told to stop: by the event, or without one by SIGTERM and Ctrl-C.
 
     Raises:
         EnvironmentProblem: Kafka cannot be used, or the port is taken.
@@ -88,7 +88,7 @@ def run(config: PageConfig, stop: threading.Event | None = None) -> None:
 async def _serve(config: PageConfig, stop: threading.Event | None) -> None:
     server = PageServer(config)
     ended = asyncio.Event()
-    if threading.current_thread() is threading.main_thread():
+    if stop is None:
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, ended.set)
     await server.start()
@@ -185,7 +185,7 @@ class PageServer:
 
     def _take(self, topic: str, partition: int, offset: int, value: Any) -> None:
         if topic == CLOCK:
-            if (market_time_ms := _tick(value)) is not None:
+            if (market_time_ms := read_tick(value)) is not None:
                 fold_clock(self.state, market_time_ms)
         elif isinstance(value, Block):
             self.index.add(value, partition, offset)
@@ -338,19 +338,6 @@ class PageServer:
         return web.Response(text="\n".join(lines) + "\n", content_type="text/plain")
 
 
-def _tick(value: bytes) -> int | None:
-    """Return the market time of a clock record, None if it is none."""
-    try:
-        return int(value)
-    except ValueError:
-        return None
-
-
 def _file(name: str) -> web.Response:
     text = (resources.files("streams.page") / "static" / name).read_text(encoding="utf-8")
     return web.Response(text=text, content_type=STATIC[name], charset="utf-8")
-
-
-def catalogue_table() -> list[dict[str, Any]]:
-    """Return the event catalogue as the page needs it: type and family, in the catalogue's order."""
-    return [{"type": kind.type_name, "family": kind.family} for kind in CATALOGUE.values()]
