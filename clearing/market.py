@@ -483,6 +483,10 @@ class _Builder:
             inside = np.asarray(matrix[cells].sum(axis=0)).ravel()
             served = [(c, 1.0) for c, _, _ in entries]
             served += [(k, -sign * float(inside[k])) for k in np.flatnonzero(inside).tolist()]
+            # Going the other way costs what the request would have paid, but a request forbids nothing.
+            price = max(*(-self.market.cost[c] for c, _, _ in entries), 0.0)
+            against = float(np.abs(inside) @ np.array(self.market.upper)[: len(inside)])
+            served.append((self.market.column(price, against, t), -1.0))
             row = self.market.row(("REQUEST", place, t), served, -INF, 0.0)
             for _, r, _ in entries:
                 self.market.request_row[r, t] = row

@@ -73,9 +73,9 @@ def made_up_market(
     rng = Random(seed)
     slots = len(units[0].power_w) if units else 1
     baseline = _baseline(units)
-    network = _with_need(network, baseline, slots)
+    network, critical = _with_need(network, baseline, slots)
     price = infeed_price_curve(slots, resolution_s, _surplus(baseline, slots), rng)
-    book, stores = _book(units, offers, slots, resolution_s, price, rng)
+    book, stores = _book(units, critical, offers, slots, resolution_s, price, rng)
     return Case(
         case_id=case_id,
         network=network,
@@ -134,10 +134,14 @@ def _surplus(baseline: Sequence[BusInjection], slots: int) -> list[float]:
     return [total / peak for total in totals]
 
 
-def _with_need(network: NetworkModelPublished, baseline: Sequence[BusInjection], slots: int) -> NetworkModelPublished:
+def _with_need(
+    network: NetworkModelPublished, baseline: Sequence[BusInjection], slots: int
+) -> tuple[NetworkModelPublished, frozenset[str]]:
+    """Return the grid, with an infeed limit if nothing else is congested, and the buses that could cure it."""
     found = forecast_congestion(network, baseline, slots, report_from_ppm=1_000_000)
     if found.thermal or found.voltage or not baseline:
-        return network
+        behind = {s.bus_id for element in found.thermal for s in element.behind}
+        return network, frozenset(behind | {bus.bus_id for bus in found.voltage})
     totals = _totals(baseline, slots)
     most_import, most_export = max(0, -min(totals)), max(0, max(totals))
     share = len(network.infeed_points)
@@ -149,11 +153,12 @@ def _with_need(network: NetworkModelPublished, baseline: Sequence[BusInjection],
         )
         for point in network.infeed_points
     )
-    return replace(network, infeed_points=points)
+    return replace(network, infeed_points=points), frozenset()
 
 
 def _book(
     units: Sequence[ConnectedUnit],
+    critical: frozenset[str],
     offers: int,
     slots: int,
     resolution_s: int,
@@ -161,15 +166,19 @@ def _book(
     rng: Random,
 ) -> tuple[list[Offer], list[Unit]]:
     ranked = sorted(units, key=lambda u: (-u.rated_power_va * SHARE_OF_KIND[u.kind], u.unit_id))
-    pool = ranked[: max(offers, 1) * 2]
+    # Who can cure the congestion comes first, the largest ahead; the rest of the book is a mixture.
+    needed = [unit for unit in ranked if unit.bus_id in critical][: offers // 2]
+    pool = [unit for unit in ranked if unit not in needed][: max(offers, 1) * 2]
     rng.shuffle(pool)
+    pool = needed + pool
     book: list[Offer] = []
     stores: list[Unit] = []
     turn = 0
     while pool and len(book) < offers:
         unit = pool[turn % len(pool)]
         first = turn < len(pool)
-        made, store = _offers_of(unit, turn, slots, resolution_s, price, rng, first)
+        style = 0 if first and turn < len(needed) else turn % 10
+        made, store = _offers_of(unit, turn, style, slots, resolution_s, price, rng, first)
         book += made[: offers - len(book)]
         if store is not None and any(offer.unit_id == store.unit_id for offer in book):
             stores.append(store)
@@ -180,6 +189,7 @@ def _book(
 def _offers_of(
     unit: ConnectedUnit,
     turn: int,
+    style: int,
     slots: int,
     resolution_s: int,
     price: Sequence[int],
@@ -203,7 +213,6 @@ def _offers_of(
         "direction": direction,
     }
     asks = [max(price[t], 0) + markup if direction is Direction.UP else markup * 0.7 - 10 * EUR for t in range(slots)]
-    style = turn % 10
     if style == 3:  # reactive power of an inverter or a capacitor
         reach = max(1, unit.rated_power_va // 3)
         stack = tuple(

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from flexbus.errors import EnvironmentProblem
+from flexbus.cli.clear import write_text
 
 __all__ = ["command"]
 
@@ -30,11 +30,7 @@ def command(source: str, name: str, day: str, slots: int, offers: int, seed: int
     from clearing.files import case_to_text
 
     case = convert_case(source, name, day=day, slots=slots, offers=offers, seed=seed)
-    text = case_to_text(case)
-    try:
-        out.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise EnvironmentProblem(f"cannot write {out}: {error.strerror}") from error
+    write_text(out, case_to_text(case))
     click.echo(
         f"{out}: {len(case.network.buses)} buses, {len(case.network.branches)} branches, {case.slots} slots of "
         f"{case.resolution_s // 60} min, {len(case.offers)} offers, {len(case.requests)} requests",

@@ -1,0 +1,61 @@
+"""`flexbus clear`: a case file in, a result file out, no Kafka."""
+
+from pathlib import Path
+
+import click
+
+from flexbus.errors import EnvironmentProblem
+
+__all__ = ["command", "read_text", "write_text"]
+
+
+@click.command()
+@click.argument("case", type=click.Path(dir_okay=False, path_type=Path))
+@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), required=True, help="result file to write")
+@click.option("--report", type=click.Path(dir_okay=False, path_type=Path), help="HTML report to write")
+def command(case: Path, out: Path, report: Path | None) -> None:
+    """Clear a case and write the result; a bad case ends with exit code 1, every fault and its JSON path."""
+    from clearing import clear
+    from clearing.files import read_case, result_to_text
+
+    problem = read_case(read_text(case))
+    result = clear(problem)
+    write_text(out, result_to_text(result))
+    if report is not None:
+        from clearing.report import report_html
+
+        write_text(report, report_html(problem, result))
+    counts: dict[str, int] = {}
+    for slot in result.slots:
+        counts[slot.status.value] = counts.get(slot.status.value, 0) + 1
+    taken = sum(any(offer.quantity) for offer in result.offers)
+    rungs = ", ".join(f"{n} {status}" for status, n in counts.items())
+    click.echo(
+        f"{out}: {result.status.value} ({rungs}); {taken} of {len(result.offers)} offers taken, "
+        f"paid {result.cost_nano / 1e9:.2f} EUR, welfare {result.welfare_nano / 1e9:.2f} EUR",
+        err=True,
+    )
+
+
+def read_text(path: Path) -> bytes:
+    """Read a file.
+
+    Raises:
+        EnvironmentProblem: it cannot be read.
+    """
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise EnvironmentProblem(f"cannot read {path}: {error.strerror}") from error
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file.
+
+    Raises:
+        EnvironmentProblem: it cannot be written.
+    """
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise EnvironmentProblem(f"cannot write {path}: {error.strerror}") from error

@@ -1,0 +1,113 @@
+"""Cleared dispatches on SimBench grids hold in pandapower's own power flow on the raw nets, in every slot."""
+
+import warnings
+from typing import Any
+
+import numpy as np
+import pandapower as pp
+import pytest
+
+from clearing import Case, Result, clear
+from clearing.case import Quantity
+from clearing.convert.cases import convert_case
+from clearing.convert.simbench import load_simbench
+from clearing.result import LimitKind
+
+VOLTAGE_PU = 1e-6
+POWER_MW = 1e-5
+GRIDS = ["1-LV-rural1--2-sw", "1-LV-urban6--2-sw", "1-MV-rural--2-sw", "1-MV-urban--2-sw"]
+
+
+def injections(case: Case, result: Result) -> dict[str, np.ndarray]:
+    """Baseline plus awards per bus, VA per slot, from the published files alone."""
+    total: dict[str, np.ndarray] = {}
+    for entry in case.baseline:
+        s = np.array(entry.power_w) + 1j * np.array(entry.reactive_power_var)
+        total[entry.bus_id] = total.get(entry.bus_id, 0) + s
+    by_id = {offer.offer_id: offer for offer in case.offers}
+    for award in result.offers:
+        offer = by_id[award.offer_id]
+        taken = np.array(award.quantity, dtype=float) * offer.direction.sign
+        if offer.payback is not None:
+            back = offer.payback
+            echo = np.zeros(len(taken))
+            for t in np.flatnonzero(taken):
+                first = t + 1 + back.delay_slots
+                echo[first : first + back.window_slots] += taken[t] * back.factor_ppm / 1e6 / back.window_slots
+            taken = taken - echo
+        s = taken * (1 + 1j * offer.tan_phi_ppm / 1e6) if offer.quantity is Quantity.ACTIVE else 1j * taken
+        places = [(offer.bus_id, 1.0)] if offer.bus_id else [(x.bus_id, x.share_ppm / 1e6) for x in offer.shares]
+        for bus, share in places:
+            total[bus] = total.get(bus, 0) + s * share
+    return total
+
+
+def bare(code: str) -> Any:
+    """The raw net with one static generator per bus instead of its own loads and generation."""
+    net = load_simbench(code)
+    for table in ("load", "sgen", "storage"):
+        net[table]["in_service"] = False
+    net.sgen_of_bus = {bus: pp.create_sgen(net, bus, 0.0, 0.0) for bus in net.bus.index}
+    return net
+
+
+def excesses(net: Any, case: Case) -> dict[tuple[LimitKind, str], float]:
+    """How far each limit of the raw net is exceeded: pu for voltages, MVA for branches, MW for infeeds."""
+    over: dict[tuple[LimitKind, str], float] = {}
+    held = set(net.ext_grid.bus)
+    for bus, v in net.res_bus.vm_pu.items():
+        if bus not in held:
+            over[LimitKind.VOLTAGE_MAX, f"bus{bus}"] = v - net.bus.max_vm_pu[bus]
+            over[LimitKind.VOLTAGE_MIN, f"bus{bus}"] = net.bus.min_vm_pu[bus] - v
+    for line, row in net.res_line.iterrows():
+        limit = net.line.max_i_ka[line] * net.line.parallel[line] * net.line.df[line]
+        limit *= net.line.max_loading_percent[line] / 100
+        scale = 3**0.5 * net.bus.vn_kv[net.line.from_bus[line]]
+        over[LimitKind.CURRENT_FROM, f"line{line}"] = (row.i_from_ka - limit) * scale
+        over[LimitKind.CURRENT_TO, f"line{line}"] = (row.i_to_ka - limit) * scale
+    for trafo, row in net.res_trafo.iterrows():
+        data = net.trafo.loc[trafo]
+        limit = data.sn_mva * data.parallel * data.df * data.max_loading_percent / 100
+        over[LimitKind.CURRENT_FROM, f"transformer{trafo}"] = row.i_hv_ka * 3**0.5 * data.vn_hv_kv - limit
+        over[LimitKind.CURRENT_TO, f"transformer{trafo}"] = row.i_lv_ka * 3**0.5 * data.vn_lv_kv - limit
+    for point in case.network.infeed_points:
+        power = net.res_ext_grid.p_mw[int(point.infeed_id[6:])]
+        if point.max_import_w is not None:
+            over[LimitKind.IMPORT, point.infeed_id] = power - point.max_import_w / 1e6
+        if point.max_export_w is not None:
+            over[LimitKind.EXPORT, point.infeed_id] = -power - point.max_export_w / 1e6
+    return over
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("day", ["winter", "sunny"])
+@pytest.mark.parametrize("code", GRIDS)
+def test_no_slot_violates_a_limit(code: str, day: str) -> None:
+    warnings.simplefilter("ignore")
+    case = convert_case("simbench", code, day=day, offers=60, seed=7)
+    result = clear(case)
+    power = injections(case, result)
+    net = bare(code)
+    worst_v = worst_s = 0.0
+    published = {bus.bus_id: bus.voltage_ppm for bus in result.buses}
+    before = after = 0
+    for t in range(case.slots):
+        for bus, unit in net.sgen_of_bus.items():
+            s = power.get(f"bus{bus}", np.zeros(case.slots))[t] / 1e6
+            net.sgen.loc[unit, ["p_mw", "q_mvar"]] = s.real, s.imag
+        pp.runpp(net, tolerance_mva=1e-9, numba=False, calculate_voltage_angles=True)
+        named = {(s.kind, s.element_id): s.amount / 1e6 for s in result.slots[t].shortfalls}
+        for (kind, element), excess in excesses(net, case).items():
+            beyond = excess - named.get((kind, element), 0.0)
+            if kind in (LimitKind.VOLTAGE_MAX, LimitKind.VOLTAGE_MIN):
+                worst_v = max(worst_v, beyond)
+            else:
+                worst_s = max(worst_s, beyond)
+        for bus, v in net.res_bus.vm_pu.items():
+            assert abs(v - published[f"bus{bus}"][t] / 1e6) < 1e-6, (t, bus)
+        after += any(kind is not LimitKind.REQUEST for kind, _ in named)
+        before += any(o.quantity[t] for o in result.offers)
+    print(f"{code} {day}: V {worst_v:.1e} pu, S {worst_s:.1e} MVA, slots with awards {before}, with a limit that stays broken {after}")
+    assert worst_v <= VOLTAGE_PU
+    assert worst_s <= POWER_MW
+    assert before > 0, "nothing was taken: the test would prove nothing"
