@@ -197,10 +197,12 @@ class Monitor:
         name, _, rest = path.split("?")[0].strip("/").partition("/")
         if name == "metrics":
             return 200, CONTENT_TYPE_LATEST, self.metrics()
+        if name == "ready":  # for those who look at the status alone, as Kubernetes does
+            return 200 if self._ready else 503, "application/json", json.dumps({"ready": self._ready}).encode()
         page = self._pages.get(name)
         value = None if page is None else page(rest)
         if value is None:
-            known = ["metrics", *self._pages]
+            known = ["metrics", "ready", *self._pages]
             return 404, "application/json", json.dumps({"error": "not found", "pages": known}).encode()
         return 200, "application/json", json.dumps(value).encode()
 
