@@ -130,7 +130,9 @@ def facts_uncleared(snapshot: Snapshot, problem: str) -> tuple[Emission, ...]:
             for at_ms in slot_starts(snapshot.period.start_ms, resolution_s, snapshot.slots)
         ),
         awards=(),
-        non_awards=tuple(_left_out(o, NonAwardReason.OTHER_CONSTRAINT, None, problem) for o in snapshot.offers),
+        non_awards=tuple(
+            _left_out(snapshot, o, NonAwardReason.OTHER_CONSTRAINT, None, problem) for o in snapshot.offers
+        ),
         requests=tuple(_outcome(r, (0,) * len(r.power_w), problem) for r in snapshot.requests),
         cost_nano=0,
         welfare_nano=0,
@@ -203,18 +205,21 @@ def _unplaced(snapshot: Snapshot, result: Result) -> Iterator[ev.NonAward]:
         if offer.offer_id not in snapshot.places:
             place = offer.connection_point_id or offer.portfolio_id
             text = f"{place} has no place on the network any more; register it again for the next session"
-            yield _left_out(offer, NonAwardReason.OTHER_CONSTRAINT, place, text)
+            yield _left_out(snapshot, offer, NonAwardReason.OTHER_CONSTRAINT, place, text)
         elif offer.resolution_s != result.resolution_s:
             text = f"its slots of {offer.resolution_s} s do not fit those of the session, {result.resolution_s} s"
-            yield _left_out(offer, NonAwardReason.OTHER_CONSTRAINT, None, text)
+            yield _left_out(snapshot, offer, NonAwardReason.OTHER_CONSTRAINT, None, text)
         else:
             parent = offer.parent_offer_id
             text = f"its parent {parent} is not in the market"
-            yield _left_out(offer, NonAwardReason.PARENT_NOT_TAKEN, parent, text)
+            yield _left_out(snapshot, offer, NonAwardReason.PARENT_NOT_TAKEN, parent, text)
 
 
-def _left_out(offer: ev.FlexOffer, reason: NonAwardReason, element_id: str | None, text: str) -> ev.NonAward:
-    energy = sum(energy_wh(s.power_w, offer.resolution_s) for slot in offer.slots for s in slot.steps)
+def _left_out(
+    snapshot: Snapshot, offer: ev.FlexOffer, reason: NonAwardReason, element_id: str | None, text: str
+) -> ev.NonAward:
+    stacks = snapshot.stacks[offer.offer_id]
+    energy = sum(energy_wh(sum(stack[1::2]), offer.resolution_s) for stack in stacks)
     return ev.NonAward(
         offer_id=offer.offer_id,
         fsp_id=offer.fsp_id,

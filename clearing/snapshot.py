@@ -15,7 +15,7 @@ Rules:
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from clearing.case import (
     BusShare,
@@ -59,7 +59,9 @@ class Snapshot:
         gate_block: number of the block that holds `GateClosed`.
         network: newest network model, None if there is none.
         forecast: newest forecast of net injections, None if there is none.
-        offers: live offers, sorted by id.
+        offers: live offers, sorted by id, without their slots.
+        stacks: slots of each offer as whole numbers: least quantity, then quantity and price of each step. Plain
+            numbers, since a snapshot goes to another process, and a million small objects take it seconds.
         allowed_w: per offer that lights or limits cut, what is allowed per slot of the offer, W.
         places: per offer that has a place, its bus or its shares over buses.
         requests: live requests, sorted by id.
@@ -74,6 +76,7 @@ class Snapshot:
     network: ev.NetworkModelPublished | None
     forecast: ev.NetForecastPublished | None
     offers: tuple[ev.FlexOffer, ...]
+    stacks: dict[str, tuple[tuple[int, ...], ...]]
     allowed_w: dict[str, tuple[int, ...]]
     places: dict[str, _Place]
     requests: tuple[ev.FlexRequest, ...]
@@ -105,7 +108,7 @@ def snapshot_of(lights: TrafficLights, results: Results, session_id: str) -> Sna
     registry = lights.registry
     session = registry.sessions[session_id]
     entries = lights.book.session(session_id)
-    offers = tuple(o for _, o in sorted(entries.offers.items()))
+    offers = tuple(replace(o, slots=()) for _, o in sorted(entries.offers.items()))
     buses = registry.buses.keys()
     places = {o.offer_id: place for o in offers if (place := _place(registry, o)) and _known(place, buses)}
     cuts = traffic_light.clip_session(lights, session_id)
@@ -118,6 +121,7 @@ def snapshot_of(lights: TrafficLights, results: Results, session_id: str) -> Sna
         network=registry.network,
         forecast=registry.net_forecast,
         offers=offers,
+        stacks={name: tuple(_stack(s) for s in o.slots) for name, o in sorted(entries.offers.items())},
         allowed_w={name: cut.allowed_w for name, cut in sorted(cuts.items())},
         places=places,
         requests=requests,
@@ -155,6 +159,7 @@ def case_of(snapshot: Snapshot) -> Case:
     held = held_request_ids(snapshot)
     worth = [r.max_price_milli_per_mwh for r in snapshot.requests if r.request_id in held]
     product = snapshot.product
+    seen: dict[tuple[int, ...], OfferSlot] = {}
     return Case(
         case_id=snapshot.session.session_id,
         network=snapshot.network,
@@ -162,7 +167,7 @@ def case_of(snapshot: Snapshot) -> Case:
         resolution_s=product.resolution_s,
         slots=snapshot.slots,
         baseline=_baseline(snapshot),
-        offers=tuple(_offer(snapshot, o) for o in _placed(snapshot)),
+        offers=tuple(_offer(snapshot, o, seen) for o in _placed(snapshot)),
         requests=tuple(_request(snapshot, r) for r in snapshot.requests if _is_purchase(snapshot, r, held)),
         fixed_awards=snapshot.fixed,
         pricing_rule=product.pricing_rule,
@@ -329,17 +334,19 @@ def _placed(snapshot: Snapshot) -> list[ev.FlexOffer]:
             del offers[name]
 
 
-def _offer(snapshot: Snapshot, offer: ev.FlexOffer) -> Offer:
+def _offer(snapshot: Snapshot, offer: ev.FlexOffer, seen: dict[tuple[int, ...], OfferSlot]) -> Offer:
     slots = [_NOTHING] * snapshot.slots
     allowed_w = snapshot.allowed_w.get(offer.offer_id)
     first = first_slot(snapshot, offer.start_ms)
-    for number, entry in enumerate(offer.slots):
-        if entry.steps and 0 <= first + number < len(slots):
-            slots[first + number] = OfferSlot(
-                steps=tuple(Step(quantity=s.power_w, price_milli_per_mwh=s.price_milli_per_mwh) for s in entry.steps),
-                min_quantity=entry.min_power_w,
-                max_quantity=_cap(entry, allowed_w[number]) if allowed_w is not None else None,
-            )
+    for number, stack in enumerate(snapshot.stacks[offer.offer_id]):
+        if len(stack) > 1 and 0 <= first + number < len(slots):
+            if allowed_w is None or allowed_w[number] >= sum(stack[1::2]):
+                slot = seen.get(stack)
+                if slot is None:
+                    slot = seen[stack] = _slot(stack, None)
+            else:
+                slot = _slot(stack, allowed_w[number])
+            slots[first + number] = slot
     bus_id, shares = snapshot.places[offer.offer_id]
     return Offer(
         offer_id=offer.offer_id,
@@ -361,8 +368,16 @@ def first_slot(snapshot: Snapshot, start_ms: int) -> int:
     return (start_ms - snapshot.period.start_ms) // (snapshot.product.resolution_s * 1000)
 
 
-def _cap(entry: ev.OfferSlot, allowed_w: int) -> int | None:
-    return allowed_w if allowed_w < sum(s.power_w for s in entry.steps) else None
+def _stack(slot: ev.OfferSlot) -> tuple[int, ...]:
+    numbers = [slot.min_power_w]
+    for step in slot.steps:
+        numbers += (step.power_w, step.price_milli_per_mwh)
+    return tuple(numbers)
+
+
+def _slot(stack: tuple[int, ...], most: int | None) -> OfferSlot:
+    steps = tuple(Step(quantity=q, price_milli_per_mwh=p) for q, p in zip(stack[1::2], stack[2::2], strict=True))
+    return OfferSlot(steps=steps, min_quantity=stack[0], max_quantity=most)
 
 
 def _request(snapshot: Snapshot, request: ev.FlexRequest) -> Request:
