@@ -68,10 +68,16 @@ def _table(
     listed = list(rows)
     if not listed:
         return f'<p class="note">{escape(empty)}</p>'
-    body = "".join(f"<tr>{''.join(cell(k, v, 'td') for k, v in enumerate(row))}</tr>" for row in listed[:MOST])
+    body = "".join(
+        f"<tr{_sum_row(row)}>{''.join(cell(k, v, 'td') for k, v in enumerate(row))}</tr>" for row in listed[:MOST]
+    )
     more = f'<p class="note">… and {len(listed) - MOST} more.</p>' if len(listed) > MOST else ""
     columns = "".join(cell(k, v, "th") for k, v in enumerate(head))
     return f"<table><thead><tr>{columns}</tr></thead><tbody>{body}</tbody></table>{more}"
+
+
+def _sum_row(row: Sequence[Any]) -> str:
+    return ' class="sum"' if row[0] in ("Sum", "Total") else ""
 
 
 class _Chapter:
@@ -112,7 +118,9 @@ class _Chapter:
         on = "no grid model" if grid is None else (
             f"{grid['name'] or grid['network_id']}, {grid['buses']} buses, {grid['branches']} branches"
         )  # fmt: skip
-        people = ", ".join(f"{n} {role}" for role, n in self.numbers["participants"].items())
+        people = ", ".join(
+            f"{n} {role if len(role) < 4 else words(role)}" for role, n in self.numbers["participants"].items()
+        )
         verdict = "verified" if chain["verified"] else f"BROKEN: {chain['fault']}"
         head = (
             f"<h1>Market day {escape(area.info['name'])}</h1>"
@@ -211,7 +219,7 @@ class _Chapter:
         return (
             f"<p>The quarter-hour from {at} is the one furthest beyond its limits. A ring marks a bus outside its "
             "voltage band (V↑ above, V↓ below), white dashes an overloaded branch; orange is high, blue low in the "
-            f'band; width is loading.</p><div class="two">{drawn}</div>{self.extremes(session, states, network)}'
+            f"band; width is loading.</p>{drawn}{self.extremes(session, states, network)}"
         )
 
     def extremes(self, session: Session, states: dict[str, Any], network: dict[str, Any]) -> str:
@@ -232,7 +240,8 @@ class _Chapter:
             ("Lowest voltage", lines(voltage(f, min), voltage(c, min) or None, (low,), hours, "p.u.")),
         )
         figures = "".join(f"<figure>{d}<figcaption><b>{name}</b></figcaption></figure>" for name, d in drawn)
-        return f'<p class="note">Dashed grey: before; solid blue: after; dashed red: limit.</p>{figures}'
+        note = "Dashed grey: before; solid blue: after; dashed red: limit."
+        return f'<p class="note">{note}</p><div class="three">{figures}</div>'
 
     def market(self, session: Session) -> str:
         cleared = self.section("cleared").get(session.session_id)
@@ -269,11 +278,11 @@ class _Chapter:
         hours = "".join(f"<span>{h}</span>" for h in [t for t in self.hours(session) if t] + ["24:00"])
         scale = heat_map([list(range(100))], 0, 99)
         return (
-            '<figure><div class="heat"><div class="rows">'
+            f'<figure><div class="heat"><div class="rows" style="height:{height}px">'
             + "".join(f"<span>{escape(b)}</span>" for b in names)
             + f'</div><img alt="nodal prices, bus by quarter-hour" height="{height}" src="{heat_map(rows, low, high)}">'
             f'<div class="hours">{hours}</div></div><figcaption><b>Nodal prices</b>, EUR/MWh: {eur_per_mwh(low)}'
-            f'<img class="scale" alt="dark to light" src="{scale}">{eur_per_mwh(high)}; buses in the order of the feeders'
+            f'<img class="scale" alt="dark to light" src="{scale}">{eur_per_mwh(high)}; buses by feeder'
             "</figcaption></figure>"
         )
 
@@ -371,7 +380,7 @@ class _Chapter:
         ]
         head = ("Limit", "Connection point", "When", "Feed-in ≤", "Draw ≤", "Reason")
         lights = [
-            (r["connection_point_id"], self.colours(r["colours"]), ", ".join(r["causes"]))
+            (r["connection_point_id"], self.colours(r), ", ".join(r["causes"]))
             for r in self.of("lights", session)
             if set(r["colours"]) != {"GREEN"}
         ]
@@ -381,10 +390,12 @@ class _Chapter:
             f"{_table(('Connection point', 'Hours', 'Causes'), lights, empty='All were green.')}"
         )
 
-    @staticmethod
-    def colours(colours: Sequence[str]) -> str:
+    def colours(self, row: dict[str, Any]) -> str:
+        colours = row["colours"]
         edges = [0, *(k + 1 for k, (a, b) in enumerate(pairwise(colours)) if a != b), len(colours)]
-        return ", ".join(f"{a}–{b} h {colours[a].lower()}" for a, b in pairwise(edges) if colours[a] != "GREEN")
+        spans = [(a, b) for a, b in pairwise(edges) if colours[a] != "GREEN"]
+        hour = [self.clock(row["start_ms"] + h * 3_600_000) for h in range(len(colours) + 1)]
+        return ", ".join(f"{hour[a]}–{hour[b]} {colours[a].lower()}" for a, b in spans)
 
     def tso(self, session: Session) -> str:
         def shares(row: dict[str, Any]) -> str:

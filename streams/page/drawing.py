@@ -48,12 +48,18 @@ def diagram(network: dict[str, Any], state: dict[str, Any], slot: int, height: f
     parts = [_branch(b, where, state, slot) for b in network["branches"]]
     parts += [_infeed(where[p["bus_id"]]) for p in network["infeed_points"]]
     crowded = len(where) > 70
+    loading = {b["branch_id"]: _at(state["loading_ppm"], b["branch_id"], slot) for b in network["branches"]}
+    hottest = max(loading, key=lambda b: loading[b], default=None)
+    if hottest is not None and loading[hottest] > PPM:
+        parts.append(
+            _hottest(next(b for b in network["branches"] if b["branch_id"] == hottest), where, loading[hottest])
+        )
     parts += [_bus(b, where[b["bus_id"]], state, slot, crowded) for b in network["buses"]]
     return _svg(height, "grid", "one-line diagram of the grid", "".join(parts))
 
 
-def _svg(height: float, kind: str, label: str, content: str) -> str:
-    return f'<svg class="{kind}" viewBox="0 0 {_WIDTH:g} {height:g}" role="img" aria-label="{label}">{content}</svg>'
+def _svg(height: float, kind: str, label: str, content: str, width: float = _WIDTH) -> str:
+    return f'<svg class="{kind}" viewBox="0 0 {width:g} {height:g}" role="img" aria-label="{label}">{content}</svg>'
 
 
 def _branch(branch: dict[str, Any], where: dict[str, tuple[float, float]], state: dict[str, Any], slot: int) -> str:
@@ -63,7 +69,7 @@ def _branch(branch: dict[str, Any], where: dict[str, tuple[float, float]], state
         path, middle = f"M{nx},{ny}V{fy}H{fx}", ((nx + fx) / 2, fy)
     else:
         path, middle = f"M{ax},{ay}L{bx},{by}", ((ax + bx) / 2, (ay + by) / 2)
-    loading = (state["loading_ppm"].get(branch["branch_id"]) or [0])[slot] if branch["closed"] else 0
+    loading = _at(state["loading_ppm"], branch["branch_id"], slot) if branch["closed"] else 0
     over = loading > PPM
     kind = "open" if not branch["closed"] else "over" if over else "high" if loading > 800_000 else "wire"
     width = 1.2 if not branch["closed"] else 1.3 + min(1.4, loading / PPM) * 3.8
@@ -76,9 +82,18 @@ def _branch(branch: dict[str, Any], where: dict[str, tuple[float, float]], state
     elif branch["kind"] == "SWITCH" or not branch["closed"]:
         fill = "shut" if branch["closed"] else "sign white"
         text += f'<rect class="{fill}" x="{x - 3.5}" y="{y - 3.5}" width="7" height="7"/>'
-    if over:
-        text += f'<text class="flag" x="{x}" y="{y - 8}">{escape(branch["branch_id"])} {loading / 1e4:.0f} %</text>'
     return text
+
+
+def _at(table: dict[str, list[int]], name: str, slot: int) -> int:
+    series = table.get(name)
+    return series[slot] if series else 0
+
+
+def _hottest(branch: dict[str, Any], where: dict[str, tuple[float, float]], loading: int) -> str:
+    (ax, ay), (bx, by) = where[branch["from_bus_id"]], where[branch["to_bus_id"]]
+    x, y = (ax + bx) / 2, (by if ax <= bx else ay) - 11
+    return f'<text class="flag" x="{x:.1f}" y="{y:.1f}">{escape(branch["branch_id"])} {loading / 1e4:.0f} %</text>'
 
 
 def _infeed(at: tuple[float, float]) -> str:
@@ -90,8 +105,7 @@ def _infeed(at: tuple[float, float]) -> str:
 
 
 def _bus(bus: dict[str, Any], at: tuple[float, float], state: dict[str, Any], slot: int, crowded: bool) -> str:
-    series = state["voltage_ppm"].get(bus["bus_id"])
-    value = series[slot] if series else 0
+    value = _at(state["voltage_ppm"], bus["bus_id"], slot)
     low, high = bus["min_voltage_ppm"], bus["max_voltage_ppm"]
     middle, half = (low + high) / 2, ((high - low) / 2) or 1
     t = (value - middle) / half if value else 0
@@ -106,7 +120,7 @@ def _bus(bus: dict[str, Any], at: tuple[float, float], state: dict[str, Any], sl
     if bad:
         mark = "V↑" if value > high else "V↓"
         text += f'<circle class="ring" cx="{x}" cy="{y}" r="{radius + 3}"/>'
-        text += f'<text class="flag" x="{x}" y="{y - 9}">{mark}{"" if crowded else f" {value / 1e6:.3f}"}</text>'
+        text += f'<text class="flag" x="{x}" y="{y - 9}">{mark}</text>'
     if bad or not crowded:
         text += f'<text class="name" x="{x}" y="{y + radius + 9}">{name}</text>'
     return text
@@ -170,8 +184,12 @@ def _power_axis(top: int, low: int, zero: float, scale: float) -> str:
         y = zero - k * step * scale
         kind = "zero" if k == 0 else "rule"
         marks.append(f'<path class="{kind}" d="M44,{y:.1f}H{_WIDTH - 6:g}"/>')
-        marks.append(f'<text class="tick" x="40" y="{y + 3:.1f}" text-anchor="end">{k * step / 1e6:+g}</text>')
+        marks.append(f'<text class="tick" x="40" y="{y + 3:.1f}" text-anchor="end">{_signed(k * step / 1e6)}</text>')
     return "".join(marks) + '<text class="tick" x="2" y="12">MW</text>'
+
+
+def _signed(value: float) -> str:
+    return f"{value:+g}".replace("-", "−") if value else "0"
 
 
 def _nice(value: float) -> float:
@@ -199,11 +217,11 @@ def lines(
         hours: text under slots, empty for none.
         unit: unit for the axis.
     """
-    height = 150.0
+    width, height = 340.0, 150.0
     known = [*before, *(after or ()), *limits]
     low, high = min(known), max(known)
     gap = (high - low) * 0.07 or 1.0
-    inner = (_WIDTH - 50) / max(1, len(hours))
+    inner = (width - 50) / max(1, len(hours))
 
     def y(value: float) -> float:
         return round(8 + (height - 30) * (1 - (value - low + gap) / (high - low + 2 * gap)), 1)
@@ -216,7 +234,7 @@ def lines(
 
     parts = []
     for limit in limits:
-        parts.append(f'<path class="limit" d="M44,{y(limit)}H{_WIDTH - 6:g}"/>')
+        parts.append(f'<path class="limit" d="M44,{y(limit)}H{width - 6:g}"/>')
         parts.append(f'<text class="tick" x="40" y="{y(limit) + 3}" text-anchor="end">{limit:g}</text>')
     parts.append(f'<text class="tick" x="2" y="12">{escape(unit)}</text>')
     if before:
@@ -224,7 +242,7 @@ def lines(
     if after:
         parts.append(f'<path class="after" d="{path(after)}"/>')
     parts.append(_hours(hours, x, height))
-    return _svg(height, "chart", f"{escape(unit)} before and after", "".join(parts))
+    return _svg(height, "chart", f"{escape(unit)} before and after", "".join(parts), width)
 
 
 def heat_map(rows: Sequence[Sequence[int]], low: int, high: int) -> str:
