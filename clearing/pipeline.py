@@ -260,12 +260,22 @@ def _at_buses(offer: Offer, index: dict[str, int], p: Real, q: Real) -> Real:
 
 
 def _offer_values(case: Case, grid: Grid, market: Market, prices: NodalPrices) -> Real:
-    """Return the worth of one more MW of each offer in each slot (offers x slots), EUR per MWh."""
+    """Return what one more MW of each offer is paid in each slot (offers x slots), EUR per MWh.
+
+    It is the offer's nodal price, at most the cap: where several limits are short at once their shadow prices
+    add up beyond what anyone has agreed to pay.
+    """
     index = {b: k for k, b in enumerate(grid.bus_ids)}
     p, q = prices.total_p(), prices.total_q()
     if not market.offers:
         return np.zeros((0, case.slots))
-    return np.array([_at_buses(o, index, p, q) for o in market.offers])
+    value = np.array([_at_buses(o, index, p, q) for o in market.offers])
+    cap = case.settings.price_cap_milli_per_mwh
+    if cap is None:
+        return value
+    # Nobody is paid below the price that was asked and accepted.
+    asked = [max((s.price_milli_per_mwh for e in o.slots for s in e.steps), default=0) for o in market.offers]
+    return np.minimum(value, np.maximum(cap, asked)[:, None] / 1e3)
 
 
 def _losing_blocks(case: Case, market: Market, x: Real, value: Real) -> frozenset[int]:

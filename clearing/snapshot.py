@@ -173,6 +173,7 @@ def case_of(snapshot: Snapshot) -> Case:
         pricing_rule=product.pricing_rule,
         settings=CaseSettings(
             loading_price_milli_per_mwh=max(0, *worth) if worth else product.violation_price_milli_per_mwh,
+            price_cap_milli_per_mwh=product.violation_price_milli_per_mwh,
             loading_margin_ppm=product.margin_ppm,
             quantity_step_w=product.step_w,
         ),
