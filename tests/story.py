@@ -30,12 +30,12 @@ class Story:
         self.told: list[Any] = []
         self.seen: set[str] = set()
 
-    def hear(self, event: Any, event_id: str = "") -> tuple[Emission, ...]:
+    def hear(self, event: Any, event_id: str = "", sender: str = "somebody") -> tuple[Emission, ...]:
         """Fold one event; return what it makes due."""
         fact = Fact(
             event=event,
             event_id=event_id or f"told-{len(self.told)}",
-            sender_id="somebody",
+            sender_id=sender,
             on_behalf_of=None,
             received_at_ms=0,
             block=len(self.told),

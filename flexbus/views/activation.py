@@ -1,9 +1,10 @@
 """Activations: what is ordered when, who answered, and what is still owed (BeFlexible SUC06.2).
 
 Rules, all deadlines from the session's product:
-- An award becomes one order per run of consecutive slots with quantity; the buyer is the DSO of the area. A run is
-  ordered at the last slot boundary that keeps `activation_lead_s`; what would have had to be ordered before the
-  first boundary of the session is ordered when the market is cleared. Slots that have begun are not ordered.
+- An award becomes one order per run of consecutive slots with quantity. The buyer is the DSO of the area: the one that
+  published its network, else the first DSO by id. A run is ordered at the last slot boundary that keeps
+  `activation_lead_s`; what would have had to be ordered before the first boundary of the session is ordered when the
+  market is cleared. Slots that have begun are not ordered.
 - A share of a TSO activation is ordered at once; the TSO pays.
 - An order neither acknowledged nor refused when the market clock passes `acknowledge_by_ms` has timed out; it is
   still owed, as is a refused one, which counts as not delivered.
@@ -68,6 +69,7 @@ class Activations:
 
     Attributes:
         registry: who and what is registered.
+        network_dso_id: DSO that published the network; None before.
         activations: by id.
         at_point: ids of the activations that a connection point's meter shows.
         of_session: ids of the activations of a session.
@@ -78,6 +80,7 @@ class Activations:
     """
 
     registry: registration.Registry = field(default_factory=registration.Registry)
+    network_dso_id: str | None = None
     activations: dict[str, Activation] = field(default_factory=dict)
     at_point: dict[str, list[str]] = field(default_factory=dict)
     of_session: dict[str, list[str]] = field(default_factory=dict)
@@ -95,6 +98,8 @@ def owed_w(activation: Activation) -> tuple[int, ...]:
 def fold(state: Activations, fact: Fact) -> Activations:
     """Return the activations after a fact; facts that concern none leave them as they were."""
     state.registry = registration.fold(state.registry, fact)
+    if type(fact.event) is ev.NetworkModelPublished and state.registry.has_role(fact.actor_id, Role.DSO):
+        state.network_dso_id = fact.actor_id
     change = _CHANGES.get(type(fact.event))
     state.due = tuple(change(state, fact.event)) if change is not None else ()
     return state
@@ -107,8 +112,8 @@ def decide(state: Activations, fact: Fact) -> tuple[Emission, ...]:
 
 def _market_cleared(state: Activations, e: ev.MarketCleared) -> Iterator[Emission]:
     session = state.registry.sessions.get(e.session_id)
-    buyers = state.registry.with_role(Role.DSO)
-    if session is None or not buyers or e.session_id in state.waiting:
+    buyer_id = state.network_dso_id or next(iter(state.registry.with_role(Role.DSO)), None)
+    if session is None or buyer_id is None or e.session_id in state.waiting:
         return
     orders = [
         ev.ActivationOrdered(
@@ -118,7 +123,7 @@ def _market_cleared(state: Activations, e: ev.MarketCleared) -> Iterator[Emissio
             award_id=award.award_id,
             tso_activation_id=None,
             offer_id=award.offer_id,
-            orderer_id=buyers[0],
+            orderer_id=buyer_id,
             fsp_id=award.fsp_id,
             connection_point_id=award.connection_point_id,
             portfolio_id=award.portfolio_id,
@@ -205,12 +210,12 @@ def _disaggregated(state: Activations, e: ev.AggregateDisaggregated) -> Iterator
 
 
 def _ordered(state: Activations, e: ev.ActivationOrdered) -> Iterator[Emission]:
-    if e.activation_id in state.activations:
+    if e.activation_id in state.activations or len(e.price_milli_per_mwh) != len(e.power_w):
         return
     point = e.connection_point_id
     points = (point,) if point is not None else state.registry.points_of_portfolio(e.portfolio_id or "")
     slots = len(e.power_w)
-    state.activations[e.activation_id] = Activation(e, list(e.power_w), [False] * slots, points=points)
+    state.activations[e.activation_id] = Activation(e, [max(0, p) for p in e.power_w], [False] * slots, points=points)
     state.of_session.setdefault(e.session_id, []).append(e.activation_id)
     state.unanswered[e.activation_id] = e.acknowledge_by_ms
     for shown_at in points:

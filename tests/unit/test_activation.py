@@ -11,6 +11,7 @@ from tests.story import (
     DAY,
     GATE,
     GATE_CLOSED,
+    NETWORK,
     SLOT,
     Story,
     award,
@@ -62,6 +63,13 @@ def test_one_order_per_run_of_slots_each_ordered_a_lead_before_it_starts() -> No
     assert (second.start_ms, second.power_w) == (DAY + 3 * SLOT, (30,))
     assert second.acknowledge_by_ms == DAY + 2 * SLOT + 60_000
     assert told.tell(begins(3))[0].activation_id == second.activation_id  # only its time-out
+
+
+def test_the_dso_that_published_the_network_buys() -> None:
+    told = Story(activation, Activations())
+    told.tell(*opened(), party("own-grid-dso", ev.Role.DSO))
+    told.hear(NETWORK, sender="own-grid-dso")
+    assert [o.orderer_id for o in told.tell(GATE_CLOSED, cleared(award("a", "p1", (1, 1, 1, 1))))] == ["own-grid-dso"]
 
 
 def test_a_longer_lead_orders_earlier_so_that_it_is_always_kept() -> None:

@@ -1,0 +1,100 @@
+"""The folds and decisions after the gate are total: no event of the catalogue, however strange, makes one fail."""
+
+from dataclasses import replace
+from typing import Any
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from clearing import session as sessions
+from clearing.facts import facts_uncleared
+from clearing.session import Sessions
+from clearing.snapshot import case_of, obstacle
+from flexbus import codec
+from flexbus import events as ev
+from flexbus.catalogue import CATALOGUE
+from flexbus.views import activation, aggregation, clearing, delivery, settlement
+from flexbus.views.fact import Emission, Job
+from tests import story
+from tests.property.test_views_total import EVENTS, START, history, instances
+
+VIEWS: list[tuple[Any, type[Any]]] = [
+    (activation, activation.Activations),
+    (aggregation, aggregation.Aggregates),
+    (clearing, clearing.Results),
+    (delivery, delivery.Evidence),
+    (settlement, settlement.Settlements),
+    (sessions, Sessions),
+]
+
+
+LATE = {"activation", "aggregation", "clearing", "metering", "settlement", "traffic_light", "flex_offer"}
+CLOCK = {"GateClosed", "DeliveryStarted", "DeliveryEnded", "SettlementDue"}
+TRADE = st.sampled_from(sorted(n for n, k in CATALOGUE.items() if k.family in LATE or n in CLOCK)).flatmap(
+    lambda name: instances(CATALOGUE[name].event)
+)
+# A market in the names that the generator draws from, so that its events find something to act on.
+MARKET: tuple[Any, ...] = (
+    ev.AreaOpened(area_id="a", name="A", fmo_id="fmo", time_zone="Europe/Helsinki"),
+    ev.ParticipantRegistered(area_id="a", participant_id="a", name="A", roles=(ev.Role.DSO, ev.Role.FSP)),
+    replace(
+        story.NETWORK,
+        area_id="a",
+        buses=(story.bus("a"), story.bus("b")),
+        branches=(story.line("a", "a", "b"),),
+        infeed_points=(ev.InfeedPoint(infeed_id="a", bus_id="a", voltage_ppm=1_000_000),),
+    ),
+    replace(story.point("a", "a", "a"), area_id="a"),
+    replace(story.point("b", "b", "b"), area_id="a"),
+    replace(story.product(), area_id="a", product_id="a"),
+    ev.MarketSessionScheduled(
+        area_id="a",
+        session_id="a",
+        product_id="a",
+        delivery_start_ms=START,
+        delivery_end_ms=START + 8 * 900_000,
+        gate_opens_ms=0,
+        gate_closes_ms=1,
+        settlement_due_ms=2,
+    ),
+    ev.NetForecastPublished(
+        area_id="a",
+        forecast_id="a",
+        revision=1,
+        network_id="grid",
+        issued_at_ms=START * 2,
+        start_ms=START,
+        resolution_s=3600,
+        injections=(ev.BusInjection(bus_id="a", power_w=(1, 2), reactive_power_var=(3, 4)),),
+    ),
+)
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@given(st.lists(TRADE, max_size=40))
+def test_any_trade_in_a_market_can_be_folded_and_decided(events: list[Any]) -> None:
+    check([*MARKET, *events])
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@given(st.lists(EVENTS, max_size=40))
+def test_any_history_can_be_folded_and_decided(events: list[Any]) -> None:
+    check(events)
+
+
+def check(events: list[Any]) -> None:
+    facts = history(events)
+    for view, new in VIEWS:
+        state, again = new(), new()
+        for fact in facts:
+            state, again = view.fold(state, fact), view.fold(again, fact)
+            for what in view.decide(state, fact) if hasattr(view, "decide") else ():
+                if isinstance(what, Job):
+                    (snapshot,) = what.arguments
+                    assert obstacle(snapshot) is None
+                    case_of(snapshot)
+                    facts_uncleared(snapshot, "strange")
+                else:
+                    assert isinstance(what, Emission)
+                    codec.encode(what.event)
+        assert state == again
