@@ -1,14 +1,20 @@
 """Child processes that never outlive their parent, and signals that end things in good order."""
 
 import ctypes
+import logging
 import os
 import signal
 import sys
 import threading
+from typing import NoReturn
 
-__all__ = ["die_with_parent", "stop_on_end_of_input", "stop_on_signals"]
+from flexbus.errors import EnvironmentProblem, FlexbusError
 
+__all__ = ["BROKEN", "ENVIRONMENT", "die_with_parent", "end_at_once", "stop_on_end_of_input", "stop_on_signals"]
+
+BROKEN, ENVIRONMENT = 1, 3  # exit codes of design 9
 _PR_SET_PDEATHSIG = 1
+log = logging.getLogger(__name__)
 
 
 def die_with_parent() -> None:
@@ -45,3 +51,12 @@ def stop_on_end_of_input(stop: threading.Event, grace_s: float = 5.0) -> None:
         os._exit(1)
 
     threading.Thread(target=watch, name="supervisor-watch", daemon=True).start()
+
+
+def end_at_once(error: BaseException) -> NoReturn:
+    """Say why and end this process without waiting for any thread; a fresh one takes over from the journal."""
+    known = isinstance(error, FlexbusError)
+    log.critical("ending: %s", error, exc_info=None if known else error)
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    os._exit(ENVIRONMENT if isinstance(error, EnvironmentProblem) else BROKEN)

@@ -23,6 +23,7 @@ from streams.faust_app import new_app
 from streams.jobs import JobError, Jobs
 from streams.journal_reader import end_offset, read_blocks
 from streams.outbox import Outbox
+from streams.process import end_at_once
 from streams.table import Summary, new_table
 
 __all__ = ["StageShell", "run_stage"]
@@ -64,11 +65,7 @@ class StageShell:
         context.monitor.page("view", self._page)
 
     async def run(self) -> None:
-        """Work until told to stop.
-
-        Raises:
-            FlexbusError: the journal is broken, or Kafka cannot be used; end the process.
-        """
+        """Work until told to stop; a broken journal or a lost broker ends the process."""
         if self._stage.imports:
             self._jobs.warm()
         await self._app.start()
@@ -84,7 +81,8 @@ class StageShell:
                 await self._loop.run_in_executor(None, self._measure_lag)
         self._jobs.close()
         if self._fatal is not None:
-            raise self._fatal
+            # Faust's threads do not end with an error of ours; what they hold is in the journal anyway.
+            end_at_once(self._fatal)
         self._outbox.close()
         with suppress(TimeoutError):
             await asyncio.wait_for(self._app.stop(), _STOP_WITHIN_S)
@@ -227,10 +225,10 @@ class StageShell:
 
 
 def run_stage(stage: Stage, context: Context) -> None:
-    """Run one worker of a stage until told to stop.
+    """Run one worker of a stage until told to stop; a broken journal or a lost broker ends the process.
 
     Raises:
-        FlexbusError: the journal is broken, or Kafka cannot be used; end the process.
+        EnvironmentProblem: Kafka cannot be used to begin with.
     """
 
     async def work() -> None:

@@ -10,12 +10,10 @@ from typing import Any
 import click
 
 from flexbus.cli.options import bootstrap_option, kafka_option
-from flexbus.errors import EnvironmentProblem, FlexbusError
 from streams.services import SERVICES
 
 __all__ = ["command"]
 
-ENVIRONMENT, BROKEN = 3, 1
 _ALIASES = {"page": "monitor"}
 
 
@@ -60,7 +58,7 @@ def command(
 
     from streams.context import Context
     from streams.monitor import Monitor
-    from streams.process import die_with_parent, stop_on_end_of_input, stop_on_signals
+    from streams.process import die_with_parent, end_at_once, stop_on_end_of_input, stop_on_signals
     from streams.services import run_service
 
     stop = threading.Event()
@@ -82,22 +80,12 @@ def command(
         run_dir=run_dir,
         clock=clock,
     )
-    code = 0
     try:
         run_service(context, host, page_port if page_port is not None else int(port))
-    except EnvironmentProblem as problem:
-        click.echo(f"flexbus: {problem}", err=True)
-        code = ENVIRONMENT
-    except FlexbusError as error:
-        click.echo(f"flexbus: {error}", err=True)
-        code = BROKEN
-    except Exception:
-        logging.getLogger("flexbus").exception("%s ends; a fresh process takes over from the journal", service)
-        code = BROKEN
+    except Exception as error:
+        monitor.close()
+        end_at_once(error)  # threads of a broken client must not hold the successor up
     monitor.close()
-    if code:
-        sys.stderr.flush()
-        os._exit(code)  # threads of the broken client must not hold the successor up
     return 0
 
 

@@ -1,9 +1,10 @@
 """A small real bus for tests: a Kafka of its own, the real sequencer with rules that let everything pass."""
 
 import threading
+import time
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -68,13 +69,21 @@ class Bus:
         return Counter(b.area_id for b in self.blocks() for e in b.entries if e.event_type == kind)
 
 
+def wait_for(what: Callable[[], bool], within_s: float = 40.0, every_s: float = 0.1) -> None:
+    """Wait until something holds; fails when it does not in time."""
+    deadline = time.monotonic() + within_s
+    while not what():
+        assert time.monotonic() < deadline, f"not within {within_s:.0f} s"
+        time.sleep(every_s)
+
+
 @contextmanager
-def running_bus(folder: Path) -> Iterator[tuple[Bus, Broker]]:
+def running_bus(folder: Path, sequenced: bool = True) -> Iterator[tuple[Bus, Broker]]:
     broker = Broker(folder / "broker")
     try:
         connection = Connection(broker.start())
         create_topics(connection, (PARTY,), PARTITIONS)
-        with sequencing(connection):
+        with sequencing(connection) if sequenced else nullcontext():
             yield Bus(connection), broker
     finally:
         broker.stop()

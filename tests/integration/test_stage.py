@@ -1,0 +1,243 @@
+"""A stage on the real Kafka behind the real sequencer: killed, doubled, moved and misled, it tells the same facts."""
+
+import json
+import random
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flexbus import codec
+from flexbus import events as ev
+from flexbus.journal import next_block
+from flexbus.partition import partition_of
+from flexbus.topics import JOURNAL
+from streams.monitor import notes
+from tests.integration.bus import PARTITIONS, Bus, running_bus, wait_for
+from tests.integration.toy_stage import JOB_EVERY
+
+pytestmark = pytest.mark.kafka
+ROOT = Path(__file__).parents[2]
+PLACE_OF_MOVED = partition_of(b"moved", PARTITIONS)
+
+
+@pytest.fixture(scope="module")
+def bus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bus]:
+    with running_bus(tmp_path_factory.mktemp("stage")) as (bus, _):
+        yield bus
+
+
+class Worker:
+    """One process of the toy stage."""
+
+    def __init__(self, bus: Bus, folder: Path, slot: int = 0) -> None:
+        self._folder = folder
+        self.log = folder / f"stage-{slot}.log"
+        self._command = [sys.executable, "-m", "tests.integration.toy_stage", bus.connection.bootstrap, str(slot)]
+        self._command.append(str(folder))
+        self.process = self._start()
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        with self.log.open("ab") as output:
+            return subprocess.Popen(self._command, cwd=ROOT, stdout=output, stderr=output)
+
+    def kill(self) -> None:
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait()
+
+    def restart(self) -> None:
+        self.kill()
+        self.process = self._start()
+
+    def get(self, page: str) -> Any:
+        port = next((n.port for n in notes(self._folder) if n.pid == self.process.pid), None)
+        if port is None:
+            return {}
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/{page}", timeout=2) as answer:
+                body = answer.read().decode()
+        except urllib.error.HTTPError as error:
+            return {"status": error.code}
+        except OSError:
+            return {}
+        return body if page == "metrics" else json.loads(body)
+
+    def ready(self) -> bool:
+        return bool(self.get("health").get("ready"))
+
+
+@contextmanager
+def working(bus: Bus, folder: Path, slots: int = 1) -> Iterator[list[Worker]]:
+    workers = [Worker(bus, folder, n) for n in range(slots)]
+    try:
+        yield workers
+    finally:
+        for worker in workers:
+            worker.kill()
+
+
+def areas_of(partition: int, name: str, how_many: int = 2) -> list[str]:
+    found = (f"{name}-{n}" for n in range(1000))
+    return [a for a in found if partition_of(a.encode(), PARTITIONS) == partition][:how_many]
+
+
+def told(bus: Bus, area: str) -> list[str]:
+    """What the stage said about an area, in the journal's order, with the count it had folded."""
+    return [f.event.reason for f in bus.facts(area) if isinstance(f.event, ev.RequestMissedGate)]
+
+
+def owed(bus: Bus, area: str) -> set[str]:
+    """What an undisturbed stage says, from what was asked in the order of the journal."""
+    asked = [f.event.request_id for f in bus.facts(area) if isinstance(f.event, ev.FlexRequestWithdrawn)]
+    said: set[str] = set()
+    for n, _ in enumerate(asked, start=1):
+        said |= {f"plain {n}"} if n % JOB_EVERY else {f"job first {n}", f"job last {n}"}
+    return said
+
+
+def test_facts_come_once_each_wherever_the_stage_is_killed(bus: Bus, tmp_path: Path) -> None:
+    chance = random.Random(7)
+    areas = [f"killed-{n}" for n in range(3)]
+    with working(bus, tmp_path) as (worker,):
+        for number in range(120):
+            bus.ask(areas[number % 3], f"r{number}")
+            if number % 20 == 10:
+                bus.flush()
+                time.sleep(chance.uniform(0.0, 4.0))  # before, while and after it comes up
+                worker.restart()
+        bus.flush()
+        for area in areas:
+            wait_for(lambda area=area: len(told(bus, area)) >= 48)
+    for area in areas:
+        assert sorted(told(bus, area)) == sorted(owed(bus, area))
+
+
+def test_two_workers_share_and_one_takes_over(bus: Bus, tmp_path: Path) -> None:
+    areas = [a for p in range(PARTITIONS) for a in areas_of(p, "shared")]
+    with working(bus, tmp_path, slots=2) as workers:
+        wait_for(lambda: all(w.ready() for w in workers))
+        wait_for(lambda: sorted(p for w in workers for p in w.get("health")["assigned"]) == [0, 1, 2])
+        assert all(w.get("health")["assigned"] for w in workers)
+        for number in range(60):
+            bus.ask(areas[number % 6], f"r{number}")
+        bus.flush()
+        workers[0].kill()
+        for number in range(60, 90):
+            bus.ask(areas[number % 6], f"r{number}")
+        bus.flush()
+        for area in areas:
+            wait_for(lambda area=area: len(told(bus, area)) >= 18)
+        assert workers[1].get("health")["assigned"] == [0, 1, 2]
+        assert set(workers[1].get("view")["areas"]) >= set(areas)
+    for area in areas:
+        assert sorted(told(bus, area)) == sorted(owed(bus, area))
+
+
+def test_what_a_worker_gave_away_it_forgets(bus: Bus, tmp_path: Path) -> None:
+    bus.ask("moved", "r1")
+    bus.flush()
+    with working(bus, tmp_path) as workers:
+        first = workers[0]
+        wait_for(lambda: "moved" in first.get("view").get("areas", ()))
+        workers.append(second := Worker(bus, tmp_path, slot=1))
+        wait_for(second.ready)
+        wait_for(lambda: sorted(p for w in workers for p in w.get("health")["assigned"]) == [0, 1, 2])
+        assert first.get("health")["assigned"]
+        holders = [w for w in workers if "moved" in w.get("view")["areas"]]
+        assert len(holders) == 1
+        assert PLACE_OF_MOVED in holders[0].get("health")["assigned"]
+        others = [w for w in workers if w not in holders]
+        assert others[0].get("view/moved") == {"status": 404}
+
+
+def test_aborted_blocks_are_not_seen(bus: Bus, tmp_path: Path) -> None:
+    area = "aborted"
+    place = partition_of(area.encode(), PARTITIONS)
+    ghost = codec.encode(next_block(area, None, ()))
+    writer = bus.connection.transactional_producer("ghost-writer")
+    writer.init_transactions(20)
+    with working(bus, tmp_path) as (worker,):
+        wait_for(worker.ready)
+        writer.begin_transaction()
+        writer.produce(JOURNAL, ghost, area.encode(), partition=place)
+        writer.flush(10)
+        writer.abort_transaction()
+        bus.ask(area, "r1")
+        bus.flush()
+        # Had the stage seen the aborted block 0, the real block 0 would pass for one seen before: nothing told.
+        wait_for(lambda: told(bus, area) == ["plain 1"])
+        worker.restart()
+        bus.ask(area, "r2")
+        bus.flush()
+        wait_for(lambda: told(bus, area) == ["plain 1", "plain 2"])
+
+
+def test_a_broken_chain_ends_the_process_loudly(tmp_path: Path) -> None:
+    with running_bus(tmp_path, sequenced=False) as (bus, _), working(bus, tmp_path) as (worker,):
+        wait_for(worker.ready)
+        producer = bus.connection.producer()
+        stray = next_block("stray", (6, bytes(32)), ())
+        producer.produce(JOURNAL, codec.encode(stray), b"stray", partition=0)
+        assert producer.flush(10) == 0
+        assert worker.process.wait(30) != 0
+        assert "area stray, block 7" in worker.log.read_text()
+        worker.restart()  # and it stays broken: no stage goes on from a journal that is not whole
+        assert worker.process.wait(30) != 0
+
+
+def test_a_slow_job_does_not_hold_the_stage_up(bus: Bus, tmp_path: Path) -> None:
+    area = "slow"
+    with working(bus, tmp_path) as (worker,):
+        wait_for(worker.ready)
+        bus.ask(area, "slow")
+        bus.ask(area, "r2")
+        bus.flush()
+        wait_for(lambda: len(told(bus, area)) == 3)
+        assert told(bus, area) == ["plain 2", "job first 1", "job last 1"]
+
+
+def test_a_job_that_fails_leaves_the_stage_at_work(bus: Bus, tmp_path: Path) -> None:
+    area = "failing"
+    with working(bus, tmp_path) as (worker,):
+        wait_for(worker.ready)
+        bus.ask(area, "broken")
+        bus.ask(area, f"crash-once:{tmp_path / 'mark'}")
+        bus.ask(area, "r3")
+        bus.flush()
+        wait_for(lambda: worker.get("health")["faults"] == 1)
+        wait_for(lambda: len(told(bus, area)) == 3)
+        assert sorted(told(bus, area)) == ["job first 2", "job last 2", "plain 3"]
+        assert "cannot compute this" in worker.get("health")["note"]
+        assert 'flexbus_job_failures_total{job="compute",service="congestion"} 1.0' in worker.get("metrics")
+
+
+def test_it_shows_what_it_knows(bus: Bus, tmp_path: Path) -> None:
+    area = "shown"
+    with working(bus, tmp_path) as (worker,):
+        wait_for(worker.ready)
+        bus.ask(area, "r1")
+        bus.flush()
+        wait_for(
+            lambda: worker.get(f"view/{area}").get("events") == {"FlexRequestWithdrawn": 1, "RequestMissedGate": 1}
+        )
+        assert worker.get(f"view/{area}")["pending"] == []
+        assert worker.get("view/nowhere") == {"status": 404}
+        metrics = worker.get("metrics")
+        for line in (
+            f'flexbus_events_total{{area="{area}",kind="FlexRequestWithdrawn",service="congestion"}} 1.0',
+            'flexbus_emissions_total{kind="RequestMissedGate",service="congestion"}',
+            'flexbus_stage_latency_seconds_count{service="congestion"}',
+        ):
+            assert line in metrics
+        wait_for(lambda: 'flexbus_consumer_lag{partition="0",service="congestion"}' in worker.get("metrics"))
+        worker.process.terminate()
+        assert worker.process.wait(15) == 0
+        assert notes(tmp_path) == ()
