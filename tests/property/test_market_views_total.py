@@ -70,10 +70,32 @@ MARKET: tuple[Any, ...] = (
 )
 
 
+# The life of a session, between whose steps anything may happen.
+STEPS: tuple[Any, ...] = (
+    replace(story.baseline("a", 1, 2, 3), area_id="a", session_id="a", fsp_id="a", start_ms=START),
+    ev.FlexOfferSubmitted(
+        area_id="a",
+        offer=replace(story.offer("a", "a").offer, session_id="a", fsp_id="a", start_ms=START),
+    ),
+    ev.GateClosed(area_id="a", session_id="a", at_ms=1),
+    replace(
+        story.cleared(replace(story.award("a", "a", (1, 0, 2, 3)), fsp_id="a", start_ms=START)),
+        area_id="a",
+        session_id="a",
+    ),
+    ev.DeliveryStarted(area_id="a", session_id="a", start_ms=START, end_ms=START + 900_000),
+    replace(story.ordered("a", "a", 20_000, 2, 3), area_id="a", session_id="a", fsp_id="a", start_ms=START),
+    replace(story.ordered("b", "a", 4, 5, direction=story.Direction.DOWN), area_id="a", session_id="a", start_ms=START),
+    replace(story.reading("a", 9_000, -9), area_id="a", start_ms=START),
+    ev.SettlementDue(area_id="a", session_id="a", at_ms=START),
+    replace(story.reading("a", 1, 2, 3, revision=2), area_id="a", start_ms=START),
+)
+
+
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
-@given(st.lists(TRADE, max_size=40))
-def test_any_trade_in_a_market_can_be_folded_and_decided(events: list[Any]) -> None:
-    check([*MARKET, *events])
+@given(st.lists(st.lists(TRADE, max_size=4), min_size=len(STEPS), max_size=len(STEPS)))
+def test_any_trade_between_the_steps_of_a_session_can_be_folded_and_decided(between: list[list[Any]]) -> None:
+    check([*MARKET, *(e for step, strange in zip(STEPS, between, strict=True) for e in (step, *strange))])
 
 
 @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
