@@ -66,7 +66,7 @@ def _rows(found: _Published, rows: str | None) -> Iterator[dict[str, Any]]:
 def _slots(
     about: dict[str, Any], entry: dict[str, Any], start_ms: int | None, resolution_s: int | None
 ) -> Iterator[dict[str, Any]]:
-    series = {k: v for k, v in entry.items() if isinstance(v, tuple) and not (v and is_dataclass(v[0]))}
+    series = {k: v for k, v in entry.items() if isinstance(v, tuple) and _is_series(v)}
     single = {k: v for k, v in entry.items() if k not in series}
     lengths = {len(v) for v in series.values()}
     start_ms, resolution_s = single.pop("start_ms", start_ms), single.pop("resolution_s", resolution_s)
@@ -76,6 +76,11 @@ def _slots(
     for number in range(lengths.pop()):
         values = {k: v[number] for k, v in series.items()}
         yield about | single | _slot(start_ms, resolution_s, number) | values
+
+
+def _is_series(values: tuple[Any, ...]) -> bool:
+    """Tell numbers per slot from a list of names or of records."""
+    return bool(values) and all(v is None or isinstance(v, int | float) for v in values)
 
 
 def _slot(start_ms: int | None, resolution_s: int | None, number: int) -> dict[str, Any]:

@@ -153,10 +153,11 @@ def test_stock_kafka_reads_an_out_topic(connection: Connection) -> None:
     with Worker("streams.publisher", connection):
         core.open_gates(connection, AREAS[:1])
         core.eventually(lambda: ids(connection, "flexbus.out.gate_opened.v1", "GateOpened"))
-    command = [str(find_java()), "-cp", f"{kafka_jars()}/*", "org.apache.kafka.tools.consumer.ConsoleConsumer"]
+    jars = kafka_jars(pom=Path(__file__).with_name("kafka_tools_pom.xml"))
+    command = [str(find_java()), "-cp", f"{jars}/*", "org.apache.kafka.tools.consumer.ConsoleConsumer"]
     command += ["--bootstrap-server", connection.bootstrap, "--topic", "flexbus.out.gate_opened.v1"]
     command += ["--from-beginning", "--max-messages", "1", "--timeout-ms", "20000"]
-    command += ["--formatter-property", "print.headers=true", "--formatter-property", "print.key=true"]
+    command += ["--property", "print.headers=true", "--property", "print.key=true"]
     done = subprocess.run(command, capture_output=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr.decode()[-2000:]
     headers, key, value = done.stdout.rstrip(b"\n").split(b"\t", 2)

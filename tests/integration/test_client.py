@@ -1,0 +1,266 @@
+"""The SDK and the command line as a party uses them, on a real Kafka with the real services."""
+
+import json
+import random
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import fastavro
+import pytest
+
+from flexbus import codec
+from flexbus import events as ev
+from flexbus.client import Client
+from flexbus.errors import EnvironmentProblem, FaultyInputError
+from flexbus.events import Verdict
+from streams.kafka import Connection
+from tests import market
+from tests.integration import core
+from tests.integration.core import FMO, FSP_A, FSP_B, Worker
+from tests.integration.test_publisher import clear
+
+pytestmark = [pytest.mark.kafka, pytest.mark.slow]
+
+AREA = "north"
+
+
+@pytest.fixture(scope="module")
+def connection(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Connection]:
+    folder = tmp_path_factory.mktemp("kafka")
+    with core.own_kafka(folder) as found, Worker("streams.sequencer", found), Worker("streams.publisher", found):
+        core.open_gates(found, [AREA])
+        clear(found, (AREA,))
+        yield found
+
+
+def flexbus(connection: Connection, *arguments: str, given: bytes = b"", code: int = 0) -> bytes:
+    """Run the command; the exit code must be as said."""
+    command = [sys.executable, "-c", "from flexbus.cli import main; main()", *arguments]
+    command += ["--bootstrap", connection.bootstrap]
+    done = subprocess.run(command, input=given, capture_output=True, timeout=120, check=False)
+    assert done.returncode == code, done.stderr.decode()[-3000:]
+    assert b"Traceback" not in done.stderr
+    return done.stdout
+
+
+def lines(output: bytes) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in output.splitlines()]
+
+
+def test_a_script_of_fifteen_lines_offers_and_reads_the_cleared_market(connection: Connection, tmp_path: Path) -> None:
+    script = f"""
+import sys
+from flexbus import Client
+from flexbus.events import FlexOffer, FlexOfferSubmitted, MarketCleared, OfferSlot, PriceStep
+from flexbus.quantities import Direction
+
+step = PriceStep(power_w=50_000, price_milli_per_mwh=42_000)
+offer = FlexOffer(offer_id="fifteen-lines", revision=1, session_id="DA", fsp_id="fsp-a", connection_point_id="GCP-1",
+                  direction=Direction.UP, start_ms={market.START}, resolution_s=900,
+                  slots=(OfferSlot(steps=(step,)),) * 4)
+
+with Client(sys.argv[1], party="fsp-a") as bus:
+    print(bus.send(FlexOfferSubmitted(area_id="{AREA}", offer=offer)).verdict.value)
+    for area, awards in bus.frame(MarketCleared, "awards", own=True).groupby("area_id"):
+        print(area, awards[["start", "power_w", "price_milli_per_mwh"]].to_csv(index=False))
+"""
+    assert len(script.strip().splitlines()) <= 15
+    path = tmp_path / "offer.py"
+    path.write_text(script)
+    core.eventually(lambda: list(Client(connection.bootstrap, FSP_A).consume(ev.MarketCleared, own=True)))
+    done = subprocess.run(
+        [sys.executable, str(path), connection.bootstrap],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    first, *table = done.stdout.split()
+    assert (first, table[0]) == ("ACCEPTED", AREA)
+    assert done.stdout.count("2027-01-1") == 2  # fsp-a's award of two quarter-hours; the other's is not there
+    assert "100000,40000" in done.stdout
+
+
+def test_what_is_sent_is_read_again_with_its_place(connection: Connection) -> None:
+    with Client(connection.bootstrap, FSP_A) as client:
+        began_ms = time.time_ns() // 1_000_000 - 1
+        offers = [core.offer_of(n, AREA) for n in range(100, 120)]
+        verdicts = client.send_all(offers)
+        assert {r.verdict for r in verdicts} == {Verdict.ACCEPTED}
+        assert [(r.block, r.index) for r in verdicts] == sorted((r.block or 0, r.index or 0) for r in verdicts)
+
+        def read(**options: Any) -> list[Any]:
+            return list(client.consume(ev.FlexOfferSubmitted, from_=began_ms, **options))
+
+        core.eventually(lambda: len(read()) >= len(offers))
+        found = read(area=AREA)
+        assert [f.event for f in found] == offers
+        assert [(f.block, f.index, f.event_id) for f in found] == [(r.block, r.index, r.event_id) for r in verdicts]
+        assert read(area="elsewhere") == []
+        assert read(until=began_ms) == []
+        assert len(read(until=found[-1].received_at_ms + 1)) == len(offers)
+        assert {r.event_id for r in client.receipts()} >= {r.event_id for r in verdicts}
+
+
+def test_following_yields_what_comes(connection: Connection) -> None:
+    with Client(connection.bootstrap, FSP_A) as client:
+        following = client.consume(ev.FlexOfferSubmitted, from_="end", until=None)
+        ended = client.consume(ev.FlexOfferSubmitted, from_="end")
+        assert list(ended) == []
+        # A generator starts to look when it is first asked, so the offer comes from another process meanwhile.
+        program = "import sys, time; time.sleep(4); from flexbus.cli import main; main(sys.argv[1:])"
+        sender = subprocess.Popen(
+            [sys.executable, "-c", program, "send", "--as", FSP_A, "-", "--bootstrap", connection.bootstrap],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+        )
+        offer = core.offer_of(500, AREA)
+        assert sender.stdin is not None
+        sender.stdin.write(json.dumps(codec.to_json(offer)).encode())
+        sender.stdin.close()
+        assert next(following).event == offer
+        assert sender.wait() == 0
+
+
+def test_frames_are_flat(connection: Connection) -> None:
+    with Client(connection.bootstrap) as anyone:
+        core.eventually(lambda: not anyone.frame(ev.MarketCleared).empty)
+        awards = anyone.frame(ev.MarketCleared, "awards")
+        assert list(awards.power_w) == [100_000, 50_000] * 2
+        assert str(awards.start.dtype) == "datetime64[ns, UTC]"
+        assert (awards.fsp_id == "").all()
+        slots = anyone.frame("MarketCleared", "slots")
+        assert list(slots.status) == ["EXACT", "EXACT"]
+        sessions = anyone.frame(ev.MarketSessionScheduled)
+        assert sessions.delivery_start[0].value // 1_000_000 == market.START
+        with pytest.raises(ValueError, match="has no list 'buses'; it has slots, awards"):
+            anyone.frame(ev.MarketCleared, "buses")
+
+
+def test_errors_say_what_to_do(connection: Connection) -> None:
+    with Client(connection.bootstrap) as anyone:
+        with pytest.raises(EnvironmentProblem, match="has no party"):
+            anyone.send(core.offer_of(1, AREA))
+        with pytest.raises(EnvironmentProblem, match="has no party"):
+            next(anyone.consume(ev.FlexOfferSubmitted))
+        with pytest.raises(EnvironmentProblem, match="no event of the catalogue"):
+            next(anyone.consume("Nonsense"))
+    with Client(connection.bootstrap, "stranger") as stranger, pytest.raises(EnvironmentProblem, match="no such topic"):
+        stranger.send(core.offer_of(1, AREA))
+    with Client("127.0.0.1:1", FSP_A, timeout_s=2) as nowhere, pytest.raises(EnvironmentProblem, match="broker start"):
+        nowhere.send(core.offer_of(1, AREA))
+    with Client(connection.bootstrap, FSP_A) as client, pytest.raises(FaultyInputError) as refused:
+        client.send({"type": "FlexOfferWithdrawn", "area_id": 5, "offer": "x"})
+    assert {f.code.value for f in refused.value.faults} == {"WRONG_TYPE", "MISSING_FIELD", "UNKNOWN_FIELD"}
+
+
+def test_hostile_input_gets_a_verdict_a_line_and_stops_nothing(connection: Connection) -> None:
+    good = codec.to_json(core.offer_of(600, AREA))
+    repeated = {**codec.to_json(core.offer_of(601, AREA)), "ce_id": str(uuid4())}
+    hostile: list[tuple[Any, str, set[str]]] = [
+        (good, "ACCEPTED", set()),
+        (repeated, "ACCEPTED", set()),
+        (repeated, "DUPLICATE", set()),
+        ({"type": "PowerPlantExploded", "area_id": AREA}, "REJECTED", {"UNKNOWN_EVENT", "NOT_DECODABLE"}),
+        ({"type": ["x"]}, "REJECTED", {"UNKNOWN_EVENT", "NOT_DECODABLE"}),
+        ({"type": "FlexOfferWithdrawn"}, "REJECTED", {"MISSING_FIELD", "NOT_DECODABLE"}),
+        (
+            {**good, "offer": {**good["offer"], "start_ms": "noon", "slots": 5}},
+            "REJECTED",
+            {"WRONG_TYPE", "NOT_DECODABLE"},
+        ),
+        # 50 kW given in mW, which is no multiple of the product's step either
+        (codec.to_json(market.submitted("mw", steps=((50_000_001, 40_000),))) | {"area_id": AREA}, "REJECTED", set()),
+        (codec.to_json(core.offer_of(602, AREA, FSP_B)), "REJECTED", set()),
+        (codec.to_json(core.in_area(market.gate_closed(), AREA)), "REJECTED", {"WRONG_ROLE"}),
+        ({**good, "area_id": "\ud800"}, "REJECTED", {"BAD_VALUE", "NOT_DECODABLE"}),
+        ({**good, "ce_id": "not-a-uuid"}, "REJECTED", {"BAD_HEADER"}),
+        ({**good, "ce_id": 5}, "REJECTED", {"BAD_HEADER", "NOT_DECODABLE"}),
+        ({**good, "pad": "x" * 5_000_000}, "REJECTED", {"UNKNOWN_FIELD", "TOO_LARGE"}),
+    ]
+    text = b"".join(json.dumps(event).encode() + b"\n" for event, _, _ in hostile)
+    text += b"not json\n\xff\xfe\x00garbage\n[1, 2]\nnull\n" + b"[" * 100_000 + b"\n"
+    output = lines(flexbus(connection, "send", "--as", FSP_A, "--raw", "-", given=text, code=1))
+    assert len(output) == len(hostile) + 5
+    for found, (_, verdict, codes) in zip(output, hostile, strict=False):
+        assert found["verdict"] == verdict, found
+        assert {f["code"] for f in found["faults"]} >= codes
+        assert bool(found["faults"]) == (verdict == "REJECTED")
+    assert all(f["verdict"] == "REJECTED" and f["faults"] for f in output[len(hostile) :])
+
+    unsent = lines(flexbus(connection, "send", "--as", FSP_A, "-", given=b"not json\n", code=1))
+    assert [(f["verdict"], f["faults"][0]["code"]) for f in unsent] == [("NOT_SENT", "NOT_DECODABLE")]
+    noise = random.Random(1).randbytes(5_000_000)
+    sent = flexbus(connection, "send", "--as", FSP_A, "--binary", "--key", AREA, "-", given=noise, code=1)
+    assert {f["code"] for f in lines(sent)[0]["faults"]} == {"BAD_HEADER", "TOO_LARGE"}
+    noise = random.Random(1).randbytes(12_000_000)  # more than the broker takes
+    sent = flexbus(connection, "send", "--as", FSP_A, "--binary", "--key", AREA, "-", given=noise, code=1)
+    assert [(f["verdict"], f["faults"][0]["code"]) for f in lines(sent)] == [("NOT_SENT", "TOO_LARGE")]
+
+
+def test_past_the_gate_is_too_late(connection: Connection) -> None:
+    area = "gated"
+    core.open_gates(connection, [area])
+    with Client(connection.bootstrap, "scheduler") as scheduler:
+        scheduler.post(core.in_area(market.gate_closed(), area))
+    core.eventually(lambda: any(e.event_type == "GateClosed" for e in core.entries(connection)))
+    late = json.dumps(codec.to_json(core.offer_of(1, area))).encode()
+    (found,) = lines(flexbus(connection, "send", "--as", FSP_A, "-", given=late, code=1))
+    assert {f["code"] for f in found["faults"]} == {"GATE_CLOSED"}
+
+
+def test_tail_writes_json_csv_and_avro(connection: Connection) -> None:
+    core.eventually(lambda: lines(flexbus(connection, "tail", "GateOpened", "--area", AREA)))
+    (opened,) = lines(flexbus(connection, "tail", "GateOpened", "--area", AREA))
+    assert opened.pop("journal").keys() == {"block", "index"}
+    assert codec.from_json({k: v for k, v in opened.items() if not k.startswith("ce_")}).session_id == market.SESSION
+    csv = flexbus(connection, "tail", "MarketCleared", "--format", "csv", "--rows", "awards").decode().splitlines()
+    assert len(csv) == 5
+    assert csv[0].startswith("event_id,block,index,area_id,session_id")
+    file = flexbus(connection, "tail", "MarketCleared", "--format", "avro", "--as", FMO, "--own")
+    (record,) = fastavro.reader(BytesIO(file))
+    assert record["awards"][0]["fsp_id"] == FSP_A
+
+
+def test_rejections_are_listed_shown_repaired_and_sent_again(connection: Connection, tmp_path: Path) -> None:
+    wrong = codec.to_json(core.offer_of(700, AREA))
+    wrong["offer"]["session_id"] = "no-such-session"
+    text = json.dumps(wrong).encode()
+    (verdict,) = lines(flexbus(connection, "send", "--as", FSP_A, "-", given=text, code=1))
+    listed = lines(flexbus(connection, "rejections", "list", "--party", FSP_A, "--json"))
+    (found,) = [r for r in listed if r["event_id"] == verdict["event_id"]]
+    shown = json.loads(flexbus(connection, "rejections", "show", found["rejection_id"]))
+    assert shown["event"] == wrong
+    assert shown["faults"] == verdict["faults"]
+    repaired = tmp_path / "repaired.json"
+    repaired.write_text(json.dumps({**wrong, "offer": {**wrong["offer"], "session_id": market.SESSION}}))
+    again = json.loads(flexbus(connection, "rejections", "resend", found["rejection_id"], "--with", str(repaired)))
+    assert (again["verdict"], again["replaces"]) == ("ACCEPTED", found["rejection_id"])
+    assert again["event_id"] != verdict["event_id"]
+    flexbus(connection, "rejections", "resend", found["rejection_id"], code=1)  # as it was: refused as it was
+
+
+def test_topics_are_listed_and_made(connection: Connection) -> None:
+    flexbus(connection, "topics", "--party", "newcomer", code=1)
+    flexbus(connection, "topics", "--party", "newcomer", "--create")
+    found = {t["topic"]: t for t in lines(flexbus(connection, "topics", "--party", "newcomer", "--json"))}
+    assert found["flexbus.in.newcomer.v1"]["partitions"] == found["flexbus.journal.v1"]["partitions"] == 4
+
+
+def test_on_behalf_of_needs_a_mandate(connection: Connection) -> None:
+    with Client(connection.bootstrap, FSP_B) as agent, Client(connection.bootstrap, FSP_A) as grantor:
+        refused = agent.send(core.offer_of(800, AREA), on_behalf_of=FSP_A)
+        assert {f.code.value for f in refused.faults} == {"NO_MANDATE"}
+        mandate = ev.MandateGranted(
+            area_id=AREA, mandate_id="m1", grantor_id=FSP_A, agent_id=FSP_B, event_types=(), valid_from_ms=0
+        )
+        assert grantor.send(mandate).verdict is Verdict.ACCEPTED
+        assert agent.send(core.offer_of(800, AREA), on_behalf_of=FSP_A).verdict is Verdict.ACCEPTED
