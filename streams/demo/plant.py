@@ -71,12 +71,13 @@ class Plant:
         found = []
         for slot in slots:
             at = self.start_ms + slot * SLOT_S * 1000
+            # Each order is rounded to Wh as it is owed, or rounding would read as under-delivery.
             change = sum(
-                order.set_w.get(at, 0)
+                energy_wh(order.set_w.get(at, 0), SLOT_S)
                 for activation_id in self._followed
                 if (order := self._orders.get(activation_id)) and order.connection_point_id == connection_point_id
             )
             if weak:
                 change = change * self.weak_ppm // 1_000_000
-            found.append(energy_wh(site.baseline_w[slot] + change, SLOT_S))
+            found.append(energy_wh(site.baseline_w[slot], SLOT_S) + change)
         return tuple(found)
