@@ -1,9 +1,11 @@
 #!/usr/bin/env bash
-# Puts the tools that the tests run beside Python packages into a directory: prometheus and promtool, kubeconform,
-# the loader of compose files, and Chromium. What is on PATH already stays as it is.   usage: tests/tools.sh BIN_DIR
+# Puts the tools that the tests run beside Python packages into a directory: prometheus and promtool, kustomize and
+# kubeconform, the loader of compose files, and Chromium. What is on PATH already is taken from there.
+# usage: tests/tools.sh BIN_DIR
 set -euo pipefail
 bin=$(mkdir -p "$1" && cd "$1" && pwd)
 kubeconform=github.com/yannh/kubeconform/cmd/kubeconform@v0.8.0
+kustomize=sigs.k8s.io/kustomize/kustomize/v5@v5.5.0
 compose_loader=github.com/compose-spec/compose-go/v2/cmd@v2.9.0
 
 missing() { echo "tests/tools.sh: $1" >&2; exit 3; }
@@ -13,8 +15,9 @@ as_root() { if [ "$(id -u)" = 0 ]; then "$@"; else sudo -n "$@"; fi; }
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
-if ! has kubeconform || ! has compose-loader; then
-  command -v go >/dev/null || missing "Go is missing; it builds kubeconform and the compose loader (Debian: apt install golang)."
+if ! has kubeconform || ! has kustomize || ! has compose-loader; then
+  command -v go >/dev/null || missing "Go is missing; it builds kubeconform, kustomize and the compose loader (Debian: apt install golang)."
+  has kustomize || GOBIN=$bin go install "$kustomize"
   has kubeconform || GOBIN=$bin go install "$kubeconform"
   has compose-loader || { GOBIN=$work go install "$compose_loader" && mv "$work/cmd" "$bin/compose-loader"; }
 fi
