@@ -13,7 +13,9 @@ from flexbus.quantities import PPM
 from streams.page.area import Area, Session
 from streams.page.drawing import bars, diagram, heat_map, lines
 from streams.page.figures import eur_per_mwh, key_figures, mwh, words
+from streams.page.metered import refresh_metered
 from streams.page.model import PageState, summary
+from streams.page.summary import congestion
 from streams.page.tell import euro, power
 
 __all__ = ["report", "write_report"]
@@ -38,6 +40,8 @@ def write_report(state: PageState, path: Path) -> Path:
 def report(state: PageState) -> str:
     """Return the report of all areas as one HTML document."""
     numbers = summary(state)
+    for area in state.areas.values():
+        refresh_metered(area)
     parts = [_Chapter(state, state.areas[a], numbers["areas"][a]).text() for a in sorted(state.areas)]
     title = " and ".join(state.areas[a].info["name"] for a in sorted(state.areas)) or "no area"
     style = (resources.files("streams") / "report.css").read_text(encoding="utf-8")
@@ -141,7 +145,7 @@ class _Chapter:
                 title,
                 self.tiles(n),
                 "<h2>The day in numbers</h2>",
-                self.overview(n),
+                self.overview(session, n),
                 "<h2>The grid before and after</h2>",
                 self.before_after(session, n),
                 "<h2>Needs, offers and prices</h2>",
@@ -181,11 +185,17 @@ class _Chapter:
         )
         return f'<div class="tiles">{"".join(tiles)}</div>'
 
-    def overview(self, n: dict[str, Any]) -> str:
-        return _table(("What", "Amount", "Detail"), key_figures(n)) + self.congestion(n["congestion"])
+    def overview(self, session: Session, n: dict[str, Any]) -> str:
+        return _table(("What", "Amount", "Detail"), key_figures(n)) + self.congestion(session, n["congestion"])
 
-    def congestion(self, states: dict[str, Any]) -> str:
-        named = {"forecast": "without flexibility", "cleared": "with the cleared flexibility"}
+    def congestion(self, session: Session, states: dict[str, Any]) -> str:
+        named = {
+            "forecast": "forecast without flexibility",
+            "cleared": "with the cleared flexibility",
+            "metered": "as metered (estimate: forecast, and meters where activated)",
+        }
+        by_meter = self.section("grid").get(f"{session.session_id}/metered")
+        states = {**states, "metered": congestion(self.area, by_meter)}
         rows = [
             (
                 named[mode],

@@ -66,6 +66,7 @@ class Area:
         self.deliveries: dict[str, ev.DeliveryComputed] = {}
         self.counts: Counter[str] = Counter()
         self.clipped: set[str] = set()
+        self.metered_due: set[str] = set()
 
     def apply(self, fact: Fact) -> None:
         """Fold one journal entry."""
@@ -638,6 +639,8 @@ def _stopped(area: Area, event: ev.ActivationStopped) -> None:
 
 def _delivery(area: Area, event: ev.DeliveryComputed) -> None:
     area.deliveries[event.activation_id] = event
+    if event.session_id in area.sessions:
+        area.metered_due.add(event.session_id)
     value = {
         "session_id": event.session_id,
         "activation_id": event.activation_id,

@@ -27,6 +27,7 @@ from streams.clock import read_tick
 from streams.kafka import Connection
 from streams.page.entry import opened
 from streams.page.feed import BlockIndex, Feed
+from streams.page.metered import refresh_metered
 from streams.page.model import PageState, changes, fold, fold_clock, fold_rejection, snapshot, summary, tail_since
 from streams.page.rows import Lens
 
@@ -176,6 +177,9 @@ class PageServer:
             except asyncio.CancelledError:
                 await reading  # the consumer must not be closed under a thread that reads from it
                 raise
+            if not found:  # quiet: time for what is derived from many entries at once
+                for area in self.state.areas.values():
+                    refresh_metered(area)
             begun = time.monotonic()
             for topic, partition, offset, value in found:
                 self._take(topic, partition, offset, value)

@@ -122,8 +122,8 @@ function settle(changed) {
     let slot = view.slot;
     if (now !== null && now >= session.start_ms && now < session.end_ms) {
       slot = Math.floor((now - session.start_ms) / (session.resolution_s * 1000));
-    } else if (session.delivered_slots > 0 && now === null) {
-      slot = session.delivered_slots - 1;
+    } else if (session.state === "DELIVERY") {
+      slot = Math.max(0, session.delivered_slots - 1);
     } else {
       slot = parts.diagram.worstSlot() ?? slot;
     }
@@ -134,8 +134,8 @@ function settle(changed) {
 
 // ---- header
 
-const STEPS = [["SCHEDULED", "Scheduled"], ["OPEN", "Gate open"], ["CLOSED", "Gate closed"], ["CLEARED", "Cleared"],
-  ["DELIVERY", "Delivery"], ["DELIVERED", "Delivered"], ["SETTLEMENT", "Settlement"]];
+const STEPS = [["SCHEDULED", "Planned"], ["OPEN", "Open"], ["CLOSED", "Closed"], ["CLEARED", "Cleared"],
+  ["DELIVERY", "Delivery"], ["DELIVERED", "Delivered"], ["SETTLEMENT", "Settled"]];
 
 function head() {
   options($("area"), store.all("areas").map((a) => [a.area_id, a.name === a.area_id ? a.name : `${a.name} (${a.area_id})`]), view.area);
@@ -204,7 +204,7 @@ function gate(session, now) {
   else if (session.state === "CLOSED") { what = "gate closed"; left = "clearing"; }
   else if (now !== null && now < session.start_ms) { what = "delivery begins in"; left = span(session.start_ms - now); }
   else if (session.state === "DELIVERY" || session.state === "CLEARED") { what = "delivery ends in"; left = now === null ? "" : span(session.end_ms - now); }
-  else { what = session.state === "SETTLEMENT" ? "settlement due" : "delivered"; left = ""; }
+  else { what = session.state === "SETTLEMENT" ? "delivered, settled" : "delivered"; left = ""; }
   $("gate-what").textContent = what;
   $("gate-left").textContent = left;
 }

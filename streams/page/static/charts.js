@@ -91,7 +91,8 @@ export class Bars {
     hours(axis, ctx, x, H);
     const cursor = svg("rect", { x: x(ctx.view.slot), y: M.top, width: kx, height: h, class: "cursor" });
     root.replaceChildren(axis,
-      svg("path", { d: bars(s.taken.UP, s.offered.UP, 1) + bars(s.taken.DOWN, s.offered.DOWN, -1), class: "left" }),
+      svg("path", { d: bars(s.taken.UP, s.offered.UP, 1), class: "left up" }),
+      svg("path", { d: bars(s.taken.DOWN, s.offered.DOWN, -1), class: "left down" }),
       svg("path", { d: bars(none, s.taken.UP, 1), class: "taken up" }),
       svg("path", { d: bars(none, s.taken.DOWN, -1), class: "taken down" }),
       svg("path", { d: stairs(s.need.UP, 1) + stairs(s.need.DOWN, -1), class: "need" }),
@@ -99,7 +100,7 @@ export class Bars {
       svg("path", { d: s.owes ? stairs(s.got.UP, 1) + stairs(s.got.DOWN, -1) : "", class: "got" }),
       svg("path", { d: s.missing.map((w, k) => (w ? `M${x(k)},${zero - 3}h${kx}v6h${-kx}Z` : "")).join(""), class: "missing" }),
       cursor,
-      svg("text", { x: W - M.right, y: M.top + 9, "text-anchor": "end", class: "side" }, `${UP} up: more feed-in or less draw`),
+      svg("text", { x: W - M.right, y: M.top + 9, "text-anchor": "end", class: "side" }, `${UP} up`),
       svg("text", { x: W - M.right, y: H - M.bottom - 4, "text-anchor": "end", class: "side" }, `${DOWN} down`));
     this.read(ctx.view.slot);
   }
@@ -205,7 +206,7 @@ export class Heat {
     g.strokeRect(x - 0.5, 1.5, W / n + 1, H + 1);
     const chosen = ctx.view.element?.kind === "bus" ? this.order.indexOf(ctx.view.element.id) : -1;
     if (chosen >= 0) g.strokeRect(M.left - 0.5, 2 + chosen * rowH - 0.5, W + 1, rowH + 1);
-    this.key.replaceChildren(el("span", {}, price(low)), scale(), el("span", {}, `${price(high)} EUR/MWh`), low < 0 ? el("span", {}, "▪ dotted: negative") : "");
+    this.key.replaceChildren(el("span", {}, price(low)), scale(), el("span", {}, `${price(high)} EUR/MWh`), low < 0 ? el("span", {}, "· negative") : "");
     this.readChosen();
   }
 

@@ -1,8 +1,8 @@
 // The chosen bus or branch: its numbers, and its day against its limits.
-import { at, el, svg, hhmm, perUnit, percent, power, price, arrow, UP, DOWN } from "./format.js";
+import { at, el, energy, euro, sum, svg, hhmm, perUnit, percent, power, price, arrow, UP, DOWN } from "./format.js";
 import { loadingClass, voltageClass, PPM } from "./diagram.js";
 
-const MODES = [["forecast", "without flexibility"], ["cleared", "cleared"], ["metered", "metered"]];
+const MODES = [["forecast", "without flexibility"], ["cleared", "cleared"], ["metered", "metered (est.)"]];
 
 export class Detail {
   constructor(root, select, ctx) {
@@ -64,7 +64,26 @@ export class Detail {
     }
     rows.sort((a, b) => b.excess - a.excess);
     return [el("h3", {}, "Closest to a limit, or beyond"), el("ul", { class: "closest" }, ...rows.slice(0, 12).map((r) =>
-      el("li", {}, el("button", { type: "button", onclick: () => this.ctx.select(...r.id) }, r.id[1]), el("span", { class: r.bad ? "bad" : "" }, r.text + (r.bad ? " ⚠" : "")))))];
+      el("li", {}, el("button", { type: "button", onclick: () => this.ctx.select(...r.id) }, r.id[1]), el("span", { class: r.bad ? "bad" : "" }, r.text + (r.bad ? " ⚠" : ""))))), ...this.day()];
+  }
+
+  // The session in a few numbers, while nothing is chosen.
+  day() {
+    const { ctx } = this, cleared = ctx.cleared(), offers = ctx.store.get("offers", ctx.view.session), rows = [];
+    const s = ctx.session(), wh = (list) => (sum(list) * (s?.resolution_s ?? 900)) / 3600;
+    if (offers) rows.push(["offers", String(offers.count)]);
+    if (cleared) {
+      rows.push(["cleared up", energy(wh(cleared.slots.map((k) => k.up_w)))], ["cleared down", energy(wh(cleared.slots.map((k) => k.down_w)))]);
+      const missing = wh(cleared.slots.map((k) => k.shortfall_w));
+      rows.push(["unmet", energy(missing)], ["payment", `${(cleared.cost_nano / 1e9).toFixed(2)} EUR`]);
+      const kinds = {};
+      for (const k of cleared.slots) kinds[k.status] = (kinds[k.status] ?? 0) + 1;
+      for (const [kind, n] of Object.entries(kinds)) rows.push([`slots ${kind.toLowerCase().replaceAll("_", " ")}`, String(n)]);
+    }
+    const paid = ctx.ofSession("settlements");
+    if (paid.length) rows.push(["settled", `${euro(sum(paid.map((p) => p.total_cents)))} EUR`]);
+    if (!rows.length) return [];
+    return [el("h3", { class: "more" }, "The session"), el("dl", {}, ...rows.flatMap(([name, v]) => [el("dt", {}, name), el("dd", {}, v)]))];
   }
 
   bus(network, id) {
@@ -104,7 +123,7 @@ export class Detail {
       el("p", { class: "sub" }, `${{ LINE: "Line", TRANSFORMER: "Transformer", SWITCH: "Switch" }[branch.kind]}${branch.name && branch.name !== id ? ` ${branch.name}` : ""}: `, jump(branch.from_bus_id), " – ", jump(branch.to_bus_id), branch.closed ? "" : " · open"),
       branch.limited ? this.modes("loading_ppm", id, percent, (l) => loadingClass(branch, l)) : el("p", { class: "muted" }, "no thermal limit"),
       branch.limited ? this.spark("loading_ppm", id, [null, PPM], (v) => `${Math.round(v / 1e4)} %`, "loading over the day") : null,
-      el("dl", {}, el("dt", {}, "power"), el("dd", {}, p === null ? "–" : `${power(p)} from ${p >= 0 ? branch.from_bus_id : branch.to_bus_id}`)),
+      el("dl", {}, el("dt", {}, "power"), el("dd", {}, p === null ? "–" : `${power(Math.abs(p))} from ${p >= 0 ? branch.from_bus_id : branch.to_bus_id}`)),
     ];
   }
 

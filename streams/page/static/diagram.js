@@ -130,12 +130,12 @@ export class Diagram {
     const dot = svg("circle", { cx: p.x, cy: p.y, r: this.radius, class: "bus" }, svg("title"));
     dot.onclick = () => this.ctx.select("bus", bus.bus_id);
     const flag = svg("text", { class: "flag", x: p.x, y: p.y - this.radius - 6, "text-anchor": "middle" });
-    const label = svg("text", { class: "label", x: p.x, y: p.y + this.radius + 9, "text-anchor": "middle" }, bus.bus_id);
+    const label = svg("text", { class: "label", x: p.x, y: p.y + this.radius + 10, "text-anchor": "middle" }, bus.bus_id);
     const act = svg("path", { class: "act" });
     const group = svg("g", { role: "img", id: `bus-${bus.bus_id}` }, halo, ring, dot);
     dots.append(act, group);
     const points = this.ctx.pointsAt(bus.bus_id).map((point, k) => {
-      const glyph = svg("path", { class: "point", transform: `translate(${p.x + this.radius + 5 + 7 * k} ${p.y + this.radius + 3})` }, svg("title"));
+      const glyph = svg("path", { class: "point", transform: `translate(${p.x + this.radius + 5 + 8 * k} ${p.y - this.radius - 4})` }, svg("title"));
       dots.append(glyph);
       return { point, glyph };
     });
@@ -147,7 +147,7 @@ export class Diagram {
     const { ctx } = this, grid = ctx.grid(), ms = ctx.slotMs(), chosen = ctx.view.element;
     const read = (series) => (grid ? at(series, grid.start_ms, grid.resolution_s, ms) : null);
     const awarded = new Map();
-    for (const a of ctx.ofSession("awards")) {
+    for (const a of ctx.view.mode === "forecast" ? [] : ctx.ofSession("awards")) {
       const w = at(a.power_w, a.start_ms, a.resolution_s, ms) ?? 0;
       if (w && a.bus_id) awarded.set(a.bus_id, (awarded.get(a.bus_id) ?? 0) + (a.direction === "UP" ? w : -w));
     }
@@ -192,7 +192,8 @@ export class Diagram {
   paintAct(mark, w, most) {
     if (!w) { mark.act.setAttribute("class", "act"); return; }
     const p = this.at.get(mark.bus.bus_id), s = 4 + 5 * Math.sqrt(Math.abs(w) / most), sign = w > 0 ? -1 : 1;
-    const y = p.y + sign * (this.radius + 3);
+    // Below the label on its way down, above the flag on its way up.
+    const y = p.y + (sign < 0 ? -this.radius - 3 : this.radius + 13);
     mark.act.setAttribute("d", `M${p.x - s * 0.8},${y}H${p.x + s * 0.8}L${p.x},${y + sign * s * 1.3}Z`);
     mark.act.setAttribute("class", `act ${w > 0 ? "up" : "down"}`);
   }

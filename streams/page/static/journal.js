@@ -51,7 +51,7 @@ export class Journal {
   rows() {
     return this.matching().map((e) => el("tr", { "data-key": `${e.block}.${e.index}` },
       el("td", {}, el("button", { type: "button", class: "open", onclick: () => this.show(e.block, e.index) }, `${e.block}.${e.index}`)),
-      el("td", { class: "num" }, hhmmss(e.received_at_ms)), el("td", { class: "kind" }, e.type),
+      el("td", {}, hhmmss(e.received_at_ms)), el("td", { class: "kind" }, e.type),
       el("td", {}, e.sender_id === null ? el("i", {}, "removed") : e.on_behalf_of ? `${e.sender_id} for ${e.on_behalf_of}` : e.sender_id),
       el("td", { class: "what" }, e.text ?? ""), el("td", { class: "num" }, `${e.bytes} B`)));
   }

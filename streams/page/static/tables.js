@@ -2,7 +2,7 @@
 import { arrow, at, el, energy, euro, hhmm, hhmmss, power, price, sum } from "./format.js";
 
 const ROWS = 400;
-const ANSWER = { OPEN: "… open", ACKNOWLEDGED: "✓ acknowledged", REFUSED: "✗ refused", TIMED_OUT: "⌛ timed out" };
+const ANSWER = { OPEN: "… open", ACKNOWLEDGED: "✓ acknowledged", REFUSED: "✗ refused", TIMED_OUT: "! timed out" };
 const removed = () => el("i", { class: "muted" }, "removed");
 const or = (value) => value ?? removed();
 const short = (id) => (id && id.length > 18 ? el("code", { title: id }, `${id.slice(0, 8)}…`) : (id ?? "–"));
@@ -49,7 +49,7 @@ const LISTS = {
     title: "Settlement", sections: ["settlements"],
     head: ["Provider", "Buyer", "Owed", "Delivered", "Remuneration", "Penalty", "Total EUR", "State", "Course", ""],
     rows(ctx, lists) {
-      return ctx.ofSession("settlements").flatMap((s) => {
+      return ctx.ofSession("settlements").sort((a, b) => (a.fsp_id < b.fsp_id ? -1 : 1)).flatMap((s) => {
         const open = lists.opened.has(s.settlement_id);
         const toggle = el("button", { type: "button", "aria-expanded": String(open), onclick: () => lists.toggle(s.settlement_id) }, open ? "▾ lines" : "▸ lines");
         const course = s.history.map((h) => `r${h.revision} ${h.what} ${euro(h.total_cents)}${h.why ? ` (${h.why})` : ""}`).join(" → ");
@@ -126,7 +126,7 @@ const LISTS = {
     title: "Rejections", sections: ["rejections"],
     head: ["When", "Sender", "Event", "Faults", "Size"],
     rows(ctx) {
-      return ctx.store.all("rejections").sort((a, b) => b.number - a.number).filter((r) => !r.area_id || r.area_id === ctx.view.area).map((r) => [r.rejection_id, "", [num(hhmmss(r.received_at_ms)), el("td", {}, r.on_behalf_of ? `${r.sender_id} for ${r.on_behalf_of}` : r.sender_id), el("td", {}, r.event_type ?? "unreadable"),
+      return ctx.store.all("rejections").sort((a, b) => b.number - a.number).filter((r) => !r.area_id || r.area_id === ctx.view.area).map((r) => [r.rejection_id, "", [el("td", {}, hhmmss(r.received_at_ms)), el("td", {}, r.on_behalf_of ? `${r.sender_id} for ${r.on_behalf_of}` : r.sender_id), el("td", {}, r.event_type ?? "unreadable"),
         el("td", { class: "what faults" }, ...r.faults.slice(0, 8).map((f) => el("div", {}, el("code", {}, f.code), " ", el("span", { class: "muted" }, f.path), ` ${f.message}`)), r.faults.length > 8 ? el("div", {}, `… ${r.faults.length - 8} more`) : ""), num(`${r.bytes} B`)]]);
     },
   },
@@ -235,6 +235,9 @@ export class Lists {
   put(rows) {
     const held = this.rowsBody.contains(document.activeElement) ? document.activeElement.closest("tr")?.dataset.key : null;
     this.rowsBody.replaceChildren(...rows);
+    // A heading stands over its numbers as they stand: to the right.
+    const heads = this.rowsBody.parentNode.tHead.rows[0].cells;
+    for (const [k, cell] of [...(rows[0]?.cells ?? [])].entries()) heads[k]?.classList.toggle("num", cell.classList.contains("num"));
     if (held) this.rowsBody.querySelector(`tr[data-key="${CSS.escape(held)}"] button`)?.focus();
   }
 }
