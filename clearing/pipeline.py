@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from clearing.canonical import canonical_case, case_hash
 from clearing.case import Case, Offer, Quantity
 from clearing.check import check_case
+from clearing.exactness import Bound, bound_of
 from clearing.limits import build_limits
 from clearing.market import Market, build_market
 from clearing.network import Grid, build_grid
@@ -48,6 +49,7 @@ class Cleared:
     awards: Awards
     value: Real  # worth of one more MW per offer and slot, EUR per MWh
     active: NDArray[np.bool_]
+    bound: Bound
 
 
 def clear(case: Case) -> Result:
@@ -109,6 +111,7 @@ def solve(case: Case) -> Cleared:
         banned = banned | losing
     awards = round_awards(market, point.x, _relief(market, value), settings.quantity_step_w, case.resolution_s)
     integer = repair.point(columns_of(market, awards, point.x), point.state)
+    bound = bound_of(repair, integer, multipliers, prices, active)
     return Cleared(
         case=case,
         grid=grid,
@@ -121,6 +124,7 @@ def solve(case: Case) -> Cleared:
         awards=awards,
         value=value,
         active=active,
+        bound=bound,
     )
 
 
@@ -256,7 +260,7 @@ def _at_buses(offer: Offer, index: dict[str, int], p: Real, q: Real) -> Real:
             first = t + 1 + back.delay_slots
             later[t] = total[first : first + back.window_slots].sum() * share
         total = total - later
-    return total
+    return np.asarray(total)
 
 
 def _offer_values(case: Case, grid: Grid, market: Market, prices: NodalPrices) -> Real:
@@ -275,7 +279,7 @@ def _offer_values(case: Case, grid: Grid, market: Market, prices: NodalPrices) -
         return value
     # Nobody is paid below the price that was asked and accepted.
     asked = [max((s.price_milli_per_mwh for e in o.slots for s in e.steps), default=0) for o in market.offers]
-    return np.minimum(value, np.maximum(cap, asked)[:, None] / 1e3)
+    return np.asarray(np.minimum(value, np.maximum(cap, asked)[:, None] / 1e3))
 
 
 def _losing_blocks(case: Case, market: Market, x: Real, value: Real) -> frozenset[int]:

@@ -37,6 +37,10 @@ class NodalPrices:
         """Return the price of active power (slots x buses), EUR per MWh."""
         return np.asarray(sum(self.p.values()))
 
+    def physical(self) -> tuple[Real, Real]:
+        """Return the prices without what requests at buses, in zones and in the area add."""
+        return self.total_p() - self.p["requests"], self.total_q() - self.q["requests"]
+
     def total_q(self) -> Real:
         """Return the price of reactive power (slots x buses), EUR per Mvarh."""
         return np.asarray(sum(self.q.values()))
@@ -52,7 +56,7 @@ def nodal_prices(repair: Repair, point: Point, multipliers: Multipliers) -> Noda
     """
     grid, market = repair.grid, repair.market
     slots, buses = repair.slots, len(grid.bus_ids)
-    words = ("energy", "losses", "voltage", "congestion")
+    words = ("energy", "requests", "losses", "voltage", "congestion")
     p = {w: np.zeros((slots, buses)) for w in words}
     q = {w: np.zeros((slots, buses)) for w in words}
     pressure: dict[int, list[tuple[int, float, Real, Real]]] = {}
@@ -94,7 +98,7 @@ def nodal_prices(repair: Repair, point: Point, multipliers: Multipliers) -> Noda
             r = n + len(limits) + i
             p["congestion"][t] += weight * by_p[r]
             q["congestion"][t] += weight * by_q[r]
-    _add_requests(repair, multipliers, p["energy"], q["energy"])
+    _add_requests(repair, multipliers, p["requests"], q["requests"])
     return NodalPrices(p=p, q=q, pressure=pressure)
 
 

@@ -22,6 +22,7 @@ from clearing.result import (
     RequestResult,
     Result,
     Shortfall,
+    SlotDuals,
     SlotResult,
     SolverInfo,
     ZonePrice,
@@ -106,14 +107,34 @@ class _Summary:
             baseline_violation_cost_nano=base_violation,
             welfare_nano=value + base_violation - bids - infeed - violation,
             network_residual_nano=cost - self._bus_payments(),
-            certificate=Certificate(value_nano=published, lower_bound_nano=None, gap_nano=None),
+            certificate=self._certificate(published),
             solver=SolverInfo(
-                name="HiGHS",
-                versions=f"highspy {importlib.metadata.version('highspy')}",
-                settings="threads=1 seed=1 feasibility=1e-10 mip_gap=1e-7",
+                name="Clarabel, HiGHS",
+                versions=" ".join(f"{p} {importlib.metadata.version(p)}" for p in ("clarabel", "highspy")),
+                settings="clarabel qdldl threads=1 tol=1e-9; highs threads=1 seed=1 feasibility=1e-10 mip_gap=1e-7",
             ),
         )
         return replace(made, result_hash=result_hash(made))
+
+    def _certificate(self, published: int) -> Certificate:
+        """Return value, bound and gap, with the duals of the relaxed slots."""
+        bound = self.c.bound
+        known = bound.solved and np.isfinite(bound.value)
+        lower = int(np.floor(bound.value * self.hours * 1e9)) if known else None
+        return Certificate(
+            value_nano=published,
+            lower_bound_nano=lower,
+            gap_nano=None if lower is None else published - lower,
+            duals=tuple(
+                SlotDuals(
+                    slot=t,
+                    balance_p=_digits(relaxed.balance_p),
+                    balance_q=_digits(relaxed.balance_q),
+                    drop=_digits(relaxed.drop),
+                )
+                for t, relaxed in sorted(bound.slots.items())
+            ),
+        )
 
     def _offers(self) -> tuple[OfferResult, ...]:
         made = []
@@ -271,7 +292,7 @@ class _Summary:
                     requested_w=sum(r.requested[t] for r in requests),
                     matched_w=sum(r.matched[t] for r in requests),
                     losses_w=_whole(losses[t]),
-                    loss_gap_w=0,
+                    loss_gap_w=_whole(self.c.bound.gap_mw[t] * MEGA),
                     ac_violation_ppm=self._ac_violation(t, shortfalls),
                     repair_steps=int(c.repair.steps[t]) if c.active[t] else 0,
                     cost_nano=paid,
@@ -284,7 +305,9 @@ class _Summary:
     def _status(self, t: int) -> SlotStatus:
         if not self.c.base.converged[t] or not self.ac.converged[t]:
             return SlotStatus.BASELINE_KEPT
-        return SlotStatus.REPAIRED if self.c.active[t] else SlotStatus.IDLE
+        if not self.c.active[t]:
+            return SlotStatus.IDLE
+        return SlotStatus.EXACT if self.c.bound.exact[t] else SlotStatus.REPAIRED
 
     def _binding(self, t: int) -> tuple[Binding, ...]:
         limits = self.c.repair.limits
@@ -503,6 +526,11 @@ def _parts(parts: dict[str, Real]) -> dict[str, tuple[int, ...]]:
     made = {w: np.round(parts[w] * 1e3).astype(int) for w in ("losses", "voltage", "congestion")}
     energy = total - sum(made.values())
     return {k: tuple(v.tolist()) for k, v in {"total": total, "energy": energy, **made}.items()}
+
+
+def _digits(values: Real) -> tuple[float, ...]:
+    """Return floats with nine digits: what the solver knows, and the same on every machine."""
+    return tuple(float(f"{v:.9g}") for v in values.tolist())
 
 
 def _whole(value: float) -> int:

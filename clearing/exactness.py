@@ -1,0 +1,238 @@
+"""How good the dispatch is: the relaxation of every slot gives a lower bound, and tells where it is exact.
+
+Slots are decomposed: rows that tie slots together (budgets, storages, ramps) are priced with the multipliers of
+the repaired dispatch, columns that inject in several slots with its nodal prices. By weak duality the sum of
+the slots' optima is a lower bound for the whole market whatever those prices are, and it is tight when they
+are right; whole-or-nothing decisions are relaxed.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+
+from clearing.formulation import Relaxed, SlotLimit, SlotProblem, solve_slot
+from clearing.pricing import NodalPrices
+from clearing.repair import Multipliers, Point, Repair
+
+__all__ = ["Bound", "bound_of"]
+
+Real = NDArray[np.float64]
+
+# Fictitious losses up to this count as none: 1 W, or a millionth of what flows in.
+EXACT_MW = 1e-6
+# EUR per MWh of losses: tie-break where energy is free, for then losses cost nothing and are arbitrary.
+TIE = 1e-3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bound:
+    """Lower bound of the market's cost (EUR per hour, summed over slots) and the exactness per slot."""
+
+    value: float
+    solved: bool
+    exact: NDArray[np.bool_]
+    gap_mw: Real
+    slots: dict[int, Relaxed]
+
+
+def bound_of(
+    repair: Repair, point: Point, multipliers: Multipliers, prices: NodalPrices, active: NDArray[np.bool_]
+) -> Bound:
+    """Return the lower bound of a market and which slots the relaxation is exact in.
+
+    Args:
+        repair: the optimisation, for its columns, rows and limits.
+        point: the dispatch; its limits near their bounds enter the relaxation.
+        multipliers: its duals, which price what ties the slots together.
+        prices: its nodal prices, which price what injects in several slots.
+        active: slots to look at; the others are optimal as they stand.
+    """
+    return _Bounder(repair, point, multipliers, prices).run(active)
+
+
+class _Bounder:
+    def __init__(self, repair: Repair, point: Point, multipliers: Multipliers, prices: NodalPrices) -> None:
+        self.repair, self.point = repair, point
+        self.slots, n = repair.slots, repair.grid.nodes
+        columns = len(repair.cost)
+        home = repair.column_slot
+        # A column is at home in its slot if it injects nowhere else.
+        away = np.zeros(columns, dtype=bool)
+        for matrix in (repair.node_p, repair.node_q):
+            coo = matrix.tocoo()
+            away[coo.col[(coo.row // n) != home[coo.col]]] = True
+        self.home = np.where(away, -1, home)
+        self.at_home = self.home >= 0
+        ties = repair.rows.tocoo()
+        first = np.full(repair.rows.shape[0], self.slots + 1)
+        last = np.full(repair.rows.shape[0], -2)
+        np.minimum.at(first, ties.row, self.home[ties.col])
+        np.maximum.at(last, ties.row, self.home[ties.col])
+        self.row_slot = np.where((first == last) & (first >= 0), first, -1)
+        self.dual = multipliers.structural if len(multipliers.structural) else np.zeros(repair.rows.shape[0])
+        priced = np.where(self.row_slot < 0, self.dual, 0.0)
+        self.cost = repair.cost - repair.rows.T @ priced
+        self.offset = self._row_terms(priced)
+        alive = np.flatnonzero(repair.grid.node_of_bus >= 0)
+        node_price = np.zeros((2, self.slots, n))
+        for k, total in enumerate(prices.physical()):
+            node_price[k][:, repair.grid.node_of_bus[alive]] = total[:, alive]
+        self.node_price = node_price
+
+    def _row_terms(self, priced: Real) -> float:
+        low, high = np.array(self.repair.market.rows.low), np.array(self.repair.market.rows.high)
+        side = np.where(priced > 0, low, high)
+        use = priced != 0
+        # A multiplier on a side that has no bound is noise of the solver and prices nothing.
+        noise = use & ~np.isfinite(side)
+        self.cost = self.cost + self.repair.rows.T @ np.where(noise, priced, 0.0)
+        use &= ~noise
+        return float(priced[use] @ side[use])
+
+    def run(self, active: NDArray[np.bool_]) -> Bound:
+        repair = self.repair
+        exact = np.ones(self.slots, dtype=bool)
+        gap = np.zeros(self.slots)
+        total, solved = self.offset, True
+        total += self._away_terms()
+        found: dict[int, Relaxed] = {}
+        for t in range(self.slots):
+            mine = np.flatnonzero(self.home == t)
+            if not active[t] or not repair.live[t]:
+                total += float(np.minimum(self.cost[mine], 0.0) @ repair.upper[mine])
+                continue
+            kept = mine[repair.kept[mine] | (np.array(repair.stack)[mine] < 0)]
+            relaxed = solve_slot(self._problem(t, kept))
+            found[t] = relaxed
+            solved &= relaxed.solved
+            exact[t] = relaxed.solved and relaxed.losses_mw <= EXACT_MW * max(
+                1.0, float(np.abs(repair.base.s[t]).sum())
+            )
+            gap[t] = relaxed.losses_mw
+            total += relaxed.bound - TIE * self._losses_up_to(t)
+            total += self._copy_terms(t)
+            total += self._left_out(t, np.setdiff1d(mine, kept), relaxed)
+        return Bound(value=total, solved=solved, exact=exact, gap_mw=gap, slots=found)
+
+    def _problem(self, t: int, kept: NDArray[np.int_]) -> SlotProblem:
+        repair, grid = self.repair, self.repair.grid
+        rows = np.flatnonzero(self.row_slot == t)
+        matrix = sparse.csr_matrix(repair.rows[rows][:, kept])
+        full = np.diff(repair.rows[rows].indptr) > 0
+        low, high = np.array(repair.market.rows.low)[rows], np.array(repair.market.rows.high)[rows]
+        position = {int(c): k for k, c in enumerate(kept.tolist())}
+        measured = tuple(
+            (
+                m.index,
+                m.kind,
+                m.sign,
+                float(repair.base_values[m.kind][t, m.index]),
+                tuple(position[c] for c in m.columns),
+            )
+            for m in repair.market.measured
+            if m.slot == t
+        )
+        limits = tuple(
+            SlotLimit(
+                repair.limits.kinds[k],
+                repair.limits.measures[k].index,
+                float(repair.limits.bound[k]),
+                float(repair.limits.price[k]),
+            )
+            for k in sorted(repair.watch[t])
+            if self.point.excess[t, k] > -0.5 * repair.limits.near[k]
+        )
+        inject_p, inject_q = repair.slot_p[t][:, kept], repair.slot_q[t][:, kept]
+        cost, upper = self.cost[kept], repair.upper[kept]
+        copies_p, copies_q, copy_cost, copy_upper, fixed = self._copies(t)
+        inject_p = sparse.hstack([inject_p, copies_p], format="csr")
+        inject_q = sparse.hstack([inject_q, copies_q], format="csr")
+        pad = sparse.csr_matrix((matrix.shape[0], len(copy_cost)))
+        return SlotProblem(
+            grid=grid,
+            s=repair.base.s[t] + fixed,
+            energy_price=repair.energy_price[t],
+            base_root=repair.base_values["root_p"][t],
+            cost=np.r_[cost, copy_cost],
+            upper=np.r_[upper, copy_upper],
+            inject_p=sparse.csr_matrix(inject_p),
+            inject_q=sparse.csr_matrix(inject_q),
+            rows=sparse.csr_matrix(sparse.hstack([matrix, pad], format="csr"))[np.flatnonzero(full)],
+            row_low=low[full],
+            row_high=high[full],
+            limits=limits,
+            measured=measured,
+            loss_price=TIE,
+        )
+
+    def _away(self, t: int) -> list[tuple[int, int, float, float]]:
+        """Return where columns from elsewhere can inject in a slot: (0 P or 1 Q, node, least, most)."""
+        repair, made = self.repair, []
+        away = np.flatnonzero(~self.at_home)
+        if not len(away):
+            return []
+        for k, matrix in enumerate((repair.slot_p[t], repair.slot_q[t])):
+            part = matrix[:, away].tocsr()
+            reach = part.multiply(repair.upper[away][None, :]).tocsr()
+            low = np.asarray(reach.minimum(0).sum(axis=1)).ravel()
+            high = np.asarray(reach.maximum(0).sum(axis=1)).ravel()
+            for node in np.flatnonzero((low < 0) | (high > 0)).tolist():
+                made.append((k, node, float(low[node]), float(high[node])))
+        return made
+
+    def _copies(
+        self, t: int
+    ) -> tuple[sparse.csr_matrix, sparse.csr_matrix, Real, Real, NDArray[np.complexfloating[Any, Any]]]:
+        """Return columns that stand for what the away columns inject here, bought at the nodal prices."""
+        entries = self._away(t)
+        n = self.repair.grid.nodes
+        fixed = np.zeros(n, dtype=complex)
+        cells: list[list[tuple[int, int]]] = [[], []]
+        for j, (k, node, low, _) in enumerate(entries):
+            cells[k].append((node, j))
+            fixed[node] += low * (1j if k else 1.0)
+        made = [
+            sparse.csr_matrix((np.ones(len(c)), ([a for a, _ in c], [b for _, b in c])), shape=(n, len(entries)))
+            for c in cells
+        ]
+        cost = np.array([self.node_price[k, t, node] for k, node, _, _ in entries])
+        upper = np.array([high - low for _, _, low, high in entries])
+        return made[0], made[1], cost, upper, fixed
+
+    def _copy_terms(self, t: int) -> float:
+        """Return the price of the constant part of the copies."""
+        return sum(float(self.node_price[k, t, node]) * low for k, node, low, _ in self._away(t))
+
+    def _away_terms(self) -> float:
+        """Return the least that the away columns cost when they sell their injections at the nodal prices."""
+        repair = self.repair
+        away = np.flatnonzero(~self.at_home)
+        worth = repair.node_p.T @ self.node_price[0].ravel() + repair.node_q.T @ self.node_price[1].ravel()
+        reduced = (self.cost - worth)[away]
+        upper = repair.upper[away]
+        if np.any((reduced < -1e-9) & ~np.isfinite(upper)):
+            return -np.inf
+        finite = np.where(np.isfinite(upper), upper, 0.0)
+        return float(np.minimum(reduced, 0.0) @ finite)
+
+    def _losses_up_to(self, t: int) -> float:
+        """Return the losses (MW) up to which the bound stays one in spite of the tie-break.
+
+        Twice the losses found and a tenth of everything injected: a dispatch that loses more is none.
+        """
+        s = self.point.state.s[t]
+        lost = float(self.point.values["root_p"][t].sum() + s.real.sum())
+        return 2 * max(lost, 0.0) + 0.1 * float(np.abs(s).sum())
+
+    def _left_out(self, t: int, columns: NDArray[np.int_], relaxed: Relaxed) -> float:
+        """Return what the columns that were left out could gain at the relaxation's own prices."""
+        repair = self.repair
+        if not len(columns):
+            return 0.0
+        worth = repair.slot_p[t][:, columns].T @ relaxed.balance_p + repair.slot_q[t][:, columns].T @ relaxed.balance_q
+        tied = repair.rows[np.flatnonzero(self.row_slot == t)][:, columns].T @ self.dual[self.row_slot == t]
+        reduced = self.cost[columns] - worth - tied
+        return float(np.minimum(reduced, 0.0) @ repair.upper[columns])

@@ -1,0 +1,373 @@
+"""The second-order-cone relaxation of one slot (branch flow model), assembled for Clarabel.
+
+Accepts a `SlotProblem`: the grid, the injections without market, columns that inject, rows among them, and the
+limits that matter. Every AC state of the slot is feasible at no more than its own cost, so the optimum is a
+lower bound for the market in AC; where the cone is tight the relaxation is exact and the bound is the optimum.
+
+Model, per unit of `base`: branch k from i to j behind an ideal transformer of ratio a, v_i' = v_i / |a|^2,
+series flow P, Q at the sending end, l its squared current, half the shunt (g + jb) / 2 at each end:
+
+    v_j = v_i' - 2 (r P + x Q) + (r^2 + x^2) l,        l v_i' >= P^2 + Q^2,
+    out of i: P + g/2 v_i', Q - b/2 v_i',              into j: P - r l - g/2 v_j, Q - x l + b/2 v_j.
+
+Costs of violations are written in squared magnitudes such that they are never above the true cost (chords of
+the square root), so that the bound also holds in slots with a shortfall. Source: Farivar and Low 2013 (branch
+flow model); clearing note, section 6.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import clarabel
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+
+from clearing.network import Grid
+from clearing.result import LimitKind
+
+__all__ = ["Relaxed", "SlotLimit", "SlotProblem", "losses_gap", "solve_slot"]
+
+Real = NDArray[np.float64]
+
+# No distribution grid works above 1.3 pu or at twice its ratings; chords of the priced violations end there.
+V_TOP = 1.3
+I_TOP = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class SlotLimit:
+    """A priced limit of a slot: what, of which element, bound and price in pu of 1 MVA."""
+
+    kind: LimitKind
+    index: int
+    bound: float
+    price: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SlotProblem:
+    """One slot; powers in MW and Mvar, prices in EUR per MWh, costs in EUR per hour."""
+
+    grid: Grid
+    s: NDArray[np.complexfloating[Any, Any]]  # net injection without market (nodes)
+    energy_price: Real  # per infeed point
+    base_root: Real  # power entering without market, per infeed point
+    cost: Real  # per column
+    upper: Real
+    inject_p: sparse.csr_matrix  # nodes x columns
+    inject_q: sparse.csr_matrix
+    rows: sparse.csr_matrix  # rows x columns, low <= . <= high
+    row_low: Real
+    row_high: Real
+    limits: tuple[SlotLimit, ...] = ()
+    # Flow rows: (branch or infeed index, Measure kind, sign, base value, columns): sum columns <= sign (base - flow).
+    measured: tuple[tuple[int, str, float, float, tuple[int, ...]], ...] = ()
+    loss_price: float = 0.0  # tie-break against fictitious losses
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Relaxed:
+    """The optimum of the relaxation; `bound` is the lower of its primal and dual value, with the tie-break.
+
+    Duals are the worth of one more MW (Mvar) injected.
+    """
+
+    solved: bool
+    bound: float
+    x: Real
+    v: Real
+    p: Real
+    q: Real
+    current: Real
+    balance_p: Real
+    balance_q: Real
+    drop: Real
+    losses_mw: float
+
+
+@dataclass(slots=True)
+class _Block:
+    """Triplets of rows A z + s = b of one cone."""
+
+    row: list[Any] = field(default_factory=list)
+    col: list[Any] = field(default_factory=list)
+    val: list[Any] = field(default_factory=list)
+    rhs: list[Any] = field(default_factory=list)
+    height: int = 0
+
+    def put(self, rows: Any, cols: Any, vals: Any) -> None:
+        rows, cols = np.atleast_1d(np.asarray(rows)), np.atleast_1d(np.asarray(cols))
+        self.row.append(rows)
+        self.col.append(cols)
+        self.val.append(np.broadcast_to(np.asarray(vals, dtype=float), rows.shape))
+
+    def grow(self, rhs: Any) -> NDArray[np.int_]:
+        """Append rows with these right sides; return their numbers."""
+        rhs = np.atleast_1d(np.asarray(rhs, dtype=float))
+        self.rhs.append(rhs)
+        start = self.height
+        self.height += len(rhs)
+        return np.arange(start, self.height)
+
+
+def solve_slot(problem: SlotProblem, tolerance: float = 1e-9) -> Relaxed:
+    """Solve the relaxation of one slot with Clarabel.
+
+    Args:
+        problem: the slot.
+        tolerance: feasibility and gap tolerance of the solver.
+    """
+    grid = problem.grid
+    base = _power_base(problem)
+    m, n, h = len(grid.branch_ids), grid.nodes, len(grid.infeed_ids)
+    k = len(problem.cost)
+    at_p, at_q, at_l, at_v = 0, m, 2 * m, 3 * m
+    at_p0, at_q0, at_x = 3 * m + n, 3 * m + n + h, 3 * m + n + 2 * h
+    size = at_x + k
+    extra_cost: list[float] = []
+
+    def slack(price: float) -> int:
+        extra_cost.append(price)
+        return size + len(extra_cost) - 1
+
+    z = base / grid.y  # series impedance, pu of base: y is in pu of 1 MVA
+    r, x = np.asarray(z.real, dtype=np.float64), np.asarray(z.imag, dtype=np.float64)
+    a2: Real = np.asarray(np.abs(grid.ratio) ** 2, dtype=np.float64)
+    half = grid.half / base
+    shunt = grid.shunt / base
+    f, t = grid.from_node, grid.to_node
+    lines = np.arange(m)
+
+    eq, pos, cones = _Block(), _Block(), []
+    # Balances: injection + p0 + market - outflow + inflow - shunt = 0, written as -(...) = s.
+    p_row = eq.grow(-problem.s.real / base)
+    q_row = eq.grow(-problem.s.imag / base)
+    eq.put(p_row[f], at_p + lines, -1.0)
+    eq.put(p_row[t], at_p + lines, 1.0)
+    eq.put(p_row[t], at_l + lines, -r)
+    eq.put(q_row[f], at_q + lines, -1.0)
+    eq.put(q_row[t], at_q + lines, 1.0)
+    eq.put(q_row[t], at_l + lines, -x)
+    eq.put(p_row[f], at_v + f, -half.real / a2)
+    eq.put(p_row[t], at_v + t, -half.real)
+    eq.put(q_row[f], at_v + f, half.imag / a2)
+    eq.put(q_row[t], at_v + t, half.imag)
+    eq.put(p_row, at_v + np.arange(n), -shunt.real)
+    eq.put(q_row, at_v + np.arange(n), shunt.imag)
+    eq.put(p_row[grid.infeed_node], at_p0 + np.arange(h), 1.0)
+    eq.put(q_row[grid.infeed_node], at_q0 + np.arange(h), 1.0)
+    for row, matrix in ((p_row, problem.inject_p), (q_row, problem.inject_q)):
+        coo = matrix.tocoo()
+        eq.put(row[coo.row], at_x + coo.col, coo.data)
+    # Columns are in MW, the balances in pu: scale them to pu as well.
+    drop_row = eq.grow(np.zeros(m))
+    eq.put(drop_row, at_v + t, -1.0)
+    eq.put(drop_row, at_v + f, 1 / a2)
+    eq.put(drop_row, at_p + lines, -2 * r)
+    eq.put(drop_row, at_q + lines, -2 * x)
+    eq.put(drop_row, at_l + lines, r**2 + x**2)
+    held_row = eq.grow(np.abs(grid.held_v) ** 2)
+    eq.put(held_row, at_v + grid.held, 1.0)
+    coo = problem.rows.tocoo()
+    same = problem.row_low == problem.row_high
+    number = np.zeros(len(same), dtype=int)
+    number[same] = eq.grow(problem.row_low[same] / base)
+    pick = same[coo.row]
+    eq.put(number[coo.row[pick]], at_x + coo.col[pick], coo.data[pick])
+
+    # Inequalities: rows, bounds.
+    for side, sign in ((problem.row_high, 1.0), (problem.row_low, -1.0)):
+        use = np.isfinite(side) & ~same
+        number[use] = pos.grow(sign * side[use] / base)
+        pick = use[coo.row]
+        pos.put(number[coo.row[pick]], at_x + coo.col[pick], sign * coo.data[pick])
+    low = pos.grow(np.zeros(k))
+    pos.put(low, at_x + np.arange(k), -1.0)
+    bounded = np.flatnonzero(np.isfinite(problem.upper))
+    high = pos.grow(problem.upper[bounded] / base)
+    pos.put(high, at_x + bounded, 1.0)
+    # Voltages stay physical, so that a price on their limits keeps its chord.
+    top = pos.grow(np.full(n, V_TOP**2))
+    pos.put(top, at_v + np.arange(n), 1.0)
+    bottom = pos.grow(np.zeros(n))
+    pos.put(bottom, at_v + np.arange(n), -1.0)
+
+    def branch_cone(
+        rows_p: list[tuple[int, Any]], rows_q: list[tuple[int, Any]], l_col: int, v_col: int, v_scale: float
+    ) -> None:
+        # l v >= P^2 + Q^2  <=>  (l + v, 2 P, 2 Q, l - v) in the second-order cone.
+        block = _Block()
+        block.grow(np.zeros(4))
+        block.put([0, 0, 3, 3], [l_col, v_col, l_col, v_col], [-1.0, -v_scale, -1.0, v_scale])
+        for column, value in rows_p:
+            block.put(1, column, -2.0 * value)
+        for column, value in rows_q:
+            block.put(2, column, -2.0 * value)
+        cones.append(block)
+
+    main = _main_cones(m, at_p, at_q, at_l, at_v, f, a2)
+    for limit in problem.limits:
+        j, scale = limit.index, 1.0 / base
+        match limit.kind:
+            case LimitKind.VOLTAGE_MAX:
+                c = slack(limit.price / (V_TOP + limit.bound))
+                row = pos.grow(limit.bound**2)
+                pos.put(row, at_v + j, 1.0)
+                pos.put(row, c, -1.0)
+            case LimitKind.VOLTAGE_MIN:
+                c = slack(limit.price / (2 * -limit.bound))
+                row = pos.grow(-(limit.bound**2))
+                pos.put(row, at_v + j, -1.0)
+                pos.put(row, c, -1.0)
+            case LimitKind.CURRENT_FROM | LimitKind.CURRENT_TO:
+                limit_pu = limit.bound * scale
+                ends_p, ends_q, v_at, v_scale = _end(
+                    limit.kind is LimitKind.CURRENT_TO, j, f, t, a2, r, x, half, at_p, at_q, at_l, at_v
+                )
+                square = slack(0.0)
+                branch_cone(ends_p, ends_q, square, v_at, v_scale)
+                c = slack(limit.price * base / ((1 + I_TOP) * limit_pu))
+                row = pos.grow(limit_pu**2)
+                pos.put(row, square, 1.0)
+                pos.put(row, c, -1.0)
+            case LimitKind.APPARENT_POWER_FROM | LimitKind.APPARENT_POWER_TO:
+                ends_p, ends_q, _, _ = _end(
+                    limit.kind is LimitKind.APPARENT_POWER_TO, j, f, t, a2, r, x, half, at_p, at_q, at_l, at_v
+                )
+                c = slack(limit.price * base)
+                block = _Block()
+                block.grow([limit.bound * scale, 0.0, 0.0])
+                block.put(0, c, -1.0)
+                for column, value in ends_p:
+                    block.put(1, column, -value)
+                for column, value in ends_q:
+                    block.put(2, column, -value)
+                cones.append(block)
+            case LimitKind.IMPORT | LimitKind.EXPORT:
+                sign = 1.0 if limit.kind is LimitKind.IMPORT else -1.0
+                c = slack(limit.price * base)
+                row = pos.grow(limit.bound * scale)
+                pos.put(row, at_p0 + j, sign)
+                pos.put(row, c, -1.0)
+            case _:
+                raise AssertionError(limit.kind)
+    for index, kind, sign, value, columns in problem.measured:
+        worst = max([-float(problem.cost[c]) for c in columns] + [0.0])
+        c = slack(worst * base)
+        row = pos.grow(sign * value / base)
+        if kind in ("root_p", "root_q"):
+            pos.put(row, (at_p0 if kind == "root_p" else at_q0) + index, sign)
+        else:
+            ends_p, ends_q, _, _ = _end(kind.endswith("t"), index, f, t, a2, r, x, half, at_p, at_q, at_l, at_v)
+            for column, factor in ends_p if kind.startswith("p") else ends_q:
+                pos.put(row, column, sign * factor)
+        for column in columns:
+            pos.put(row, at_x + column, 1.0)
+        pos.put(row, c, -1.0)
+    if extra_cost:
+        low = pos.grow(np.zeros(len(extra_cost)))
+        pos.put(low, size + np.arange(len(extra_cost)), -1.0)
+
+    cost = np.zeros(size + len(extra_cost))
+    cost[at_p0 : at_p0 + h] = problem.energy_price * base
+    cost[at_x : at_x + k] = problem.cost * base
+    cost[at_l : at_l + m] = problem.loss_price * np.abs(r) * base
+    cost[size:] = extra_cost
+    blocks = [eq, pos, main, *cones]
+    kinds = [clarabel.ZeroConeT(eq.height), clarabel.NonnegativeConeT(pos.height)]
+    kinds += [clarabel.SecondOrderConeT(4)] * m + [clarabel.SecondOrderConeT(b.height) for b in cones]
+    solution, scale = _solve(cost, blocks, kinds, len(cost), tolerance)
+    point = np.array(solution.x)
+    dual = np.array(solution.z) / scale
+    current = point[at_l : at_l + m]
+    fixed = -float(problem.energy_price @ problem.base_root)
+    bound = min(float(cost @ point), float(solution.obj_val_dual) / scale) + fixed
+    return Relaxed(
+        solved=str(solution.status) in ("Solved", "AlmostSolved"),
+        bound=bound,
+        x=point[at_x : at_x + k] * base,
+        v=np.sqrt(np.maximum(point[at_v : at_v + n], 0)),
+        p=point[at_p : at_p + m] * base,
+        q=point[at_q : at_q + m] * base,
+        current=current,
+        balance_p=-dual[p_row] / base,
+        balance_q=-dual[q_row] / base,
+        drop=-dual[drop_row],
+        losses_mw=float(losses_gap(point[at_p : at_p + m], point[at_q : at_q + m], current, point[at_v + f] / a2, r))
+        * base,
+    )
+
+
+def losses_gap(p: Real, q: Real, current: Real, v: Real, r: Real) -> float:
+    """Return the fictitious losses of a point: sum of r (l - (P^2 + Q^2) / v), the loss-weighted cone gap."""
+    return float(np.sum(np.abs(r) * np.maximum(current - (p**2 + q**2) / np.maximum(v, 1e-6), 0.0)))
+
+
+def _power_base(problem: SlotProblem) -> float:
+    """Return the power of ten (MVA) next to the size of the feeder: conditioning depends on it."""
+    size = max(float(np.abs(problem.s).sum()), 1e-3)
+    return float(10.0 ** np.round(np.log10(size)))
+
+
+def _main_cones(m: int, at_p: int, at_q: int, at_l: int, at_v: int, f: NDArray[np.int_], a2: Real) -> _Block:
+    block = _Block()
+    block.grow(np.zeros(4 * m))
+    rows, lines = 4 * np.arange(m), np.arange(m)
+    block.put(rows, at_l + lines, -1.0)
+    block.put(rows, at_v + f, -1 / a2)
+    block.put(rows + 1, at_p + lines, -2.0)
+    block.put(rows + 2, at_q + lines, -2.0)
+    block.put(rows + 3, at_l + lines, -1.0)
+    block.put(rows + 3, at_v + f, 1 / a2)
+    return block
+
+
+def _end(
+    to_side: bool,
+    j: int,
+    f: NDArray[np.int_],
+    t: NDArray[np.int_],
+    a2: Real,
+    r: Real,
+    x: Real,
+    half: NDArray[np.complexfloating[Any, Any]],
+    at_p: int,
+    at_q: int,
+    at_l: int,
+    at_v: int,
+) -> tuple[list[tuple[int, float]], list[tuple[int, float]], int, float]:
+    """Return P and Q entering a branch at an end as linear forms, and the voltage column there with its factor."""
+    if not to_side:
+        v, scale = at_v + int(f[j]), float(1 / a2[j])
+        p = [(at_p + j, 1.0), (v, float(half[j].real) * scale)]
+        q = [(at_q + j, 1.0), (v, -float(half[j].imag) * scale)]
+        return p, q, at_v + int(f[j]), 1.0
+    v = at_v + int(t[j])
+    p = [(at_p + j, -1.0), (at_l + j, float(r[j])), (v, float(half[j].real))]
+    q = [(at_q + j, -1.0), (at_l + j, float(x[j])), (v, -float(half[j].imag))]
+    return p, q, v, 1.0
+
+
+def _solve(cost: Real, blocks: list[_Block], kinds: list[Any], size: int, tolerance: float) -> tuple[Any, float]:
+    rows, cols, vals, rhs, at = [], [], [], [], 0
+    for block in blocks:
+        for r, c, v in zip(block.row, block.col, block.val, strict=True):
+            rows.append(r + at)
+            cols.append(c)
+            vals.append(v)
+        rhs += block.rhs
+        at += block.height
+    matrix = sparse.csc_matrix((np.concatenate(vals), (np.concatenate(rows), np.concatenate(cols))), shape=(at, size))
+    # Costs of the order of one make Clarabel fast; violation prices would otherwise cost 200 iterations.
+    scale = 1.0 / max(float(np.abs(cost).max(initial=0.0)) / 30, 1e-9)
+    settings = clarabel.DefaultSettings()
+    settings.verbose = False
+    settings.max_threads = 1
+    settings.direct_solve_method = "qdldl"
+    settings.tol_gap_abs = settings.tol_gap_rel = settings.tol_feas = tolerance
+    settings.presolve_enable = False
+    settings.max_iter = 100
+    quadratic = sparse.csc_matrix((size, size))
+    solver = clarabel.DefaultSolver(quadratic, cost * scale, matrix, np.concatenate(rhs), kinds, settings)
+    return solver.solve(), scale
