@@ -38,7 +38,7 @@ def network() -> ev.NetworkModelPublished:
             r_ohm=0.08,
             x_ohm=1.9,
             max_apparent_power_va=12_000_000,
-        )  # fmt: skip
+        )
     ]
     for feeder, (length, angle) in enumerate(((13, 0.2), (10, 1.4), (9, 2.6), (7, 3.9))):
         before, x, y = "MV", 0.0, 4.0
@@ -336,8 +336,14 @@ class _Day:
         )  # fmt: skip
         yield "aggregation", ev.AggregateDisaggregated(
             area_id=AREA, session_id=SESSION, tso_activation_id="TSO-1", aggregate_id="AGG-UP",
-            start_ms=START + 76 * QUARTER, tso_id=TSO, direction=Direction.UP, price_milli_per_mwh=97_000, resolution_s=900,
-            shares=(ev.AggregateShare(offer_id="OFR-13", fsp_id=self.points[12][2], connection_point_id="GCP-13", portfolio_id=None, power_w=(300_000,) * 4),),
+            start_ms=START + 76 * QUARTER, resolution_s=900,
+            tso_id=TSO, direction=Direction.UP, price_milli_per_mwh=97_000,
+            shares=(
+                ev.AggregateShare(
+                    offer_id="OFR-13", fsp_id=self.points[12][2], connection_point_id="GCP-13", portfolio_id=None,
+                    power_w=(300_000,) * 4,
+                ),
+            ),
             unserved_w=(0,) * 4,
         )  # fmt: skip
 
