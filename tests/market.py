@@ -216,8 +216,8 @@ def codes(faults: tuple[Fault, ...]) -> dict[str, str]:
     return {f.path: f.code.value for f in faults}
 
 
-def founded() -> Market:
-    """An area with its parties, grid, points and one scheduled session; the gate has not opened."""
+def founded(*, scheduled: bool = True) -> Market:
+    """An area with its parties, grid, points, product and, if wanted, one session; the gate has not opened."""
     market = Market()
     market.send(ev.AreaOpened(area_id=AREA, name="North", fmo_id="fmo", time_zone="Europe/Helsinki"), "fmo")
     for name, role in ((DSO, Role.DSO), (TSO, Role.TSO), (FSP_A, Role.FSP), (FSP_B, Role.FSP)):
@@ -228,7 +228,8 @@ def founded() -> Market:
     market.send(point("GCP-2", "B2", FSP_A), DSO)
     market.send(point("GCP-3", "B3", FSP_B), DSO)
     market.send(product(), "fmo")
-    market.send(session(), "fmo")
+    if scheduled:
+        market.send(session(), "fmo")
     return market
 
 

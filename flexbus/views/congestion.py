@@ -99,13 +99,15 @@ def _forecast(state: Congestion, e: ev.CongestionForecastReceived, fact: Fact) -
     _merge(state.cells.setdefault(None if late else e.session_id, {}).setdefault((e.element_id, e.kind), {}), cells)
     now_ms = max(state.registry.market_time_ms, e.issued_at_ms)
     covering = [s for s in _in_order(state) if _covers(s, cells)]
+    gone = all(s.gate is Gate.CLOSED for s in covering)
     for session in covering:
-        if session.gate is Gate.OPEN and (e.session_id is None or late or session is meant):
+        mine = e.session_id is None or late or session is meant
+        if session.gate is Gate.OPEN and mine:
             yield from _recompute(state, session, fact, now_ms)
-    if meant is not None and late:
-        yield from _recompute(state, meant, fact, now_ms)
-    elif e.session_id is None and covering and all(s.gate is Gate.CLOSED for s in covering):
-        yield from _recompute(state, covering[-1], fact, now_ms)
+        elif session.gate is Gate.CLOSED:
+            missed = session is meant or (e.session_id is None and gone and session is covering[-1])
+            if missed or session.scheduled.session_id in state.needs:
+                yield from _recompute(state, session, fact, now_ms, ask=missed)
 
 
 def _merge(into: dict[int, Cell], cells: Mapping[int, Cell]) -> None:
@@ -124,8 +126,8 @@ def _covers(session: Session, cells: Mapping[int, Cell]) -> bool:
     return any(session.scheduled.delivery_start_ms <= q < session.scheduled.delivery_end_ms for q in cells)
 
 
-def _recompute(state: Congestion, session: Session, fact: Fact, now_ms: int) -> Iterator[Emission]:
-    """Compute the needs of a session anew and yield what has changed: needs, then requests."""
+def _recompute(state: Congestion, session: Session, fact: Fact, now_ms: int, *, ask: bool = True) -> Iterator[Emission]:
+    """Compute the needs of a session anew and yield what has changed: needs, then, if asked to, requests."""
     session_id, product = session.scheduled.session_id, session.product
     series = _newest(state, session_id)
     if not series or state.registry.network is None or not 0 < session.slots <= 400:
@@ -136,10 +138,23 @@ def _recompute(state: Congestion, session: Session, fact: Fact, now_ms: int) -> 
     before = state.needs.setdefault(session_id, {})
     kept = {key: values for key, (values, _) in before.items()}
     stale_before_ms = now_ms - product.max_forecast_age_s * 1000
-    found = needs.needs_of(series, state.tree, product, starts, stale_before_ms, kept)
+    tradable: dict[Key, bool] = {}
+
+    def requested_w(key: Key, start_ms: int, need_w: int) -> int:
+        """What is, or will be, requested for a need: nothing if none can be, what people ask for if they decide."""
+        place = _place(state, key)
+        if (session_id, place) in state.hands_off:
+            end_ms = start_ms + product.resolution_s * 1000
+            return elsewhere_w(state.procurement, place, state.dso_id or "", session_id, start_ms, end_ms)
+        if key not in tradable:
+            tradable[key] = _untradable(state, key, product) is None
+        return needs.quantity_w(need_w, product) if tradable[key] else 0
+
+    found = needs.needs_of(series, state.tree, product, starts, stale_before_ms, kept, requested_w)
     for key in sorted(found, key=lambda k: (k[0], k[1].value, k[2].value)):
         yield from _tell(state, session, key, tuple(found[key]), series, fact)
-    yield from _request(state, session, found, series, starts, fact, now_ms)
+    if ask:
+        yield from _request(state, session, found, series, starts, fact, now_ms)
 
 
 def _newest(state: Congestion, session_id: str) -> _Series:
@@ -233,7 +248,7 @@ def _request(
 ) -> Iterator[Emission]:
     """Yield what must be submitted, amended or withdrawn so that the session asks for its needs (HEDGE-10 to 12)."""
     session_id, product = session.scheduled.session_id, session.product
-    dso_id = state.dso_id if state.dso_id is not None else next(iter(state.registry.with_role(Role.DSO)), None)
+    dso_id = state.dso_id
     wanted: dict[str, ev.FlexRequest] = {}
     own = session_id if session.gate is Gate.OPEN else None
     for key, values in sorted(found.items(), key=lambda item: (item[0][0], item[0][1].value, item[0][2].value)):

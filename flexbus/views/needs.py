@@ -4,7 +4,7 @@ Need is computed element by element from the leaves of the feeder tree to its ro
 below an element also acts on its flow.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from flexbus import events as ev
@@ -128,6 +128,7 @@ def needs_of(
     starts: Sequence[int],
     stale_before_ms: int,
     kept_w: Mapping[Key, Sequence[int]],
+    requested_w: Callable[[Key, int, int], int],
 ) -> dict[Key, list[int]]:
     """Return the need per element, direction and slot, from the leaves to the root (HEDGE-07).
 
@@ -138,6 +139,7 @@ def needs_of(
         starts: start of each slot of the session, UTC ms.
         stale_before_ms: forecasts issued before are too old for a new request (HEDGE-04).
         kept_w: need last published per element and slot; it stays where the forecast is stale.
+        requested_w: quantity that is requested for a need: element, start of the slot (UTC ms), need (W).
     """
     span_ms = product.resolution_s * 1000
     corrections: dict[str, list[int]] = {}
@@ -161,7 +163,7 @@ def needs_of(
                     old = old or cell.issued_at_ms < stale_before_ms
                     most = max(most, _need_w(cell, product, correction[i], direction))
                 need[i] = (kept[i] if i < len(kept) else 0) if old else most
-                effect_w = quantity_w(need[i], product) * product.sensitivity_ppm // PPM
+                effect_w = requested_w(key, start_ms, need[i]) * product.sensitivity_ppm // PPM
                 change[i] += direction.sign * effect_w
         if any(change):
             for upper in tree.over(element_id, kind):
