@@ -51,7 +51,7 @@ def command(
     service = _ALIASES.get(service, service)
     connection = Connection.of(bootstrap, properties)
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    for talkative in ("faust", "aiokafka", "mode", "aiohttp"):
+    for talkative in ("faust", "streams.faust_app", "aiokafka", "mode", "aiohttp"):
         logging.getLogger(talkative).setLevel(logging.WARNING)
     if workers > 1:
         return _run_several(service, workers, connection, run_dir, clock, properties)
