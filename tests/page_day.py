@@ -5,6 +5,8 @@ The grid states come from the real power flow; awards are made by a simple rule,
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -502,8 +504,8 @@ def history() -> list[tuple[str, object, int]]:
     return list(_Day().events())
 
 
-def blocks(events: list[tuple[str, object, int]], size: int = 7) -> list[Block]:
-    """Return the events as a chain of blocks of a given size."""
+def blocks(events: list[tuple[str, Any, int]], size: int = 7, area_id: str = AREA) -> list[Block]:
+    """Return the events as a chain of blocks of a given size, in an area of a given name."""
     found: list[Block] = []
     head = None
     for first in range(0, len(events), size):
@@ -511,11 +513,12 @@ def blocks(events: list[tuple[str, object, int]], size: int = 7) -> list[Block]:
             Entry(
                 event_id=derived_id(type(e).__name__, first, k), event_type=type(e).__name__,
                 schema_fingerprint=codec.fingerprint_of(type(e)), sender_id=sender, on_behalf_of=None,
-                received_at_ms=at, inbox_partition=0, inbox_offset=first + k, payload=codec.encode(e),
+                received_at_ms=at, inbox_partition=0, inbox_offset=first + k,
+                payload=codec.encode(replace(e, area_id=area_id)),
             )
             for k, (sender, e, at) in enumerate(events[first : first + size])
         )  # fmt: skip
-        found.append(next_block(AREA, head, entries))
+        found.append(next_block(area_id, head, entries))
         head = (found[-1].number, found[-1].hash)
     return found
 

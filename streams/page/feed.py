@@ -6,10 +6,10 @@ from collections import OrderedDict
 from dataclasses import dataclass, field
 from typing import Any
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from flexbus import codec
-from flexbus.errors import EnvironmentProblem
+from flexbus.errors import CodecError, EnvironmentProblem
 from flexbus.journal import Block
 from flexbus.topics import CLOCK, JOURNAL, REJECTIONS
 from streams.kafka import Connection, Trouble, environment_problem
@@ -103,7 +103,9 @@ class Feed:
         self._consumer = consumer
 
     def read(self, most: int, wait_s: float) -> list[tuple[str, int, int, Any]]:
-        """Return what came: (topic, partition, offset, decoded value); waits a moment if there is nothing.
+        """Return what came: (topic, partition, offset, value); waits a moment if there is nothing.
+
+        The value is a block, a rejection, the bytes of a tick, or the error that says why it cannot be read.
 
         Raises:
             EnvironmentProblem: Kafka refuses for good.
@@ -113,8 +115,7 @@ class Feed:
         for message in self._consumer.consume(most, wait_s):
             error = message.error()
             if error is None:
-                value = message.value() if message.topic() == CLOCK else codec.decode(message.value())
-                found.append((message.topic(), message.partition(), message.offset(), value))
+                found.append((message.topic(), message.partition(), message.offset(), _value(message)))
             elif error.code() == KafkaError._PARTITION_EOF:
                 self.at_end.add((message.topic(), message.partition()))
             elif self._trouble.hopeless is not None or not error.retriable():
@@ -151,3 +152,13 @@ class Feed:
         for consumer in (self._consumer, self._lookup):
             if consumer is not None:
                 consumer.close()
+
+
+def _value(message: Message) -> Any:
+    data = message.value() or b""
+    if message.topic() == CLOCK:
+        return data
+    try:
+        return codec.decode(data)
+    except CodecError as error:
+        return error

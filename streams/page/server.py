@@ -12,6 +12,7 @@ import signal
 import socket
 import threading
 import time
+from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from importlib import resources
@@ -118,6 +119,7 @@ class PageServer:
         self.run_id = secrets.token_hex(4)
         self.port = 0
         self.browsers = 0
+        self.unreadable: deque[str] = deque(maxlen=20)
         self._closing = asyncio.Event()
         self._runner: web.AppRunner | None = None
         self._pump: asyncio.Task[None] | None = None
@@ -196,6 +198,8 @@ class PageServer:
             fold(self.state, value)
         elif isinstance(value, EventRejected):
             fold_rejection(self.state, value)
+        else:  # only the sequencer may write here, so this is worth an alarm, but no reason to go dark
+            self.unreadable.append(f"{topic} partition {partition} offset {offset}: {value}")
 
     # ---- HTTP
 
@@ -319,7 +323,12 @@ class PageServer:
     async def _health(self, _: web.Request) -> web.Response:
         good = self._pump is not None and not self._pump.done()
         chains = {area: chain["verified"] for area, chain in sorted(self.state.chains.items())}
-        value = {"status": "ok" if good else "failed", "caught_up": self.feed.caught_up, "chains": chains}
+        value = {
+            "status": "ok" if good else "failed",
+            "caught_up": self.feed.caught_up,
+            "chains": chains,
+            "unreadable": [*self.unreadable],
+        }
         return web.json_response(value, status=200 if good else 503)
 
     async def _metrics(self, _: web.Request) -> web.Response:

@@ -1,0 +1,397 @@
+"""The page as a person sees it: a real Kafka, the real server, headless Chromium."""
+
+import json
+import queue
+import shutil
+import threading
+import time
+import urllib.error
+import urllib.request
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlencode
+
+import pytest
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+from flexbus import codec
+from flexbus.journal import Block
+from flexbus.topics import CLOCK, JOURNAL, REJECTIONS
+from streams.clock import tick_bytes
+from streams.kafka import Connection
+from streams.page.server import PageConfig, run
+from streams.topics import create_topics
+from tests.conftest import RunningKafka
+from tests.page_day import FSPS, SESSION, START, blocks, history, rejections
+
+pytestmark = pytest.mark.browser
+
+
+class Served:
+    """A page server in a thread."""
+
+    def __init__(self, connection: Connection, port: int = 0) -> None:
+        self._stop = threading.Event()
+        ready: queue.Queue[str] = queue.Queue()
+        config = PageConfig(connection=connection, port=port, on_ready=ready.put)
+        self._thread = threading.Thread(target=run, args=(config, self._stop))
+        self._thread.start()
+        self.url = ready.get(timeout=20)
+        self.port = int(self.url.rsplit(":", 1)[1].strip("/"))
+
+    def get(self, path: str, **headers: str) -> tuple[int, str, dict[str, str]]:
+        request = urllib.request.Request(self.url.rstrip("/") + path, headers=headers)
+        try:
+            with urllib.request.urlopen(request, timeout=10) as answer:
+                return answer.status, answer.read().decode(), dict(answer.headers)
+        except urllib.error.HTTPError as error:
+            return error.code, error.read().decode(), dict(error.headers)
+
+    def wait_for(self, area: str, entries: int) -> None:
+        deadline = time.monotonic() + 30
+        while time.monotonic() < deadline:
+            state = json.loads(self.get(f"/state?{urlencode({'area': area})}")[1])
+            if state["sections"].get("chain", {}).get("chain", {}).get("entries", 0) >= entries:
+                return
+            time.sleep(0.05)
+        raise AssertionError(f"the page has not read {entries} entries of {area}")
+
+    def close(self) -> None:
+        self._stop.set()
+        self._thread.join(timeout=20)
+        assert not self._thread.is_alive()
+
+
+def write(connection: Connection, chain: list[Block], commit: bool = True) -> None:
+    """Write blocks as the sequencer does: in one transaction."""
+    producer = connection.transactional_producer(f"page-test-{uuid.uuid4()}")
+    producer.init_transactions(30)
+    producer.begin_transaction()
+    for block in chain:
+        producer.produce(JOURNAL, codec.encode(block), key=block.area_id.encode(), partition=0)
+    if commit:
+        producer.commit_transaction(30)
+    else:
+        producer.flush(30)
+        producer.abort_transaction(30)
+
+
+@dataclass(frozen=True, slots=True)
+class Day:
+    """A day in the journal under a name of its own."""
+
+    area: str
+    entries: int
+
+
+@pytest.fixture(scope="module")
+def connection(kafka: RunningKafka) -> Connection:
+    connection = Connection(kafka.bootstrap)
+    create_topics(connection, ["page-test"], None)
+    return connection
+
+
+@pytest.fixture(scope="module")
+def day(connection: Connection) -> Day:
+    area = f"valley-{uuid.uuid4().hex[:8]}"
+    events = history()
+    chain = blocks(events, area_id=area)
+    # A sequencer died half-way: what it wrote was never committed, and the page must not show it.
+    write(connection, blocks(events[:9], size=9, area_id=area), commit=False)
+    write(connection, chain)
+    producer = connection.producer()
+    for rejection in rejections():
+        producer.produce(REJECTIONS, codec.encode(rejection), partition=0)
+    producer.produce(CLOCK, tick_bytes(START + 52 * 900_000), key=b"market", partition=0)
+    producer.flush(10)
+    return Day(area, len(events))
+
+
+@pytest.fixture(scope="module")
+def served(connection: Connection, day: Day) -> Iterator[Served]:
+    server = Served(connection)
+    server.wait_for(day.area, day.entries)
+    yield server
+    server.close()
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Browser]:
+    path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    assert path, "Chromium is missing; `make tools` installs it"
+    with sync_playwright() as playwright:
+        # The container of the tests has no user namespaces, and the page under test is our own.
+        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(chromium: Browser) -> Iterator[Page]:
+    context = chromium.new_context(viewport={"width": 1366, "height": 768}, timezone_id="UTC")
+    page = context.new_page()
+    complaints: list[str] = []
+    elsewhere: list[str] = []
+    page.on("console", lambda m: complaints.append(m.text) if m.type in ("error", "warning") else None)
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.on("request", lambda r: None if "//127.0.0.1:" in r.url or r.url == "data:," else elsewhere.append(r.url))
+    yield page
+    context.close()
+    assert [c for c in complaints if "ERR_CONNECTION_REFUSED" not in c and "INCOMPLETE_CHUNKED" not in c] == []
+    assert elsewhere == []
+
+
+def opened(page: Page, served: Served, day: Day, **query: str) -> Page:
+    page.goto(f"{served.url}?{urlencode({'area': day.area, **query})}")
+    expect(page.locator("#chain")).to_contain_text("chain verified", timeout=15_000)
+    return page
+
+
+def test_the_day_is_seen_at_a_glance(page: Page, served: Served, day: Day) -> None:
+    opened(page, served, day)
+    expect(page.locator("#chain")).to_contain_text(f"{day.entries} entries")
+    expect(page.locator("#clock-time")).to_have_text("13:00:00")
+    expect(page.locator("#steps .now")).to_have_text("Settled")
+    expect(page.locator("#grid-svg circle.bus")).to_have_count(41)
+    expect(page.locator("#slot-text")).to_contain_text("13:00–13:15")
+    expect(page.locator("#bars-readout")).to_contain_text("need ▼1.90 MW")
+    expect(page.locator("#heat-readout")).to_contain_text("lowest −5.00 at F1.13")
+    painted = page.evaluate(
+        "() => { const c = document.getElementById('heat-canvas');"
+        " const d = c.getContext('2d').getImageData(0, 0, c.width, c.height).data;"
+        " return new Set(Array.from({length: d.length / 400}, (_, k) => d.slice(400 * k, 400 * k + 3).join())).size; }"
+    )
+    assert painted > 10
+
+
+def test_violations_are_unmistakable_before_and_gone_after(page: Page, served: Served, day: Day) -> None:
+    opened(page, served, day)
+    page.get_by_role("radio", name="Forecast").click()
+    expect(page.locator("#grid-alarm")).to_have_text("⚠ 3 overloaded · 7 V↑")
+    expect(page.locator("#grid-svg .ring.bad")).to_have_count(7)  # a shape, not colour alone
+    expect(page.locator("#grid-svg .hazard.on")).to_have_count(3)
+    expect(page.locator("#grid-svg .flag").filter(has_text="V↑")).to_have_count(7)
+    page.get_by_role("radio", name="Cleared").click()
+    expect(page.locator("#grid-alarm")).to_have_text("✓ within limits")
+    expect(page.locator("#grid-svg .ring.bad")).to_have_count(0)
+    page.get_by_role("radio", name="Metered").click()
+    page.locator("#element").select_option("bus F1.13")
+    expect(page.locator("#detail")).to_contain_text("metered (est.)")
+
+
+def test_every_list_tells_its_part_of_the_day(page: Page, served: Served, day: Day) -> None:
+    opened(page, served, day)
+    body = page.locator("#tab-body")
+    for tab, rows, said in (
+        ("Activations & delivery", 14, "inverter in repair"),
+        ("Settlement", 5, "r2 corrected 263.17 (MR-late r2)"),
+        ("Awards", 14, "OFR-01"),
+        ("Not taken", 17, "capacity limit LIM-1"),
+        ("Needs & requests", 5, "overload"),
+        ("Limits & lights", 18, "unforeseen stop"),
+        ("Upward to the TSO", 1, "tso-north"),
+    ):
+        page.get_by_role("tab", name=tab).click()
+        expect(body.locator("tbody tr")).to_have_count(rows)
+        expect(body).to_contain_text(said)
+    expect(page.locator("#tab-rejections .count")).not_to_be_empty()
+
+
+def test_an_entry_of_the_journal_opens_with_its_evidence(page: Page, served: Served, day: Day) -> None:
+    opened(page, served, day)
+    page.locator("#filter-type").select_option("MarketCleared")
+    expect(page.locator("#tab-body tbody tr")).to_have_count(1)
+    page.locator("#tab-body .open").click()
+    dialog = page.locator("#entry")
+    expect(dialog).to_contain_text("✓ chain ok")
+    expect(dialog).to_contain_text("content matches the block's hash")
+    expect(dialog).to_contain_text("SHA-256")
+    expect(dialog.locator("pre")).to_contain_text('"clearing_id": "CLR-1"')
+    before = page.locator("#entry-title").inner_text()
+    page.keyboard.press("ArrowLeft")
+    expect(page.locator("#entry-title")).not_to_have_text(before)
+    page.keyboard.press("Escape")
+    expect(dialog).not_to_be_visible()
+
+
+def test_it_can_be_used_by_keyboard_alone(page: Page, served: Served, day: Day) -> None:
+    opened(page, served, day)
+    page.locator("#grid-svg").focus()
+    page.keyboard.press("Home")
+    expect(page.locator("#element")).to_have_value("bus HV")
+    for _ in range(2):
+        page.keyboard.press("ArrowRight")
+    expect(page.locator("#element")).to_have_value("bus F1.01")
+    page.keyboard.press("b")
+    expect(page.locator("#element")).to_have_value("branch L1.01")
+    page.locator("#slot").focus()
+    page.keyboard.press("ArrowRight")
+    expect(page.locator("#slot-text")).to_contain_text("13:15–13:30")
+    expect(page.locator("#follow")).to_have_attribute("aria-pressed", "false")
+    page.locator("#heat-canvas").focus()
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("ArrowLeft")
+    expect(page.locator("#slot-text")).to_contain_text("13:00–13:15")
+    expect(page.locator("#element")).to_have_value("bus HV")
+    page.locator("#tab-journal").focus()
+    page.keyboard.press("ArrowRight")
+    expect(page.locator("#tab-activations")).to_be_focused()
+    expect(page.locator("#tab-activations")).to_have_attribute("aria-selected", "true")
+    # Every stop of the tabulator can be seen and has a name.
+    page.locator("body").press("Tab")
+    named = page.evaluate(
+        "() => [...document.querySelectorAll('button, select, input, [tabindex=\"0\"]')]"
+        ".filter(e => e.checkVisibility() && !(e.getAttribute('aria-label') || e.getAttribute('aria-labelledby')"
+        " || e.labels?.length || e.textContent.trim())).map(e => e.outerHTML)"
+    )
+    assert named == []
+
+
+@pytest.mark.parametrize(("width", "height"), [(1366, 768), (1920, 1080)])
+def test_it_fits_the_screen(page: Page, served: Served, day: Day, width: int, height: int) -> None:
+    page.set_viewport_size({"width": width, "height": height})
+    opened(page, served, day)
+    size = page.evaluate("() => [document.documentElement.scrollWidth, document.documentElement.scrollHeight]")
+    assert size == [width, height]
+    for part in ("#grid-svg", "#bars-svg", "#heat-canvas", "#tab-body", "#detail"):
+        box = page.locator(part).bounding_box()
+        assert box is not None
+        assert box["width"] > 200
+        assert box["height"] > 90
+
+
+def test_a_role_sees_only_what_it_may(page: Page, served: Served, day: Day) -> None:
+    opened(page, served, day, role="FSP", party=FSPS[0])
+    expect(page.locator("#lens-note")).to_contain_text("fsp-alder FSP")
+    expect(page.locator("#grid-empty")).to_have_text("This role may not see the network model.")
+    page.get_by_role("tab", name="Settlement").click()
+    expect(page.locator("#tab-body tbody tr")).to_have_count(2)  # its own and the sum
+    page.get_by_role("tab", name="Awards").click()
+    expect(page.locator("#tab-body")).to_contain_text("removed")
+    told = page.evaluate("() => document.querySelector('main').innerText")
+    assert FSPS[1] not in told
+    page.locator("#role").select_option("")
+    expect(page.locator("#grid-svg circle.bus")).to_have_count(41)
+
+
+def test_it_follows_the_journal_live_and_survives_a_restart(page: Page, connection: Connection) -> None:
+    events = history()
+    area = f"live-{uuid.uuid4().hex[:8]}"
+    chain = blocks(events, area_id=area)
+    half = len(chain) // 2
+    write(connection, chain[:half])
+    first = Served(connection)
+    try:
+        first.wait_for(area, 7 * half)
+        opened(page, first, Day(area, 0))
+        expect(page.locator("#chain")).to_contain_text(f"{half} blocks")
+        page.evaluate("() => { window.untouched = true; }")
+        write(connection, chain[half:])
+        expect(page.locator("#chain")).to_contain_text(f"{len(chain)} blocks · {len(events)} entries")
+        expect(page.locator("#steps .now")).to_have_text("Settled")
+    finally:
+        first.close()
+    expect(page.locator("#link")).to_have_text("reconnecting")
+    again = Served(connection, port=first.port)
+    try:
+        expect(page.locator("#link")).to_have_text("live", timeout=20_000)
+        expect(page.locator("#chain")).to_contain_text(f"{len(events)} entries", timeout=20_000)
+        assert page.evaluate("() => window.untouched")  # without a reload
+    finally:
+        again.close()
+
+
+# ---- the server by itself
+
+
+def test_it_answers_to_its_own_name_only(served: Served) -> None:
+    status, text, _ = served.get("/state", Host="evil.example")
+    assert status == 421
+    assert "own address" in text
+    assert served.get("/state", Host=f"localhost:{served.port}")[0] == 200
+
+
+def test_every_answer_is_strict(served: Served) -> None:
+    for path in ("/", "/static/app.js", "/state", "/no-such-page", "/static/../server.py", "/entry/x/0/0"):
+        _, _, headers = served.get(path)
+        assert "default-src 'none'" in headers["Content-Security-Policy"], path
+        assert headers["X-Content-Type-Options"] == "nosniff"
+        assert "Set-Cookie" not in headers
+    assert served.get("/static/server.py")[0] == 404
+
+
+def test_entries_are_found_or_refused_with_a_reason(served: Served, day: Day) -> None:
+    area = day.area
+    assert served.get(f"/entry/{area}/0/0")[0] == 200
+    assert served.get(f"/entry/{area}/9999/0")[0] == 404
+    assert served.get(f"/entry/{area}/0/99")[0] == 404
+    assert served.get(f"/entry/{area}/0/0?role=NOBODY")[0] == 400
+    network = next(
+        t for t in json.loads(served.get(f"/state?area={area}")[1])["tail"] if t["type"] == "SettlementComputed"
+    )
+    status, text, _ = served.get(f"/entry/{area}/{network['block']}/{network['index']}?role=OBSERVER")
+    assert status == 403
+    assert "may not see a SettlementComputed" in text
+
+
+def test_it_reports_health_metrics_and_the_summary(served: Served, day: Day) -> None:
+    health = json.loads(served.get("/health")[1])
+    assert health["status"] == "ok"
+    assert health["caught_up"] is True
+    assert health["chains"][day.area] is True
+    assert "flexbus_page_entries_total" in served.get("/metrics")[1]
+    summary = json.loads(served.get("/summary")[1])
+    assert summary["areas"][day.area]["sessions"][SESSION]["activations"]["ordered"] == 14
+
+
+def messages(served: Served, area: str, last_id: str, seconds: float) -> list[tuple[str, dict[str, Any]]]:
+    """Read server-sent events for some seconds."""
+    request = urllib.request.Request(f"{served.url}events?area={area}", headers={"Last-Event-ID": last_id})
+    found, event_id, deadline = [], "", time.monotonic() + seconds
+    with urllib.request.urlopen(request, timeout=max(1.0, seconds)) as stream:
+        while time.monotonic() < deadline:
+            try:
+                line = stream.readline().decode().strip()
+            except TimeoutError:
+                break
+            if line.startswith("id:"):
+                event_id = line[3:].strip()
+            elif line.startswith("data:"):
+                found.append((event_id, json.loads(line[5:])))
+    return found
+
+
+def test_who_comes_back_gets_increments_and_a_stranger_everything(served: Served, day: Day) -> None:
+    (last, everything), *_ = messages(served, day.area, "", 1.0)
+    assert everything["full"] is True
+    assert "network" in everything["sections"]
+    assert messages(served, day.area, last, 1.0) == []
+    run_id, _, revision = last.partition("-")
+    (_, some), *_ = messages(served, day.area, f"{run_id}-{int(revision) - 3}", 1.0)
+    assert some["full"] is False
+    assert "network" not in some["sections"]
+    (_, other), *_ = messages(served, day.area, f"00000000-{revision}", 1.0)
+    assert other["full"] is True
+
+
+def test_a_flood_of_entries_reaches_a_browser_in_few_bounded_updates(served: Served, connection: Connection) -> None:
+    # 2,400 offers' worth of entries in about two seconds
+    events = history()
+    offers = [e for e in events if type(e[1]).__name__ == "FlexOfferSubmitted"]
+    registry = events[: events.index(offers[0])]
+    area = f"flood-{uuid.uuid4().hex[:8]}"
+    chain = blocks([*registry, *(offers * 150)], size=120, area_id=area)
+    write(connection, chain[:1])
+    served.wait_for(area, 100)
+    found: list[tuple[str, dict[str, Any]]] = []
+    reader = threading.Thread(target=lambda: found.extend(messages(served, area, "", 4.0)))
+    reader.start()
+    for block in chain[1:]:
+        write(connection, [block])
+    reader.join()
+    served.wait_for(area, sum(len(b.entries) for b in chain))
+    assert 1 < len(found) <= 4.0 * 5 + 2
+    assert max(len(m["tail"]) for _, m in found) <= 300
+    assert max(len(json.dumps(m)) for _, m in found[1:]) < 300_000
