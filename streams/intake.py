@@ -336,7 +336,7 @@ def _read_headers(reading: _Reading) -> None:
         reading.event_id = event_id
     reading.on_behalf_of = found.get("ce_onbehalfof") or None
     reading.event_type = found.get("ce_type") or None
-    if "ce_time" in found:
+    if found.get("ce_time"):
         try:
             parse_ms(found["ce_time"])
         except ValueError as error:
@@ -348,9 +348,9 @@ def _read_value(reading: _Reading) -> None:
     if not value:
         reading.fault(FaultCode.NOT_DECODABLE, "$", "the record is empty")
         return
-    if len(value) > codec.MAX_EVENT_BYTES:
+    most = codec.MAX_SERVICE_EVENT_BYTES if reading.sender_id in _SERVICES else codec.MAX_EVENT_BYTES
+    if len(value) > most:
         kept = f"; the first {_MOST_KEPT} are kept, SHA-256 {sha256(value).hexdigest()}" * (len(value) > _MOST_KEPT)
-        most = codec.MAX_EVENT_BYTES
         reading.fault(FaultCode.TOO_LARGE, "$", f"{len(value)} bytes are more than the {most} an event may have{kept}")
         return
     try:

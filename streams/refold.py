@@ -1,0 +1,236 @@
+"""One area's journal, gone through again from its first block: what follows from it must be what stands in it.
+
+Pure. Four proofs: the chain is whole; every entry was admissible where it stands; every fact that a stage put into
+the journal is derived again, byte for byte, clearings included; and the state that the views come to, as a digest,
+so that two runs in two processes can be compared.
+"""
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, is_dataclass
+from enum import Enum
+from typing import Any
+
+from flexbus import codec
+from flexbus.errors import ChainError, CodecError
+from flexbus.journal import Block, Entry, verify_block
+from flexbus.validation import Admission, admission_faults, content_faults, fold_admission
+from flexbus.views.fact import Emission, Fact, Job, facts_of
+from streams.area import Stage
+
+__all__ = ["AreaProof", "Finding", "ViewProof", "refold", "state_digest"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """Something that is not as it must be.
+
+    Attributes:
+        area_id: market area.
+        check: which proof failed.
+        place: block and entry, or what it is about.
+        message: what is wrong.
+    """
+
+    area_id: str
+    check: str
+    place: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.area_id}, {self.place}: {self.message} [{self.check}]"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ViewProof:
+    """What going through an area again with one stage's view gave.
+
+    Attributes:
+        view: the stage.
+        facts: its facts in the journal that were derived again and are the same.
+        computed: computations that were run again.
+        owed: ids of facts that are due and not in the journal; normal while the bus runs, never at the end of a day.
+        digest: SHA-256 over the final state.
+    """
+
+    view: str
+    facts: int
+    computed: int
+    owed: tuple[str, ...]
+    digest: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AreaProof:
+    """What going through an area again gave; equal for equal journals, in whatever process."""
+
+    area_id: str
+    blocks: int
+    entries: int
+    head: str
+    views: tuple[ViewProof, ...]
+    findings: tuple[Finding, ...]
+
+
+def refold(area_id: str, blocks: Sequence[Block], views: Mapping[str, Stage], *, solve: bool = True) -> AreaProof:
+    """Go through an area's blocks again.
+
+    Args:
+        area_id: market area.
+        blocks: its whole chain, in order.
+        views: the stages by name.
+        solve: run computations (clearings) again; False trusts their results.
+    """
+    findings: list[Finding] = []
+
+    def find(check: str, place: str, message: str) -> None:
+        findings.append(Finding(area_id=area_id, check=check, place=place, message=message))
+
+    head, facts, entries = _chain(blocks, find)
+    _admission(facts, find)
+    proofs = tuple(_view(view, facts, entries, find, solve) for view in views.values())
+    return AreaProof(
+        area_id=area_id,
+        blocks=len(blocks),
+        entries=len(entries),
+        head=head.hex(),
+        views=proofs,
+        findings=tuple(findings),
+    )
+
+
+_Find = Callable[[str, str, str], None]
+
+
+def _chain(blocks: Sequence[Block], find: _Find) -> tuple[bytes, list[Fact], list[Entry]]:
+    last: tuple[int, bytes] | None = None
+    facts: list[Fact] = []
+    entries: list[Entry] = []
+    for block in blocks:
+        try:
+            last = verify_block(last, block)
+            facts.extend(facts_of(block))
+            entries.extend(block.entries)
+        except (ChainError, CodecError) as error:
+            find("chain", f"block {block.number}", str(error))
+            break  # nothing after a break can be trusted to be this area's history
+    return (b"" if last is None else last[1]), facts, entries
+
+
+def _admission(facts: Sequence[Fact], find: _Find) -> None:
+    state = Admission()
+    seen: set[tuple[str, str]] = set()
+    for fact in facts:
+        who = (fact.sender_id, fact.on_behalf_of, fact.received_at_ms)
+        faults = content_faults(fact.event) or admission_faults(state, fact.event, *who)
+        for fault in faults:
+            find("admission", _place(fact), f"{type(fact.event).__name__} had to be refused: {fault}")
+        if (fact.sender_id, fact.event_id) in seen:
+            find("once", _place(fact), f"event {fact.event_id} is in the journal twice")
+        seen.add((fact.sender_id, fact.event_id))
+        state = fold_admission(state, fact)
+
+
+def _view(view: Stage, facts: Sequence[Fact], entries: Sequence[Entry], find: _Find, solve: bool) -> ViewProof:
+    check = f"view {view.service}"
+    state = view.new_state()
+    due: dict[str, Emission] = {}
+    trusted: set[str] = set()
+    computed = 0
+    for fact in facts:
+        if view.reads is not None and type(fact.event).__name__ not in view.reads:
+            continue
+        state = view.fold(state, fact)
+        for what in view.decide(state, fact):
+            if isinstance(what, Emission):
+                due.setdefault(what.event_id, what)
+            elif what.job_id not in due and what.job_id not in trusted:
+                computed += 1
+                if solve:
+                    for found in _run(what, check, _place(fact), find):
+                        due.setdefault(found.event_id, found)
+                else:
+                    trusted.add(what.job_id)
+    same = 0
+    said: set[str] = set()
+    for fact, entry in zip(facts, entries, strict=True):
+        if entry.sender_id != view.service:
+            continue
+        said.add(fact.event_id)
+        emission = due.get(fact.event_id)
+        if emission is None:
+            if solve or not trusted:
+                find(check, _place(fact), f"{entry.event_type} {fact.event_id} does not follow from what precedes it")
+        elif _differs(emission.event, fact, entry):
+            find(
+                check,
+                _place(fact),
+                f"{entry.event_type} {fact.event_id} comes out differently: {_change(emission, fact)}",
+            )
+        else:
+            same += 1
+    owed = tuple(i for i in due if i not in said)
+    return ViewProof(view=view.service, facts=same, computed=computed, owed=owed, digest=state_digest(state))
+
+
+def _run(job: Job, check: str, place: str, find: _Find) -> tuple[Emission, ...]:
+    try:
+        return job.run(*job.arguments)
+    except Exception as error:
+        find(check, place, f"the computation {job.job_id} failed: {type(error).__name__}: {error}")
+        return ()
+
+
+def _differs(event: Any, fact: Fact, entry: Entry) -> bool:
+    if entry.schema_fingerprint == codec.fingerprint_of(type(event)):
+        return codec.encode(event) != entry.payload
+    return bool(event != fact.event)  # written by an older schema: the same content in other bytes
+
+
+def _change(emission: Emission, fact: Fact) -> str:
+    if type(emission.event) is not type(fact.event):
+        return f"now {type(emission.event).__name__}"
+    changed = [f.name for f in fields(fact.event) if getattr(fact.event, f.name) != getattr(emission.event, f.name)]
+    return f"field {', '.join(changed)}" if changed else "its bytes"
+
+
+def _place(fact: Fact) -> str:
+    return f"block {fact.block}, entry {fact.index}"
+
+
+def state_digest(state: Any) -> str:
+    """Return SHA-256 over a state, the same in every process: sets are sorted, nothing depends on identity."""
+    digest = hashlib.sha256()
+    for part in _parts(state):
+        digest.update(part.encode())
+        digest.update(b"\x1f")
+    return digest.hexdigest()
+
+
+def _parts(value: Any) -> Iterator[str]:
+    if is_dataclass(value) and not isinstance(value, type):
+        yield type(value).__name__
+        for field in fields(value):
+            yield from _parts(getattr(value, field.name))
+    elif isinstance(value, Mapping):
+        yield f"map {len(value)}"
+        for key, item in value.items():  # in its order: it follows from the journal too
+            yield from _parts(key)
+            yield from _parts(item)
+    elif isinstance(value, set | frozenset):
+        yield f"set {len(value)}"
+        yield from sorted("\x1e".join(_parts(item)) for item in value)
+    elif isinstance(value, tuple | list):
+        yield f"list {len(value)}"
+        for item in value:
+            yield from _parts(item)
+    elif isinstance(value, Enum):
+        yield f"{type(value).__name__}.{value.name}"
+    elif value is None or isinstance(value, str | int | float | bytes):
+        yield repr(value)
+    elif callable(value):
+        yield getattr(value, "__qualname__", type(value).__name__)
+    elif hasattr(value, "tobytes"):  # arrays of numbers
+        yield hashlib.sha256(value.tobytes()).hexdigest()
+    else:
+        raise TypeError(f"no digest of {type(value).__name__}: a view's state is made of dataclasses and containers")

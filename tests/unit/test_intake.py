@@ -1,0 +1,226 @@
+"""What becomes of inputs, without Kafka: give a batch, expect blocks, rejections and receipts."""
+
+from dataclasses import replace
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+
+from flexbus import codec
+from flexbus import events as ev
+from flexbus.errors import ChainError, Fault, FaultCode
+from flexbus.events import Verdict
+from flexbus.journal import Block, verify_block
+from flexbus.partition import partition_of
+from flexbus.topics import inbox
+from streams import intake as intake_module
+from streams.intake import Input, Intake, Rules
+from streams.sequencer import RULES
+from tests import market
+from tests.integration.core import FMO, FSP_A, FSP_B, founding, offer_of
+
+AREA, PARTITIONS = "north", 4
+HOME = partition_of(AREA.encode(), PARTITIONS)
+
+
+class Inbox:
+    """Makes inbox records, with offsets that rise per party."""
+
+    def __init__(self) -> None:
+        self._next: dict[str, int] = {}
+
+    def record(self, party: str, event: Any, event_id: str | None = None, **changes: Any) -> Input:
+        offset = self._next.get(party, 0)
+        self._next[party] = offset + 1
+        given = Input(
+            topic=inbox(party),
+            partition=HOME,
+            offset=offset,
+            received_at_ms=1_000 + offset,
+            key=AREA.encode(),
+            value=event if isinstance(event, bytes) else codec.encode(event),
+            headers=(("ce_id", (event_id or str(uuid4())).encode()),),
+        )
+        return replace(given, **changes)
+
+
+def fresh(rules: Rules = RULES) -> Intake:
+    return Intake(HOME, PARTITIONS, rules)
+
+
+def opened(box: Inbox) -> tuple[Intake, list[Block]]:
+    """An intake whose area has its gate open, and the blocks so far."""
+    intake = fresh()
+    outcome = intake.take([box.record(sender, event) for sender, event in founding(AREA)])
+    assert outcome.rejections == []
+    return intake, outcome.blocks
+
+
+def codes(faults: tuple[Fault, ...]) -> set[str]:
+    return {f.code.value for f in faults}
+
+
+def test_murmur2_is_kafkas() -> None:
+    # Values of Kafka's own UtilsTest, made positive as its partitioner does.
+    known = {b"21": -973932308, b"foobar": -790332482, b"a-little-bit-long-string": -985981536, b"abc": 479470107}
+    for key, value in known.items():
+        assert partition_of(key, 2**31) == value & 0x7FFFFFFF
+
+
+def test_a_batch_becomes_chained_blocks_and_receipts_with_positions(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(intake_module, "BLOCK_ENTRIES", 10)
+    box = Inbox()
+    intake, blocks = opened(box)
+    outcome = intake.take([box.record(FSP_A, offer_of(n, AREA)) for n in range(25)])
+    blocks += outcome.blocks
+    assert [len(b.entries) for b in outcome.blocks] == [10, 10, 5]
+    head = None
+    for block in blocks:
+        head = verify_block(head, block)
+    (issued,) = outcome.receipts
+    assert (issued.party_id, issued.area_id) == (FSP_A, AREA)
+    places = [(r.block, r.index) for r in issued.receipts]
+    assert places == [(b.number, i) for b in outcome.blocks for i in range(len(b.entries))]
+    assert outcome.accepted == {("FlexOfferSubmitted", AREA): 25}
+
+
+def test_the_payload_is_kept_byte_for_byte() -> None:
+    box = Inbox()
+    intake, _ = opened(box)
+    record = box.record(FSP_A, offer_of(1, AREA))
+    (entry,) = intake.take([record]).blocks[0].entries
+    assert (entry.payload, entry.inbox_offset, entry.received_at_ms) == (
+        record.value,
+        record.offset,
+        record.received_at_ms,
+    )
+
+
+def test_events_of_one_batch_see_each_other() -> None:
+    box = Inbox()
+    intake, _ = opened(box)
+    first, again = box.record(FSP_A, offer_of(1, AREA)), box.record(FSP_A, offer_of(1, AREA))
+    outcome = intake.take([first, again, box.record("scheduler", replace(market.gate_closed(), area_id=AREA))])
+    assert [codes(r.faults) for r in outcome.rejections] == [{"DUPLICATE_ID"}]
+    late = intake.take([box.record(FSP_A, offer_of(2, AREA))])
+    assert codes(late.rejections[0].faults) == {"GATE_CLOSED"}
+    assert late.blocks == []
+
+
+def test_a_fresh_intake_decides_as_the_one_before() -> None:
+    box = Inbox()
+    intake, blocks = opened(box)
+    known = box.record(FSP_A, offer_of(1, AREA))
+    blocks += intake.take([known]).blocks
+    successor = fresh()
+    for block in [*blocks, *blocks]:  # seen blocks are ignored
+        successor.replay(block)
+    ahead = [known, box.record(FSP_A, offer_of(2, AREA)), box.record(FSP_A, offer_of(2, AREA))]
+    assert successor.take(ahead) == intake.take(ahead)
+
+
+def test_a_gap_in_the_journal_is_an_error() -> None:
+    box = Inbox()
+    intake, blocks = opened(box)
+    after = intake.take([box.record(FSP_A, offer_of(1, AREA))]).blocks[0]
+    later = intake.take([box.record(FSP_A, offer_of(2, AREA))]).blocks[0]
+    successor = fresh()
+    successor.replay(blocks[0])
+    with pytest.raises(ChainError, match="gap"):
+        successor.replay(later)
+    successor.replay(after)
+    with pytest.raises(ChainError, match="changed"):
+        successor.replay(replace(later, entries=after.entries))
+
+
+def test_a_party_cannot_keep_a_services_fact_out_by_using_up_its_id() -> None:
+    box = Inbox()
+    intake, _ = opened(box)
+    foretold = str(uuid4())
+    squatter = intake.take([box.record(FSP_A, offer_of(1, AREA), foretold)])
+    assert squatter.rejections == []
+    fact = replace(market.gate_closed(), area_id=AREA)
+    assert intake.take([box.record("scheduler", fact, foretold)]).rejections == []
+    # but a party cannot take the id of a service's fact, nor of another party's event
+    for party in (FSP_A, FSP_B):
+        taken = intake.take([box.record(party, offer_of(9, AREA, party), foretold)])
+        assert codes(taken.rejections[0].faults) == {"ID_REUSED"}
+
+
+def test_every_fault_of_the_envelope_is_listed() -> None:
+    record = Inbox().record(
+        FSP_A,
+        offer_of(1, AREA),
+        key=b"elsewhere",
+        headers=(
+            ("ce_id", b"7"),
+            ("ce_id", b"8"),
+            ("ce_type", b"GateOpened"),
+            ("ce_subject", b"x"),
+            ("ce_time", b"\xff"),
+            ("ce_signature", b"short"),
+            ("mine", None),
+        ),
+    )
+    (rejection,) = fresh().take([record]).rejections
+    paths = sorted(f.path for f in rejection.faults)
+    assert paths == [
+        "$headers.ce_id",
+        "$headers.ce_id",
+        "$headers.ce_signature",
+        "$headers.ce_subject",
+        "$headers.ce_time",
+        "$headers.ce_type",
+        "$key",
+    ]
+    assert rejection.original == record.value
+
+
+def test_a_hundred_thousand_faults_stay_within_a_record() -> None:
+    many = (Fault(code=FaultCode.BAD_PRICE, path="$" * 900, message="x" * 900),) * 100_000
+    rules = Rules(content=lambda _: many, state=RULES.state, fold=RULES.fold, admission=RULES.admission)
+    box = Inbox()
+    outcome = fresh(rules).take([box.record(FSP_A, offer_of(n, AREA)) for n in range(3)])
+    assert all(len(codec.encode(r)) < 4_000_000 for r in [*outcome.rejections, *outcome.receipts])
+    assert len(outcome.receipts) == 3
+    assert outcome.rejections[0].faults[-1].message == "99000 more faults are not listed"
+
+
+def test_a_check_that_breaks_costs_one_input_only() -> None:
+    def breaks(event: Any) -> tuple[Fault, ...]:
+        raise ZeroDivisionError("no")
+
+    rules = Rules(content=breaks, state=RULES.state, fold=RULES.fold, admission=RULES.admission)
+    (rejection,) = fresh(rules).take([Inbox().record(FMO, founding(AREA)[0][1])]).rejections
+    assert "ZeroDivisionError" in rejection.faults[0].message
+
+
+def test_unknown_areas_leave_nothing_behind() -> None:
+    intake = fresh()
+    box = Inbox()
+    outcome = intake.take([box.record(FSP_A, offer_of(1, AREA))])
+    assert len(outcome.rejections) == 1
+    assert intake._areas == {}
+
+
+def test_the_rejection_id_follows_from_the_position() -> None:
+    record = Inbox().record(FSP_A, b"nonsense")
+    first, again = (fresh().take([record]).rejections[0].rejection_id for _ in range(2))
+    assert first == again
+    assert UUID(first).version == 5
+
+
+def test_services_get_no_receipts() -> None:
+    box = Inbox()
+    intake, _ = opened(box)
+    outcome = intake.take([box.record("scheduler", ev.GateOpened(area_id=AREA, session_id="none", at_ms=0))])
+    assert len(outcome.rejections) == 1
+    assert outcome.receipts == []
+
+
+def test_receipts_name_the_verdict() -> None:
+    box = Inbox()
+    intake, _ = opened(box)
+    record = box.record(FSP_A, offer_of(1, AREA))
+    (issued,) = intake.take([record, record, box.record(FSP_A, b"")]).receipts
+    assert [r.verdict for r in issued.receipts] == [Verdict.ACCEPTED, Verdict.DUPLICATE, Verdict.REJECTED]
