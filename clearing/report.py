@@ -1,0 +1,310 @@
+"""A clearing as one printable page: the grid, the slots, who was taken and why not, and the proof in a sentence."""
+
+import math
+from collections.abc import Iterable, Sequence
+from html import escape
+from importlib.resources import files
+from string import Template
+
+import numpy as np
+
+from clearing.case import Case
+from clearing.drawing import Mark, Scale, draw_grid, heat_map
+from clearing.power_flow import AcGrid, AcState
+from clearing.result import LimitKind, Result
+from flexbus.quantities import Direction
+from flexbus.time import iso
+
+__all__ = ["report_html"]
+
+ROWS = 30
+LOADING = ("#e9ecef", "#9ecae1", "#4292c6", "#084594")
+VOLTAGE = ("#2166ac", "#92c5de", "#f7f7f7", "#fdb863", "#b35806")
+PRICE = ("#fde725", "#5ec962", "#21918c", "#3b528b", "#440154")
+
+
+def report_html(case: Case, result: Result) -> str:
+    """Return the report of a clearing as one HTML page without outside resources.
+
+    Args:
+        case: the case.
+        result: its result.
+    """
+    labels = [iso(case.start_ms + t * case.resolution_s * 1000)[11:16] for t in range(case.slots)]
+    before = _baseline(case)
+    slot = _hardest(result, before)
+    start, end = iso(case.start_ms), iso(case.start_ms + case.slots * case.resolution_s * 1000)
+    name = case.network.name or case.network.network_id
+    text = files("clearing").joinpath("report.html").read_text(encoding="utf-8")
+    return Template(text).substitute(
+        title=escape(f"Clearing of {name}"),
+        lead=escape(
+            f"Market area {case.network.area_id}, {start} to {end}, {case.slots} slots of "
+            f"{case.resolution_s // 60} min, {len(case.offers)} offers, {len(case.requests)} requests, "
+            f"prices {case.pricing_rule.value.replace('_', ' ').lower()}."
+        ),
+        certificate=escape(certificate_sentence(case, result)),
+        figures=_figures(case, result),
+        slot=labels[slot],
+        drawings=_drawings(case, result, before, slot),
+        heatmaps=_heat_maps(case, result, labels),
+        taken=_taken(case, result),
+        refused=_refused(case, result),
+        requests=_requests(case, result),
+        provenance=_provenance(result),
+    )
+
+
+def certificate_sentence(case: Case, result: Result) -> str:
+    """Return what is proven, in one sentence."""
+    worst = max((s.ac_violation_ppm for s in result.slots), default=0)
+    named = sum(1 for s in result.slots for x in s.shortfalls if x.kind is not LimitKind.REQUEST)
+    beyond = f"beyond the {named} named shortfalls" if named else "anywhere"
+    proof = result.certificate
+    text = (
+        f"In an AC power flow of every one of the {case.slots} slots the published dispatch breaks no limit "
+        f"{beyond} (largest excess {worst} ppm); it costs {proof.value_nano / 1e9:,.2f} EUR"
+    )
+    if proof.lower_bound_nano is None or proof.gap_nano is None:
+        return f"{text}; no lower bound was published with it. Check it with: flexbus certify CASE RESULT."
+    if proof.gap_nano < 0:
+        return f"{text}, which is less than its own lower bound: this result is not proven. See flexbus certify."
+    share = abs(proof.gap_nano) / max(abs(proof.value_nano), 1)
+    return (
+        f"{text}, and no dispatch of the same offers can cost less than {proof.lower_bound_nano / 1e9:,.2f} EUR: "
+        f"at most {proof.gap_nano / 1e9:,.4f} EUR ({share:.1e}) could be gained. "
+        "Check it without a solver: flexbus certify CASE RESULT."
+    )
+
+
+def _baseline(case: Case) -> AcState:
+    grid = AcGrid(case.network)
+    index = {bus.bus_id: k for k, bus in enumerate(case.network.buses)}
+    p, q = np.zeros((case.slots, len(index))), np.zeros((case.slots, len(index)))
+    for entry in case.baseline:
+        p[:, index[entry.bus_id]] += entry.power_w
+        q[:, index[entry.bus_id]] += entry.reactive_power_var
+    return grid.solve(p, q)
+
+
+def _hardest(result: Result, before: AcState) -> int:
+    """The slot in which most was taken; without any, the one with the highest loading."""
+    moved = [s.up_w + s.down_w for s in result.slots]
+    if any(moved):
+        return max(range(len(moved)), key=lambda t: (moved[t], -t))
+    loading = np.nan_to_num(before.loading_ppm, nan=0.0)
+    return int(loading.max(axis=1).argmax()) if loading.size else 0
+
+
+def _figures(case: Case, result: Result) -> str:
+    hours = case.resolution_s / 3600
+    up, down = (sum(s.up_w for s in result.slots) * hours / 1e6, sum(s.down_w for s in result.slots) * hours / 1e6)
+    taken = sum(any(o.quantity) for o in result.offers)
+    rungs: dict[str, int] = {}
+    for s in result.slots:
+        rungs[s.status.value.lower()] = rungs.get(s.status.value.lower(), 0) + 1
+    rows = [
+        (f"{result.welfare_nano / 1e9:,.2f} EUR", "welfare gained over keeping the baseline"),
+        (f"{result.cost_nano / 1e9:,.2f} EUR", "paid to providers"),
+        (
+            f"{result.baseline_violation_cost_nano / 1e9:,.0f} \N{RIGHTWARDS ARROW} "
+            f"{result.violation_cost_nano / 1e9:,.0f} EUR",
+            "worth of broken limits, before and after",
+        ),
+        (f"{up:,.3f} MWh", "upward flexibility taken"),
+        (f"{down:,.3f} MWh", "downward flexibility taken"),
+        (f"{taken} of {len(result.offers)}", "offers taken, in part or in full"),
+        (", ".join(f"{n} {word}" for word, n in rungs.items()), "slots by rung of the ladder"),
+    ]
+    return "".join(f"<div><b>{escape(value)}</b><span>{escape(what)}</span></div>" for value, what in rows)
+
+
+def _drawings(case: Case, result: Result, before: AcState, t: int) -> str:
+    network = case.network
+    bus_index = {bus.bus_id: k for k, bus in enumerate(network.buses)}
+    band = {bus.bus_id: (bus.min_voltage_ppm / 1e6, bus.max_voltage_ppm / 1e6) for bus in network.buses}
+    held = {point.bus_id for point in network.infeed_points}
+    branch_index = {branch.branch_id: k for k, branch in enumerate(network.branches)}
+    buses = {bus.bus_id: bus for bus in result.buses}
+    branches = {branch.branch_id: branch for branch in result.branches}
+    low = min(b[0] for b in band.values())
+    high = max(b[1] for b in band.values())
+    volts = Scale(low, high, VOLTAGE, "pu")
+    was = np.abs(before.voltage_pu[t])
+
+    def loading_before(branch: str) -> float:
+        return float(before.loading_ppm[t, branch_index[branch]]) / 1e4
+
+    def loading_after(branch: str) -> float:
+        k = branch_index[branch]
+        limited = not math.isnan(float(before.loading_ppm[t, k])) or branches[branch].loading_ppm[t] > 0
+        return branches[branch].loading_ppm[t] / 1e4 if limited else math.nan
+
+    def broken(bus: str, v: float) -> bool:
+        return bus not in held and v > 0 and not band[bus][0] - 1e-6 <= v <= band[bus][1] + 1e-6
+
+    def view(title: str, voltage: "dict[str, float]", loading: "dict[str, float]", marks: Sequence[Mark]) -> str:
+        return draw_grid(
+            network,
+            title,
+            bus_value=lambda b: voltage[b],
+            bus_scale=volts,
+            bus_wrong=lambda b: broken(b, voltage[b]),
+            bus_text=lambda b: f"{b}: {voltage[b]:.4f} pu",
+            branch_value=lambda b: loading[b] / 100,
+            branch_scale=Scale(0, 1, LOADING, "of the limit"),
+            branch_text=lambda b: f"{b}: {loading[b]:.1f} % loaded",
+            marks=marks,
+        )
+
+    marks = _marks(case, result, t)
+    price = {bus: buses[bus].p_price_milli_per_mwh[t] / 1000 for bus in buses}
+    lowest, highest = min(price.values()), max(price.values())
+    prices = draw_grid(
+        network,
+        "Prices of one more MWh fed in",
+        bus_value=lambda b: price[b],
+        bus_scale=Scale(round(lowest, 1), round(highest, 1), PRICE, "EUR/MWh"),
+        bus_wrong=lambda b: False,
+        bus_text=lambda b: f"{b}: {price[b]:.2f} EUR/MWh, {_parts(buses[b], t)}",
+        branch_value=lambda b: math.nan,
+        branch_scale=None,
+        branch_text=lambda b: b,
+        marks=marks,
+    )
+    first = view(
+        "Before: forecast without flexibility",
+        {b: float(was[k]) for b, k in bus_index.items()},
+        {b: loading_before(b) for b in branch_index},
+        (),
+    )
+    second = view(
+        "After: voltages and loadings",
+        {b: buses[b].voltage_ppm[t] / 1e6 for b in bus_index},
+        {b: loading_after(b) for b in branch_index},
+        marks,
+    )
+    return first + second + prices
+
+
+def _parts(bus: object, t: int) -> str:
+    words = ("energy", "losses", "voltage", "congestion")
+    values = [getattr(bus, f"p_{word}_milli_per_mwh")[t] / 1000 for word in words]
+    return ", ".join(f"{word} {value:.2f}" for word, value in zip(words, values, strict=True) if value)
+
+
+def _marks(case: Case, result: Result, t: int) -> list[Mark]:
+    by_id = {offer.offer_id: offer for offer in case.offers}
+    taken: dict[tuple[str, bool], int] = {}
+    for award in result.offers:
+        offer = by_id[award.offer_id]
+        if award.quantity[t]:
+            places = [offer.bus_id] if offer.bus_id else [share.bus_id for share in offer.shares]
+            for bus in places:
+                key = (bus, offer.direction is Direction.UP)
+                taken[key] = taken.get(key, 0) + award.quantity[t] // len(places)
+    most = max(taken.values(), default=1)
+    return [
+        Mark(bus, up, watts / most, f"{bus}: {watts / 1e3:,.1f} kW {'up' if up else 'down'} taken")
+        for (bus, up), watts in sorted(taken.items())
+    ]
+
+
+def _heat_maps(case: Case, result: Result, labels: Sequence[str]) -> str:
+    loaded = sorted(result.branches, key=lambda b: (-max(b.loading_ppm, default=0), b.branch_id))[:12]
+    loading = [(b.branch_id, [x / 1e4 for x in b.loading_ppm]) for b in loaded]
+    prices = [(b.bus_id, [x / 1000 for x in b.p_price_milli_per_mwh]) for b in result.buses]
+    every = sorted(x for _, row in prices for x in row)
+    # The middle 96 % of the prices span the colours, so that one broken limit does not blanch the rest.
+    low, high = (every[len(every) // 50], every[-1 - len(every) // 50]) if every else (0.0, 1.0)
+    scale = Scale(round(low), round(high), PRICE, "EUR/MWh")
+    kinds = (("up", [s.up_w / 1e3 for s in result.slots]), ("down", [s.down_w / 1e3 for s in result.slots]))
+    flex = [(f"taken {word}", values) for word, values in kinds]
+    most = max((v for _, row in flex for v in row), default=0.0)
+    return (
+        heat_map("Flexibility taken, kW", flex, Scale(0, round(most, 1) or 1, LOADING, "kW"), labels, None)
+        + heat_map("Most loaded branches, % of the limit", loading, Scale(0, 100, LOADING, "%"), labels, 100)
+        + heat_map("Nodal prices, one row per bus", prices, scale, labels, None)
+    )
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]], numbers: frozenset[int]) -> str:
+    def cell(tag: str, k: int, text: str) -> str:
+        return f"<{tag}{' class=n' if k in numbers else ''}>{escape(text)}</{tag}>"
+
+    body = "".join("<tr>" + "".join(cell("td", k, x) for k, x in enumerate(row)) + "</tr>" for row in rows)
+    top = "".join(cell("th", k, x) for k, x in enumerate(head))
+    return f"<table><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table>"
+
+
+def _taken(case: Case, result: Result) -> str:
+    hours = case.resolution_s / 3600
+    by_id = {offer.offer_id: offer for offer in case.offers}
+    awards = sorted((o for o in result.offers if any(o.quantity)), key=lambda o: (-o.revenue_nano, o.offer_id))
+    rows = []
+    for award in awards[:ROWS]:
+        offer = by_id[award.offer_id]
+        energy = sum(award.quantity) * hours / 1e6
+        rows.append(
+            (
+                award.offer_id,
+                offer.provider_id,
+                offer.bus_id or "portfolio",
+                f"{offer.direction.value.lower()}, {offer.quantity.value.lower()}",
+                f"{energy:,.4f}",
+                f"{award.revenue_nano / 1e9 / energy:,.2f}" if energy else "",
+                f"{award.revenue_nano / 1e9:,.2f}",
+                f"{(award.revenue_nano - award.cost_nano) / 1e9:,.2f}",
+            )
+        )
+    head = ("offer", "provider", "bus", "what", "MWh (Mvarh)", "EUR/MWh", "paid EUR", "above bid EUR")
+    rest = awards[ROWS:]
+    more = f" and {len(rest)} more for {sum(o.revenue_nano for o in rest) / 1e9:,.2f} EUR" if rest else ""
+    return _table(head, rows, frozenset({4, 5, 6, 7})) + f'<p class="small">{len(rows)} offers shown{more}.</p>'
+
+
+def _refused(case: Case, result: Result) -> str:
+    shown = sorted(result.non_awards, key=lambda n: (-n.rejected_energy_wh, n.offer_id))
+    labels = [iso(case.start_ms + t * case.resolution_s * 1000)[11:16] for t in range(case.slots)]
+    rows = [
+        (
+            n.offer_id,
+            n.reason.value.replace("_", " ").lower(),
+            f"{len(n.slots)} ({labels[n.slots[0]]} to {labels[n.slots[-1]]})" if n.slots else "",
+            f"{n.rejected_energy_wh / 1e6:,.4f}",
+            n.text,
+        )
+        for n in shown[:ROWS]
+    ]
+    more = f'<p class="small">{len(rows)} of {len(shown)} reasons shown, largest energy first.</p>'
+    return _table(("offer", "reason", "slots", "MWh not taken", "in words"), rows, frozenset({3})) + more
+
+
+def _requests(case: Case, result: Result) -> str:
+    hours = case.resolution_s / 3600
+    by_id = {request.request_id: request for request in case.requests}
+    rows = []
+    for r in result.requests:
+        request = by_id[r.request_id]
+        place = request.location_id or "area"
+        rows.append(
+            (
+                r.request_id,
+                request.requester_id,
+                f"{request.direction.value.lower()} at {request.location_kind.value.lower().replace('_', ' ')} {place}",
+                f"{sum(r.requested) * hours / 1e6:,.4f}",
+                f"{sum(r.matched) * hours / 1e6:,.4f}",
+                r.reason or "met",
+            )
+        )
+    return _table(("request", "by", "what", "asked MWh", "met MWh", "why not in full"), rows, frozenset({3, 4}))
+
+
+def _provenance(result: Result) -> str:
+    rows = [
+        ("case", result.case_id),
+        ("hash of the case", result.case_hash),
+        ("hash of the result", result.result_hash),
+        ("solver", f"{result.solver.name}, {result.solver.versions}; {result.solver.settings}"),
+    ]
+    return f'<div class="small">{_table(("what", "value"), rows, frozenset())}</div>'
