@@ -30,6 +30,7 @@ from schemas import avro_schemas
 
 __all__ = [
     "MAX_EVENT_BYTES",
+    "MAX_SERVICE_EVENT_BYTES",
     "Registry",
     "decode",
     "decode_as",
@@ -44,6 +45,9 @@ __all__ = [
 ]
 
 MAX_EVENT_BYTES = 1_000_000
+# The bus's own facts speak for whole sessions (4,000 awards over 96 slots are 3 MB), and a block holds many events.
+MAX_SERVICE_EVENT_BYTES = 6_000_000
+MAX_RECORD_BYTES = 16_000_000
 T = TypeVar("T")
 _SINGLE_OBJECT = b"\xc3\x01"
 _CONFLUENT = b"\x00"
@@ -171,8 +175,8 @@ def decode_as(data: bytes, cls: type[T]) -> T:
 
 
 def _frame(data: bytes, registry: Registry | None) -> tuple[str, Any, int]:
-    if len(data) > MAX_EVENT_BYTES * 8:
-        raise CodecError(FaultCode.TOO_LARGE, f"{len(data)} bytes are more than {MAX_EVENT_BYTES * 8}")
+    if len(data) > MAX_RECORD_BYTES:
+        raise CodecError(FaultCode.TOO_LARGE, f"{len(data)} bytes are more than {MAX_RECORD_BYTES}")
     if data[:2] == _SINGLE_OBJECT and len(data) >= 10:
         known = _known().get(data[2:10])
         if known is None:
