@@ -213,7 +213,11 @@ def likely(name: str) -> st.SearchStrategy[Any]:
     return INTRICATE[name] if name in INTRICATE else instances(CATALOGUE[name].event)
 
 
-LIKELY = st.sampled_from(sorted(INTRICATE)).flatmap(likely) | st.sampled_from(sorted(CATALOGUE)).flatmap(likely)
+LIKELY = st.one_of(
+    st.sampled_from(sorted(CATALOGUE)).flatmap(likely),
+    st.sampled_from(sorted(INTRICATE)).flatmap(likely),
+    likely("CongestionForecastReceived"),
+)
 
 
 def told(events: list[Any]) -> list[str]:
