@@ -12,4 +12,5 @@ STAGE = Stage(
     fold=activation.fold,
     decide=activation.decide,
     outputs=frozenset({"ActivationOrdered", "ActivationStopped", "ActivationTimedOut"}),
+    reads=activation.READS,
 )

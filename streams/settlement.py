@@ -12,4 +12,5 @@ STAGE = Stage(
     fold=settlement.fold,
     decide=settlement.decide,
     outputs=frozenset({"DeliveryComputed", "SettlementComputed", "SettlementCorrected"}),
+    reads=settlement.READS,
 )

@@ -25,7 +25,7 @@ from flexbus.time import slot_starts
 from flexbus.views import registry as registration
 from flexbus.views.fact import Emission, Fact, emit
 
-__all__ = ["Activation", "ActivationState", "Activations", "decide", "fold", "owed_w"]
+__all__ = ["READS", "Activation", "ActivationState", "Activations", "decide", "fold", "owed_w"]
 
 
 class ActivationState(Enum):
@@ -349,3 +349,6 @@ _CHANGES: dict[type[Any], Callable[[Activations, Any], Iterator[Emission]]] = {
     ev.CapacityLimitUnforeseen: _limited,
     ev.CapacityLimitLifted: _lifted,
 }
+
+# Names of the events that the fold looks at; the others, offers above all, need not be decoded for it.
+READS = registration.READS | {t.__name__ for t in _CHANGES}

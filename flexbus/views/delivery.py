@@ -28,7 +28,7 @@ from flexbus.views import activation
 from flexbus.views.activation import Activation, Activations, ActivationState, owed_w
 from flexbus.views.fact import Fact
 
-__all__ = ["Delivered", "Evidence", "Reading", "baseline_wh", "deliveries", "fold", "metered_wh", "pool_of"]
+__all__ = ["READS", "Delivered", "Evidence", "Reading", "baseline_wh", "deliveries", "fold", "metered_wh", "pool_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -282,3 +282,5 @@ _CHANGES: dict[type[Any], Callable[[Evidence, Any], None]] = {
     ev.GateClosed: _gate_closed,
     ev.MeterReadingReceived: _read,
 }
+
+READS = activation.READS | {t.__name__ for t in _CHANGES}

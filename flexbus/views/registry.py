@@ -14,7 +14,7 @@ from flexbus.events import Role
 from flexbus.quantities import Direction
 from flexbus.views.fact import Fact
 
-__all__ = ["Gate", "Registry", "Session", "fold"]
+__all__ = ["READS", "Gate", "Registry", "Session", "fold"]
 
 
 class Gate(Enum):
@@ -284,3 +284,5 @@ _CHANGES: dict[type[Any], Callable[[Registry, Any], None]] = {
     ev.DeliveryEnded: _delivery_ended,
     ev.SettlementDue: _settlement_due,
 }
+
+READS = frozenset(t.__name__ for t in _CHANGES)

@@ -27,6 +27,7 @@ from flexbus.views.delivery import Delivered, Evidence
 from flexbus.views.fact import Emission, Fact, emit
 
 __all__ = [
+    "READS",
     "Computed",
     "Settlement",
     "SettlementState",
@@ -36,6 +37,16 @@ __all__ = [
     "invoice_of",
     "line_of",
 ]
+
+# Names of the events that the fold looks at.
+READS = delivery.READS | {
+    "DeliveryComputed",
+    "SettlementApproved",
+    "SettlementComputed",
+    "SettlementCorrected",
+    "SettlementDisputed",
+    "SettlementDue",
+}
 
 Computed = ev.SettlementComputed | ev.SettlementCorrected
 _Key = tuple[str, str, str]
