@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from flexbus.quantities import PPM
 from streams.page.area import Area, Session
 from streams.page.drawing import bars, diagram, heat_map, lines
-from streams.page.figures import eur_per_mwh, key_figures, mwh, words
+from streams.page.key_figures import eur_per_mwh, key_figures, mwh, words
 from streams.page.metered import refresh_metered
 from streams.page.model import PageState, summary
 from streams.page.summary import congestion

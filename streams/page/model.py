@@ -15,6 +15,7 @@ from flexbus.events import EventRejected
 from flexbus.journal import Block, verify_block
 from flexbus.views.fact import Fact, facts_of
 from streams.page.area import Area
+from streams.page.handlers import apply
 from streams.page.rows import EVERYTHING, Lens, Row, Rows
 from streams.page.summary import summary_of
 from streams.page.tell import tell
@@ -102,7 +103,7 @@ def fold(state: PageState, block: Block) -> PageState:
         state.areas[area_id] = Area(area_id, state.rows)
         state.rows.put("", "areas", area_id, state.areas[area_id].info)
     for fact in facts_of(block):
-        state.areas[area_id].apply(fact)
+        apply(state.areas[area_id], fact)
         _remember(state, area_id, block, fact)
     chain |= {
         "blocks": block.number + 1,

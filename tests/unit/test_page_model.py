@@ -11,7 +11,7 @@ from flexbus import events as ev
 from flexbus.catalogue import CATALOGUE, Sight
 from flexbus.events import Role
 from flexbus.journal import Block
-from streams.page.area import HANDLERS
+from streams.page.handlers import HANDLERS
 from streams.page.layout import map_positions, tree_positions
 from streams.page.metered import refresh_metered
 from streams.page.model import PageState, changes, fold, fold_clock, fold_rejection, snapshot, summary, tail_since
