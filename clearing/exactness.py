@@ -112,7 +112,7 @@ class _Bounder:
                 1.0, float(np.abs(repair.base.s[t]).sum())
             )
             gap[t] = relaxed.losses_mw
-            total += relaxed.bound - TIE * self._losses_up_to(t)
+            total += relaxed.bound - self._tie(t) * self._losses_up_to(t)
             total += self._copy_terms(t)
             total += self._left_out(t, np.setdiff1d(mine, kept), relaxed)
         return Bound(value=total, solved=solved, exact=exact, gap_mw=gap, slots=found)
@@ -165,7 +165,7 @@ class _Bounder:
             row_high=high[full],
             limits=limits,
             measured=measured,
-            loss_price=TIE,
+            loss_price=self._tie(t),
         )
 
     def _away(self, t: int) -> list[tuple[int, int, float, float]]:
@@ -217,6 +217,9 @@ class _Bounder:
             return -np.inf
         finite = np.where(np.isfinite(upper), upper, 0.0)
         return float(np.minimum(reduced, 0.0) @ finite)
+
+    def _tie(self, t: int) -> float:
+        return TIE if (self.repair.energy_price[t] <= 0).any() else 0.0
 
     def _losses_up_to(self, t: int) -> float:
         """Return the losses (MW) up to which the bound stays one in spite of the tie-break.

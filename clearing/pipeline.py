@@ -109,9 +109,16 @@ def solve(case: Case) -> Cleared:
         if not losing:
             break
         banned = banned | losing
+    bound = bound_of(repair, point, multipliers, prices, active)
+    polished = repair.polish(point, ~bound.exact)
+    if polished is not point:
+        point = polished
+        multipliers = repair.multipliers(point)
+        prices = nodal_prices(repair, point, multipliers)
+        value = _offer_values(case, grid, market, prices)
+        bound = bound_of(repair, point, multipliers, prices, active)
     awards = round_awards(market, point.x, _relief(market, value), settings.quantity_step_w, case.resolution_s)
     integer = repair.point(columns_of(market, awards, point.x), point.state)
-    bound = bound_of(repair, integer, multipliers, prices, active)
     return Cleared(
         case=case,
         grid=grid,

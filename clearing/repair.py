@@ -35,6 +35,7 @@ BIG = 1e30
 HAIR = 1e-6
 # EUR per MWh: columns this close to being worth their price take part in branching.
 NEARLY = 2.0
+MAX_TRIALS = 12
 
 
 def _is_whole(offer: Offer) -> bool:
@@ -127,6 +128,8 @@ class Repair:
         self.radius = np.full(self.slots, np.inf)
         self.group, self.column_group = self._groups()
         self.steps = np.zeros(self.slots, dtype=int)
+        self.fixed: Real | None = None
+        self.pins: dict[int, float] = {}
         self.kept, self.stack = self._first_columns()
         self.whole = sorted(
             {y for k, y in market.taken.items() if _is_whole(market.offers[k])}
@@ -257,6 +260,8 @@ class Repair:
         reach = self.radius[self.column_slot[bounded]]
         low[bounded] = np.maximum(0.0, point.x[bounded] - reach)
         high[bounded] = np.minimum(self.upper[bounded], point.x[bounded] + reach)
+        for c, value in self.pins.items():
+            low[c] = high[c] = value
         if fixed is not None:
             low[self.integer] = high[self.integer] = fixed[self.integer]
         running = self.live.copy()
@@ -358,7 +363,56 @@ class Repair:
         fixed: Real | None = None
         if self.integer.any():
             best, fixed = self._decide(best)
-        return self._descend(best, fixed)
+        self.fixed = fixed
+        best = self._descend(best)
+        return best, self.multipliers(best)
+
+    def polish(self, best: Point, slots: NDArray[np.bool_]) -> Point:
+        """Look for a better local optimum in slots where the problem is not convex.
+
+        Two voltage limits that compete make several dispatches locally optimal, each at a corner of the
+        linearised market. Neighbouring corners are reached by pushing one partly taken column to an end,
+        descending with it held there, then without; what is better stays.
+
+        Args:
+            best: the dispatch.
+            slots: slots in which the relaxation is not exact.
+        """
+        groups = frozenset(self.group[slots & self.live].tolist())
+        tried: set[tuple[int, float]] = set()
+        for _ in range(MAX_TRIALS):
+            trial = self._push(best, slots, tried)
+            if not trial:
+                break
+            self.pins = trial
+            self.radius[:] = np.inf
+            x = best.x.copy()
+            x[list(trial)] = list(trial.values())
+            mine = frozenset(int(self.group[self.column_slot[c]]) for c in trial) & groups
+            running = np.isin(self.group, sorted(mine))
+            there = self._descend(self.point(x, best.state, running), mine)
+            self.pins = {}
+            self.radius[:] = np.inf
+            there = self._descend(there, mine)
+            gain = best.merit - there.merit
+            better = [g for g in sorted(mine) if float(gain[(self.group == g) & self.live].sum()) > FLAT]
+            best = self._mix(best, there, better)
+        return best
+
+    def _push(self, best: Point, slots: NDArray[np.bool_], tried: set[tuple[int, float]]) -> dict[int, float]:
+        """Return one untried push per slot that has at least two partly taken columns."""
+        partly = (best.x > 1e-6) & (best.x < self.upper - 1e-6) & (self.stack >= 0)
+        chosen: dict[int, float] = {}
+        for t in np.flatnonzero(slots & self.live).tolist():
+            columns = np.flatnonzero(partly & (self.column_slot == t)).tolist()
+            if len(columns) < 2:
+                continue
+            pushes = [(c, end) for c in columns for end in (float(self.upper[c]), 0.0)]
+            new = next((p for p in pushes if p not in tried), None)
+            if new is not None:
+                tried.add(new)
+                chosen[new[0]] = new[1]
+        return chosen
 
     def _decide(self, best: Point) -> tuple[Point, Real]:
         """Choose the binaries by MILP, linearising again at each choice until it repeats."""
@@ -394,9 +448,11 @@ class Repair:
             self.watch[t] |= over
         return new
 
-    def _descend(self, best: Point, fixed: Real | None) -> tuple[Point, Multipliers]:
+    def _descend(self, best: Point, groups: frozenset[int] | None = None) -> Point:
+        """Go downhill by linear programs until no group of slots promises anything."""
         n = len(self.cost)
-        open_groups = frozenset(self.group[self.live].tolist())
+        fixed = self.fixed
+        open_groups = frozenset(self.group[self.live].tolist()) if groups is None else groups
         for _ in range(self.max_steps):
             if not open_groups:
                 break
@@ -427,7 +483,7 @@ class Repair:
                     closed.add(g)
             best = self._mix(best, candidate, accept)
             open_groups -= closed
-        return best, self._multipliers(best, fixed)
+        return best
 
     def _resize(self, slots: NDArray[np.int_], error: Real, promised: float, gained: float, step: Real) -> None:
         """Shrink the region of the slots whose model erred most; widen all when the model was good."""
@@ -477,10 +533,10 @@ class Repair:
             merit=np.where(slots, candidate.merit, best.merit),
         )
 
-    def _multipliers(self, point: Point, fixed: Real | None) -> Multipliers:
+    def multipliers(self, point: Point) -> Multipliers:
         """Return the duals of the program at a final point; the regions are kept open a little."""
         self.radius = np.maximum(self.radius, 1e-6)
-        held = point.x.copy() if fixed is None else fixed.copy()
+        held = point.x.copy() if self.fixed is None else self.fixed.copy()
         # Where a block ends exactly where demand ends, every price between the two would do: a block a hair
         # smaller picks the side that the last accepted unit is worth, so that no block seems to lose money.
         held[self.whole] *= 1 - HAIR
