@@ -1,6 +1,5 @@
 """What the page knows of one market area behind its rows; `handlers` says what each event changes; pure."""
 
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -58,7 +57,6 @@ class Area:
         self.requests: dict[str, ev.FlexRequestSubmitted | ev.FlexRequestAmended] = {}
         self.needs: dict[tuple[str, str, str], ev.NeedComputed] = {}
         self.deliveries: dict[str, ev.DeliveryComputed] = {}
-        self.counts: Counter[str] = Counter()
         self.clipped: set[str] = set()
         self.metered_due: set[str] = set()
 

@@ -11,7 +11,6 @@ HANDLERS: Handlers = {**on_grid.HANDLERS, **on_market.HANDLERS, **on_delivery.HA
 
 def apply(area: Area, fact: Fact) -> None:
     """Fold one journal entry into the area's rows."""
-    area.counts[type(fact.event).__name__] += 1
     handler = HANDLERS.get(type(fact.event))
     if handler is not None:
         handler(area, fact.event)

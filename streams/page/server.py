@@ -37,6 +37,8 @@ __all__ = ["PageConfig", "PageServer", "run"]
 UPDATE_EVERY_S = 0.2
 HEARTBEAT_S = 10.0
 TAIL_AT_ONCE = 300
+# A browser can show no more of one kind; a market with more orders than this has its numbers in the sums.
+ROWS_AT_ONCE = 3000
 FOLD_SLICE_S = 0.03
 
 HEADERS = {
@@ -277,8 +279,10 @@ class PageServer:
 
     def _changes(self, since: int, area: str, lens: Lens) -> str:
         sections: dict[str, dict[str, Any]] = {}
-        for section, name, value in changes(self.state, since, area, lens):
-            sections.setdefault(section, {})[name] = value
+        for section, name, value in changes(self.state, since, area, lens):  # newest first
+            rows = sections.setdefault(section, {})
+            if len(rows) < ROWS_AT_ONCE:
+                rows[name] = value
         tail = tail_since(self.state, since, area, lens, TAIL_AT_ONCE)
         message = {
             "area_id": area,

@@ -13,6 +13,9 @@ from streams.page.area import Area, Session
 
 __all__ = ["congestion", "summary_of"]
 
+# The clearing promises limits to 1e-6 pu; what is nearer than that to a limit keeps it.
+TOLERANCE_PPM = 1
+
 
 def summary_of(area: Area) -> dict[str, Any]:
     """Return the numbers of one area: grid, participants, and each session's market, delivery and money."""
@@ -127,14 +130,14 @@ def congestion(area: Area, state: dict[str, Any] | None) -> dict[str, Any] | Non
             excess = max(value - bus.max_voltage_ppm, bus.min_voltage_ppm - value) if value else 0
             # A per cent of voltage beyond its band weighs like ten per cent of overload.
             worst_slot, worst_excess = _worse(worst_slot, worst_excess, slot, 10 * excess)
-            if excess > 0:
+            if excess > TOLERANCE_PPM:
                 violated_slots.add(slot)
                 elements.add(bus.bus_id)
     for branch_id, loading in sorted(state["loading_ppm"].items()):
         _extreme(extremes, "max_loading_ppm", max(loading, default=None), max)
         for slot, value in enumerate(loading):
             worst_slot, worst_excess = _worse(worst_slot, worst_excess, slot, value - PPM)
-            if value > PPM:
+            if value > PPM + TOLERANCE_PPM:
                 violated_slots.add(slot)
                 elements.add(branch_id)
     return {

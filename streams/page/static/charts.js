@@ -24,7 +24,7 @@ export class Bars {
     root.addEventListener("pointerdown", (e) => { root.setPointerCapture(e.pointerId); to(e); });
     root.addEventListener("pointermove", (e) => { if (e.buttons) to(e); else this.read(this.slotAt(e)); });
     root.addEventListener("pointerleave", () => this.read(ctx.view.slot));
-    for (const [name, text] of [["taken", "cleared"], ["left", "offered"], ["need", "need"], ["asked", "requested"], ["got", "delivered"], ["missing", "shortfall"]]) {
+    for (const [name, text] of [["taken", "cleared"], ["left", "offered"], ["need", "need"], ["asked", "requested"], ["got", "delivered"], ["missing", "unmet"]]) {
       key.append(el("span", {}, el("i", { class: `swatch ${name}` }), text));
     }
   }
@@ -112,7 +112,7 @@ export class Bars {
     const both = (v) => [v.UP[k] ? `${UP}${power(v.UP[k])}` : "", v.DOWN[k] ? `${DOWN}${power(v.DOWN[k])}` : ""].filter(Boolean).join(" ") || "0";
     const said = [["need", both(s.need)], ["requested", both(s.asked)], ["offered", both(s.offered)], ["cleared", both(s.taken)]];
     if (s.owes) said.push(["delivered", both(s.got)]);
-    if (s.missing[k]) said.push(["shortfall", power(s.missing[k])]);
+    if (s.missing[k]) said.push(["unmet", power(s.missing[k])]);
     if (s.status[k]) said.push(["result", s.status[k].toLowerCase().replace("_", " ")]);
     this.readout.replaceChildren(el("b", {}, `${hhmm(ms)}–${hhmm(ms + step)}`), ...said.flatMap(([name, v]) => [el("span", {}, el("i", {}, name), " ", v)]));
   }
