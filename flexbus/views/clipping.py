@@ -7,13 +7,13 @@ of the portfolio's assets there. A block is taken in full or not at all, so a cu
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from flexbus import events as ev
 from flexbus.quantities import Direction
 from flexbus.views.registry import Registry
 
-__all__ = ["Clipping", "Restrict", "Restriction", "clip", "clippings"]
+__all__ = ["Clipping", "Limits", "Restriction", "clip", "clippings"]
 
 
 class Restriction(NamedTuple):
@@ -40,8 +40,17 @@ class Clipping:
     reason: str
 
 
-# What restricts a point in a direction and a slot [start, end), tightest first.
-Restrict = Callable[[str, Direction, int, int], tuple[Restriction, ...]]
+class Limits(Protocol):
+    """What restricts the flexibility of one place in one direction."""
+
+    def least_w(self) -> int | None:
+        """Return what is allowed in any slot, W, or less; None = nothing is restricted in any slot."""
+
+    def most_w(self, start_ms: int, end_ms: int) -> int | None:
+        """Return what is allowed in a slot, W; None = not restricted."""
+
+    def restrictions(self, start_ms: int, end_ms: int) -> tuple[Restriction, ...]:
+        """Return all that restricts a slot, tightest first. Asked where something is cut."""
 
 
 def clip(offer: ev.FlexOffer, clipping: Clipping | None) -> ev.FlexOffer:
@@ -70,7 +79,7 @@ def _cut_slot(slot: ev.OfferSlot, most: int) -> ev.OfferSlot:
 
 
 def clippings(
-    registry: Registry, offers: Iterable[ev.FlexOffer], step_w: int, restrict: Restrict
+    registry: Registry, offers: Iterable[ev.FlexOffer], step_w: int, limits_at: Callable[[str, Direction], Limits]
 ) -> dict[str, Clipping]:
     """Return how far each offer is cut; offers that are not cut are absent.
 
@@ -78,7 +87,7 @@ def clippings(
         registry: for the points of portfolios.
         offers: live offers of a session.
         step_w: the product's step, W; what is allowed is rounded down to it.
-        restrict: what restricts a point.
+        limits_at: what restricts a connection point in a direction.
     """
     shared: dict[tuple[str, Direction], list[ev.FlexOffer]] = {}
     found: dict[str, Clipping] = {}
@@ -86,39 +95,64 @@ def clippings(
         if offer.connection_point_id is not None:
             shared.setdefault((offer.connection_point_id, offer.direction), []).append(offer)
         elif offer.portfolio_id is not None:
-            _collect(found, [offer], _Cut([offer], _pooled(registry, offer, restrict), step_w))
+            _collect(found, [offer], _Cut([offer], _Pool(registry, offer, limits_at), step_w))
     for (point_id, direction), members in shared.items():
-
-        def at_point(
-            start_ms: int, end_ms: int, point_id: str = point_id, direction: Direction = direction
-        ) -> tuple[Restriction, ...]:
-            return restrict(point_id, direction, start_ms, end_ms)
-
-        _collect(found, members, _Cut(members, at_point, step_w))
+        _collect(found, members, _Cut(members, limits_at(point_id, direction), step_w))
     return found
 
 
 class _Cut:
     """Shares what is allowed among offers that compete for it, slot by slot."""
 
-    def __init__(
-        self, offers: list[ev.FlexOffer], restrict: Callable[[int, int], tuple[Restriction, ...]], step_w: int
-    ) -> None:
-        self.allowed: dict[str, list[int]] = {o.offer_id: [_total(s) for s in o.slots] for o in offers}
-        self.causes: dict[str, set[str]] = {o.offer_id: set() for o in offers}
-        for start_ms, end_ms, entries in _by_slot(offers):
-            found = restrict(start_ms, end_ms)
-            if found:
-                self._share(entries, found, step_w)
+    def __init__(self, offers: list[ev.FlexOffer], limits: Limits, step_w: int) -> None:
+        self.offered = {o.offer_id: [_total(s) for s in o.slots] for o in offers}
+        self.allowed: dict[str, list[int]] = {}
+        self.causes: dict[str, set[str]] = {}
+        self._step_w = step_w
+        # Nearly always nothing is cut, and telling so must be cheap: thousands of offers wait at a gate.
+        least = limits.least_w()
+        if least is None or sum(max(totals, default=0) for totals in self.offered.values()) <= least // step_w * step_w:
+            return
+        for start_ms, end_ms, wanted_w, entries in self._slots(offers):
+            most = limits.most_w(start_ms, end_ms)
+            if most is not None and wanted_w > most // step_w * step_w:
+                self._share(entries, limits.restrictions(start_ms, end_ms))
 
-    def _share(self, entries: list[tuple[ev.FlexOffer, int]], found: tuple[Restriction, ...], step_w: int) -> None:
-        most = min(r.allowed_w for r in found) // step_w * step_w
+    def _slots(self, offers: list[ev.FlexOffer]) -> Iterator[tuple[int, int, int, list[tuple[ev.FlexOffer, int]]]]:
+        """Yield the slots in which something is offered: period, sum (W), and the offers with their slot numbers."""
+        found: dict[tuple[int, int], list[tuple[ev.FlexOffer, int]]] = {}
+        for offer in offers:
+            step_ms = offer.resolution_s * 1000
+            start_ms = offer.start_ms
+            for i, total in enumerate(self.offered[offer.offer_id]):
+                if total and len(offers) == 1:
+                    yield start_ms, start_ms + step_ms, total, [(offer, i)]
+                elif total:
+                    found.setdefault((start_ms, start_ms + step_ms), []).append((offer, i))
+                start_ms += step_ms
+        for (start_ms, end_ms), entries in found.items():
+            # An exclusive group uses less than the sum of its members, which is looked at only when it matters.
+            yield start_ms, end_ms, sum(self.offered[o.offer_id][i] for o, i in entries), entries
+
+    def _share(self, entries: list[tuple[ev.FlexOffer, int]], found: tuple[Restriction, ...]) -> None:
+        most = min(r.allowed_w for r in found) // self._step_w * self._step_w
         wanted = _Use()
         for offer, i in entries:
-            wanted.add(offer, self.allowed[offer.offer_id][i], 0)
+            wanted.add(offer, self.offered[offer.offer_id][i], 0)
         if wanted.total_w <= most:
             return
         causes = [r.cause for r in found if r.allowed_w < wanted.total_w] or [found[0].cause]
+        given = self._given(entries, most)
+        for offer, i in entries:
+            part = given[offer.offer_id] if given[offer.offer_id] >= offer.slots[i].min_power_w else 0
+            if part < self.offered[offer.offer_id][i]:
+                self.allowed.setdefault(offer.offer_id, list(self.offered[offer.offer_id]))[i] = part
+                self.causes.setdefault(offer.offer_id, set()).update(causes)
+
+    def _given(self, entries: list[tuple[ev.FlexOffer, int]], most: int) -> dict[str, int]:
+        """Return what each offer keeps of a slot, W: the cheapest steps first."""
+        if len(entries) == 1:
+            return {entries[0][0].offer_id: most}
         steps = sorted(
             (step.price_milli_per_mwh, o.offer_id, j, step.power_w, n)
             for n, (o, i) in enumerate(entries)
@@ -131,22 +165,15 @@ class _Cut:
             part = max(0, min(power_w, most - use.total_w + use.hidden_w(offer, given[offer_id])))
             use.add(offer, part, given[offer_id])
             given[offer_id] += part
-        for offer, i in entries:
-            part = given[offer.offer_id]
-            if part < offer.slots[i].min_power_w:
-                part = 0
-            if part < self.allowed[offer.offer_id][i]:
-                self.allowed[offer.offer_id][i] = part
-                self.causes[offer.offer_id].update(causes)
+        return given
 
 
 def _collect(found: dict[str, Clipping], offers: list[ev.FlexOffer], cut: _Cut) -> None:
     for offer in offers:
-        causes = tuple(sorted(cut.causes[offer.offer_id]))
-        if not causes:
+        if offer.offer_id not in cut.allowed:
             continue
-        offered = tuple(_total(s) for s in offer.slots)
-        allowed = tuple(cut.allowed[offer.offer_id])
+        offered, allowed = tuple(cut.offered[offer.offer_id]), tuple(cut.allowed[offer.offer_id])
+        causes = tuple(sorted(cut.causes[offer.offer_id]))
         slots = sum(a < b for a, b in zip(allowed, offered, strict=True))
         reason = f"cut in {slots} of {len(offered)} slots by {'; '.join(causes)}"
         if offer.all_or_nothing:
@@ -156,20 +183,10 @@ def _collect(found: dict[str, Clipping], offers: list[ev.FlexOffer], cut: _Cut) 
 
 
 def _total(slot: ev.OfferSlot) -> int:
-    return sum(step.power_w for step in slot.steps)
-
-
-def _by_slot(offers: list[ev.FlexOffer]) -> Iterator[tuple[int, int, list[tuple[ev.FlexOffer, int]]]]:
-    """Yield the slots in which something is offered, with the offers and their slot numbers."""
-    found: dict[tuple[int, int], list[tuple[ev.FlexOffer, int]]] = {}
-    for offer in offers:
-        step_ms = offer.resolution_s * 1000
-        for i, slot in enumerate(offer.slots):
-            if slot.steps:
-                start_ms = offer.start_ms + i * step_ms
-                found.setdefault((start_ms, start_ms + step_ms), []).append((offer, i))
-    for (start_ms, end_ms), entries in found.items():
-        yield start_ms, end_ms, entries
+    total = 0
+    for step in slot.steps:
+        total += step.power_w
+    return total
 
 
 class _Use:
@@ -194,27 +211,38 @@ class _Use:
         return 0 if offer.exclusive_group_id is None else self._groups.get(offer.exclusive_group_id, 0) - before_w
 
 
-def _pooled(
-    registry: Registry, offer: ev.FlexOffer, restrict: Restrict
-) -> Callable[[int, int], tuple[Restriction, ...]]:
-    """Return what restricts a portfolio: the sum over its points, each at most what its assets there can do."""
-    power: dict[str, int] = {}
-    portfolio = registry.portfolios.get(offer.portfolio_id or "")
-    for asset_id in () if portfolio is None else portfolio.asset_ids:
-        asset = registry.assets.get(asset_id)
-        if asset is not None:
-            swing = asset.max_feed_in_w + asset.max_draw_w
-            power[asset.connection_point_id] = power.get(asset.connection_point_id, 0) + swing
+class _Pool:
+    """What restricts a portfolio: the sum over its points, each at most what its assets there can do."""
 
-    def restricted(start_ms: int, end_ms: int) -> tuple[Restriction, ...]:
-        total, causes = 0, []
-        for point_id, swing in sorted(power.items()):
-            found = restrict(point_id, offer.direction, start_ms, end_ms)
-            most = found[0].allowed_w if found else swing
-            if most < swing:
-                causes.append(found[0].cause)
-            total += min(most, swing)
-        # Each cause takes its part of the sum, so each is named with the sum that is left.
-        return tuple(Restriction(total, cause) for cause in causes)
+    def __init__(self, registry: Registry, offer: ev.FlexOffer, limits_at: Callable[[str, Direction], Limits]) -> None:
+        power: dict[str, int] = {}
+        portfolio = registry.portfolios.get(offer.portfolio_id or "")
+        for asset_id in () if portfolio is None else portfolio.asset_ids:
+            asset = registry.assets.get(asset_id)
+            if asset is not None:
+                swing = asset.max_feed_in_w + asset.max_draw_w
+                power[asset.connection_point_id] = power.get(asset.connection_point_id, 0) + swing
+        self._points = [(limits_at(p, offer.direction), swing) for p, swing in sorted(power.items())]
 
-    return restricted
+    def least_w(self) -> int | None:
+        """Return the sum of the least that the points allow in any slot, W."""
+        least = ((limits.least_w(), swing) for limits, swing in self._points)
+        return sum(swing if most is None else min(most, swing) for most, swing in least)
+
+    def most_w(self, start_ms: int, end_ms: int) -> int | None:
+        """Return the sum of what the points allow, W."""
+        total = 0
+        for limits, swing in self._points:
+            most = limits.most_w(start_ms, end_ms)
+            total += swing if most is None else min(most, swing)
+        return total
+
+    def restrictions(self, start_ms: int, end_ms: int) -> tuple[Restriction, ...]:
+        """Return what restricts the points, each with the sum that is left."""
+        total = self.most_w(start_ms, end_ms) or 0
+        found = [Restriction(total, "power of the portfolio's assets")]
+        for limits, swing in self._points:
+            at_point = limits.restrictions(start_ms, end_ms)
+            if at_point and at_point[0].allowed_w < swing:
+                found.append(Restriction(total, at_point[0].cause))
+        return tuple(found[1:] or found)

@@ -24,7 +24,17 @@ from flexbus.views.clipping import Clipping, Restriction, clippings
 from flexbus.views.fact import Emission, Fact, emit
 from flexbus.views.registry import Gate, Registry, Session
 
-__all__ = ["Limit", "TrafficLights", "allowed_w", "clip_session", "decide", "fold", "restrictions"]
+__all__ = [
+    "READS",
+    "Limit",
+    "PointLimits",
+    "TrafficLights",
+    "allowed_w",
+    "clip_session",
+    "decide",
+    "fold",
+    "restrictions",
+]
 
 _HOUR_MS = 3_600_000
 _Hour = tuple[Colour, int | None, int | None]
@@ -84,6 +94,69 @@ def decide(state: TrafficLights, fact: Fact) -> tuple[Emission, ...]:
     return state.due
 
 
+class PointLimits:
+    """What restricts the flexibility of one connection point in one direction, as it stands now.
+
+    Args:
+        state: the view.
+        connection_point_id: the point.
+        direction: direction of the flexibility.
+        baseline: net power without flexibility; None = not submitted.
+    """
+
+    def __init__(
+        self,
+        state: TrafficLights,
+        connection_point_id: str,
+        direction: Direction,
+        baseline: ev.BaselineSubmitted | None,
+    ) -> None:
+        self._state = state
+        self._id = connection_point_id
+        self._direction = direction
+        self._point = state.registry.connection_points.get(connection_point_id)
+        self._baseline = baseline
+        # Without lights and limits of its own, a point is restricted alike in every slot but for its baseline.
+        self._plain = not state.lights.get(connection_point_id) and not state.limits.get(connection_point_id)
+        self._constant = min((r.allowed_w for r in self._always()), default=None)
+
+    def least_w(self) -> int | None:
+        """Return what is allowed in any slot, W, or less; None = nothing is restricted in any slot."""
+        if self._point is None or not self._plain:
+            return 0
+        if self._baseline is None or not self._baseline.power_w:
+            return self._constant
+        values = self._baseline.power_w
+        stands = max(values) if self._direction is Direction.UP else min(values)
+        room = max(0, _room_w(self._point, self._direction, stands))
+        return room if self._constant is None else min(room, self._constant)
+
+    def most_w(self, start_ms: int, end_ms: int) -> int | None:
+        """Return the most flexibility in a slot, W; None = not restricted."""
+        most = self._constant
+        point = self._point
+        if point is None:
+            return 0
+        if not self._plain:
+            return min((r.allowed_w for r in self.restrictions(start_ms, end_ms)), default=None)
+        stands = _power_at(self._baseline, start_ms)
+        if stands is not None:
+            room = max(0, _room_w(point, self._direction, stands))
+            return room if most is None or room < most else most
+        return most
+
+    def restrictions(self, start_ms: int, end_ms: int) -> tuple[Restriction, ...]:
+        """Return all that restricts a slot, tightest first."""
+        return restrictions(
+            self._state, self._id, self._direction, start_ms, end_ms, _power_at(self._baseline, start_ms)
+        )
+
+    def _always(self) -> Iterator[Restriction]:
+        if self._point is not None:
+            yield from _light(self._state, self._point, self._direction, -1)
+            yield from _validated(self._state, self._id, self._direction)
+
+
 def restrictions(
     state: TrafficLights,
     connection_point_id: str,
@@ -108,14 +181,22 @@ def restrictions(
     found = [
         *_light(state, point, direction, start_ms),
         *_limits(state, point, direction, start_ms, end_ms, baseline_w),
+        *_validated(state, connection_point_id, direction),
     ]
-    validated = state.registry.validated_w(connection_point_id, direction)
-    if validated is not None:
-        found.append(Restriction(validated, f"assets of {connection_point_id}: approved flexibility"))
     if baseline_w is not None:
-        room = point.max_feed_in_w - baseline_w if direction is Direction.UP else point.max_draw_w + baseline_w
-        found.append(Restriction(max(0, room), f"contract of {connection_point_id}"))
+        room = max(0, _room_w(point, direction, baseline_w))
+        found.append(Restriction(room, f"contract of {connection_point_id}"))
     return tuple(sorted(found))
+
+
+def _room_w(point: ev.ConnectionPointRegistered, direction: Direction, stands_w: int) -> int:
+    return point.max_feed_in_w - stands_w if direction is Direction.UP else point.max_draw_w + stands_w
+
+
+def _validated(state: TrafficLights, point_id: str, direction: Direction) -> Iterator[Restriction]:
+    validated = state.registry.validated_w(point_id, direction)
+    if validated is not None:
+        yield Restriction(validated, f"assets of {point_id}: approved flexibility")
 
 
 def allowed_w(
@@ -149,11 +230,10 @@ def clip_session(state: TrafficLights, session_id: str) -> dict[str, Clipping]:
         return {}
     entries = state.book.session(session_id)
 
-    def restrict(point_id: str, direction: Direction, start_ms: int, end_ms: int) -> tuple[Restriction, ...]:
-        baseline = entries.baselines.get(point_id)
-        return restrictions(state, point_id, direction, start_ms, end_ms, _power_at(baseline, start_ms))
+    def limits_at(point_id: str, direction: Direction) -> PointLimits:
+        return PointLimits(state, point_id, direction, entries.baselines.get(point_id))
 
-    return clippings(state.registry, entries.offers.values(), session.product.step_w, restrict)
+    return clippings(state.registry, entries.offers.values(), session.product.step_w, limits_at)
 
 
 def _power_at(baseline: ev.BaselineSubmitted | None, at_ms: int) -> int | None:
@@ -343,3 +423,5 @@ _CHANGES: dict[type[Any], Callable[[TrafficLights, Any], Sequence[str]]] = {
     ev.CapacityLimitUnforeseen: _unforeseen,
     ev.CapacityLimitLifted: _lifted,
 }
+
+READS = registry.READS | book.READS | {t.__name__ for t in _CHANGES}
