@@ -17,7 +17,7 @@ from clearing.formulation import Relaxed, SlotLimit, SlotProblem, solve_slot
 from clearing.pricing import NodalPrices
 from clearing.repair import Multipliers, Point, Repair
 
-__all__ = ["Bound", "bound_of"]
+__all__ = ["Bound", "bound_of", "slot_problem"]
 
 Real = NDArray[np.float64]
 
@@ -104,7 +104,7 @@ class _Bounder:
             if not active[t] or not repair.live[t]:
                 total += float(np.minimum(self.cost[mine], 0.0) @ repair.upper[mine])
                 continue
-            kept = mine[repair.kept[mine] | (np.array(repair.stack)[mine] < 0)]
+            kept = mine[repair.kept[mine] | (repair.stack[mine] < 0)]
             relaxed = solve_slot(self._problem(t, kept))
             found[t] = relaxed
             solved &= relaxed.solved
@@ -239,3 +239,18 @@ class _Bounder:
         tied = repair.rows[np.flatnonzero(self.row_slot == t)][:, columns].T @ self.dual[self.row_slot == t]
         reduced = self.cost[columns] - worth - tied
         return float(np.minimum(reduced, 0.0) @ repair.upper[columns])
+
+
+def slot_problem(repair: Repair, point: Point, multipliers: Multipliers, prices: NodalPrices, slot: int) -> SlotProblem:
+    """Return the relaxation of one slot as `bound_of` solves it.
+
+    Args:
+        repair: the optimisation.
+        point: the dispatch.
+        multipliers: its duals.
+        prices: its nodal prices.
+        slot: slot index.
+    """
+    bounder = _Bounder(repair, point, multipliers, prices)
+    mine = np.flatnonzero(bounder.home == slot)
+    return bounder._problem(slot, mine[repair.kept[mine] | (repair.stack[mine] < 0)])
