@@ -10,7 +10,9 @@ from flexbus.views.clearing import Results
 from flexbus.views.fact import Emission, Fact, Job
 from flexbus.views.traffic_light import TrafficLights
 
-__all__ = ["Sessions", "decide", "fold"]
+__all__ = ["READS", "Sessions", "decide", "fold"]
+
+READS = traffic_light.READS | clearing.READS
 
 
 @dataclass(slots=True)

@@ -12,4 +12,5 @@ STAGE = Stage(
     fold=aggregation.fold,
     decide=aggregation.decide,
     outputs=frozenset({"OffersAggregated", "AggregateOffered", "AggregateDisaggregated"}),
+    reads=aggregation.READS,
 )

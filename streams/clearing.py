@@ -12,5 +12,6 @@ STAGE = Stage(
     fold=session.fold,
     decide=session.decide,
     outputs=frozenset({"GridStatePublished", "NodalPricesPublished", "MarketCleared"}),
+    reads=session.READS,
     imports=("clearing.facts", "clearing.pipeline"),
 )

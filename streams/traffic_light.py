@@ -12,4 +12,5 @@ STAGE = Stage(
     fold=traffic_light.fold,
     decide=traffic_light.decide,
     outputs=frozenset({"TrafficLightChanged", "FlexOfferClipped"}),
+    reads=traffic_light.READS,
 )

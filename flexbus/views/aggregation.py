@@ -26,7 +26,7 @@ from flexbus.views.fact import Emission, Fact, emit
 from flexbus.views.infeed import infeed_of_bus
 from flexbus.views.registry import Registry, Session
 
-__all__ = ["Aggregates", "GateOffer", "Offered", "decide", "fold"]
+__all__ = ["READS", "Aggregates", "GateOffer", "Offered", "decide", "fold"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -329,3 +329,5 @@ _CHANGES: dict[type[Any], Callable[[Aggregates, Any], Iterator[Emission]]] = {
     ev.AggregateActivated: _activated,
     ev.AggregateDisaggregated: _disaggregated,
 }
+
+READS = traffic_light.READS | {t.__name__ for t in _CHANGES}

@@ -11,7 +11,7 @@ from typing import Any
 from flexbus import events as ev
 from flexbus.views.fact import Fact
 
-__all__ = ["Book", "SessionBook", "fold"]
+__all__ = ["READS", "Book", "SessionBook", "fold"]
 
 
 @dataclass(slots=True)
@@ -113,3 +113,5 @@ _CHANGES: dict[type[Any], Callable[[Book, Any], None]] = {
     ev.BaselineSubmitted: _baseline,
     ev.GateClosed: _gate_closed,
 }
+
+READS = frozenset(t.__name__ for t in _CHANGES)

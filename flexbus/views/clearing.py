@@ -8,7 +8,9 @@ from dataclasses import dataclass, field
 from flexbus import events as ev
 from flexbus.views.fact import Fact
 
-__all__ = ["Cleared", "Results", "fold"]
+__all__ = ["READS", "Cleared", "Results", "fold"]
+
+READS = frozenset({"GridStatePublished", "NodalPricesPublished", "MarketCleared"})
 
 
 @dataclass(slots=True)

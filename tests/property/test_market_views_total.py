@@ -1,6 +1,6 @@
 """The folds and decisions after the gate are total: no event of the catalogue, however strange, makes one fail."""
 
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any
 
 from hypothesis import HealthCheck, given, settings
@@ -130,8 +130,11 @@ def check(events: list[Any]) -> None:
 
 
 def without_due(state: Any) -> Any:
-    if isinstance(state, delivery.Evidence):
-        return replace(state, activations=without_due(state.activations))
-    if isinstance(state, settlement.Settlements):
-        state = replace(state, evidence=without_due(state.evidence))
-    return replace(state, due=())
+    changes: dict[str, Any] = {}
+    for field in fields(state):
+        value = getattr(state, field.name)
+        if field.name == "due":
+            changes["due"] = ()
+        elif hasattr(value, "due") or hasattr(value, "activations"):
+            changes[field.name] = without_due(value)
+    return replace(state, **changes)
