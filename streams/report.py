@@ -270,7 +270,8 @@ class _Chapter:
         chart = bars(series, self.hours(session))
         return (
             f"<figure>{chart}<figcaption><b>Flexibility per quarter-hour</b>: dark = cleared, light = offered and not "
-            "taken, solid line = need, dashed line = requested, red on the axis = unmet. Above the axis up, below "
+            "taken (cut off where there is far more), solid line = need, dashed line = requested, red on the axis = "
+            "unmet. Above the axis up, below "
             f"down.</figcaption></figure>{self.prices(session)}"
         )
 

@@ -135,8 +135,7 @@ def bars(series: dict[str, Any], hours: Sequence[str], height: float = 220.0) ->
         height: px.
     """
     count = len(hours)
-    top = max(1, *(max(series[k]["UP"], default=0) for k in ("offered", "taken", "need", "asked")))
-    low = max(1, *(max(series[k]["DOWN"], default=0) for k in ("offered", "taken", "need", "asked")))
+    top, low = (_room(series, way) for way in ("UP", "DOWN"))
     scale, inner = (height - 30) / (top + low), (_WIDTH - 50) / max(1, count)
     zero = 8 + top * scale
 
@@ -162,7 +161,8 @@ def bars(series: dict[str, Any], hours: Sequence[str], height: float = 220.0) ->
 
     parts = [_power_axis(top, low, zero, scale)]
     for way, sign in (("UP", 1), ("DOWN", -1)):
-        taken, offered = series["taken"][way], series["offered"][way]
+        taken = series["taken"][way]
+        offered = [min(w, top if sign > 0 else low) for w in series["offered"][way]]
         above = "".join(box(k, taken[k], offered[k], sign) for k in range(count))
         below = "".join(box(k, 0, taken[k], sign) for k in range(count))
         parts.append(f'<path class="offered {way.lower()}" d="{above}"/>')
@@ -175,6 +175,17 @@ def bars(series: dict[str, Any], hours: Sequence[str], height: float = 220.0) ->
     parts.append(f'<path class="missing" d="{missing}"/>')
     parts.append(_hours(hours, x, height))
     return _svg(height, "chart", "needs, offers and cleared volumes per quarter-hour", "".join(parts))
+
+
+def _room(series: dict[str, Any], way: str) -> int:
+    """Return the greatest power shown: offers may be ten times what is needed, and are cut off at half as much more."""
+
+    def most(name: str, direction: str) -> int:
+        return max(series[name][direction], default=0)
+
+    matter = {d: max(most(name, d) for name in ("need", "asked", "taken")) for d in ("UP", "DOWN")}
+    limit = 3 * max(matter.values()) // 2 or most("offered", way)
+    return max(1, matter[way], min(limit, most("offered", way)))
 
 
 def _power_axis(top: int, low: int, zero: float, scale: float) -> str:

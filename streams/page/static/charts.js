@@ -67,8 +67,14 @@ export class Bars {
     root.setAttribute("viewBox", `0 0 ${W} ${H}`);
     if (!n || W < 50) { root.replaceChildren(); this.readout.textContent = ""; return; }
     const s = (this.data = this.series());
-    const top = Math.max(1, ...s.offered.UP, ...s.need.UP, ...s.asked.UP, ...s.taken.UP);
-    const low = Math.max(1, ...s.offered.DOWN, ...s.need.DOWN, ...s.asked.DOWN, ...s.taken.DOWN);
+    // Offers may be ten times what is needed; the axis is for what is needed and taken, and says what it cuts off.
+    const most = (...lists) => Math.max(0, ...lists.flat());
+    const matter = { UP: most(s.need.UP, s.asked.UP, s.taken.UP), DOWN: most(s.need.DOWN, s.asked.DOWN, s.taken.DOWN) };
+    const room = 1.5 * Math.max(matter.UP, matter.DOWN) || Infinity;
+    const top = Math.max(1, matter.UP, Math.min(room, most(s.offered.UP))), low = Math.max(1, matter.DOWN, Math.min(room, most(s.offered.DOWN)));
+    const cut = [most(s.offered.UP) > top ? `${UP} up, offers to ${power(most(s.offered.UP), 1)}` : `${UP} up`,
+      most(s.offered.DOWN) > low ? `${DOWN} down, offers to ${power(most(s.offered.DOWN), 1)}` : `${DOWN} down`];
+    const within = (list, limit) => list.map((w) => Math.min(w, limit));
     const kx = (W - M.left - M.right) / n, h = H - M.top - M.bottom, ky = h / (top + low) * 0.97;
     const zero = M.top + (top * h) / (top + low);
     const x = (k) => M.left + k * kx;
@@ -91,8 +97,8 @@ export class Bars {
     hours(axis, ctx, x, H);
     const cursor = svg("rect", { x: x(ctx.view.slot), y: M.top, width: kx, height: h, class: "cursor" });
     root.replaceChildren(axis,
-      svg("path", { d: bars(s.taken.UP, s.offered.UP, 1), class: "left up" }),
-      svg("path", { d: bars(s.taken.DOWN, s.offered.DOWN, -1), class: "left down" }),
+      svg("path", { d: bars(s.taken.UP, within(s.offered.UP, top), 1), class: "left up" }),
+      svg("path", { d: bars(s.taken.DOWN, within(s.offered.DOWN, low), -1), class: "left down" }),
       svg("path", { d: bars(none, s.taken.UP, 1), class: "taken up" }),
       svg("path", { d: bars(none, s.taken.DOWN, -1), class: "taken down" }),
       svg("path", { d: stairs(s.need.UP, 1) + stairs(s.need.DOWN, -1), class: "need" }),
@@ -100,8 +106,8 @@ export class Bars {
       svg("path", { d: s.owes ? stairs(s.got.UP, 1) + stairs(s.got.DOWN, -1) : "", class: "got" }),
       svg("path", { d: s.missing.map((w, k) => (w ? `M${x(k)},${zero - 3}h${kx}v6h${-kx}Z` : "")).join(""), class: "missing" }),
       cursor,
-      svg("text", { x: W - M.right, y: M.top + 9, "text-anchor": "end", class: "side" }, `${UP} up`),
-      svg("text", { x: W - M.right, y: H - M.bottom - 4, "text-anchor": "end", class: "side" }, `${DOWN} down`));
+      svg("text", { x: W - M.right, y: M.top + 9, "text-anchor": "end", class: "side" }, cut[0]),
+      svg("text", { x: W - M.right, y: H - M.bottom - 4, "text-anchor": "end", class: "side" }, cut[1]));
     this.read(ctx.view.slot);
   }
 
