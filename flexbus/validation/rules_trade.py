@@ -115,10 +115,7 @@ def _answer(s: Admission, e: ev.ActivationAcknowledged | ev.ActivationRefused, a
     order = s.orders.get(e.activation_id)
     if order is None or order.ordered.fsp_id != acting:
         yield _no_order(e.activation_id, acting)
-    elif order.state == "TIMED_OUT":
-        text = f"the time to answer ended at {iso(order.ordered.acknowledge_by_ms)}"
-        yield fault(FaultCode.TOO_LATE, "$.activation_id", text)
-    elif order.state != "ORDERED":
+    elif order.state not in ("ORDERED", "TIMED_OUT"):  # a late answer is still recorded
         text = f"activation {e.activation_id!r} was answered already: {order.state}"
         yield fault(FaultCode.WRONG_STATE, "$.activation_id", text)
 
@@ -135,8 +132,8 @@ def _changed(s: Admission, e: ev.ActivationChanged, acting: str) -> Iterator[Fau
         return
     if e.revision <= order.revision:
         yield stale("$.revision", e.revision, order.revision)
-    if order.state in ("REFUSED", "TIMED_OUT"):
-        text = f"activation {e.activation_id!r} is {order.state}; there is nothing to change"
+    if order.state == "REFUSED":
+        text = f"activation {e.activation_id!r} was refused; there is nothing to change"
         yield fault(FaultCode.WRONG_STATE, "$.activation_id", text)
     yield from begun(s, "$.from_ms", e.from_ms)
     yield from _lowered(order, e)

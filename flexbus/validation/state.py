@@ -150,7 +150,7 @@ def _ordered(state: Admission, e: ev.ActivationOrdered, _: Fact) -> None:
 def _answered(word: str) -> Callable[[Admission, Any, Fact], None]:
     def change(state: Admission, e: Any, _: Fact) -> None:
         order = state.orders.get(e.activation_id)
-        if order is not None and order.state == "ORDERED":
+        if order is not None and order.state in ("ORDERED", "TIMED_OUT"):
             order.state = word
 
     return change

@@ -3,6 +3,7 @@
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,13 +20,22 @@ def blocks(kind: str) -> list[tuple[str, str]]:
     return [(p.name, text) for p in pages for k, text in FENCE.findall(p.read_text(encoding="utf-8")) if k == kind]
 
 
+def says(whole: Any, part: Any) -> bool:
+    """Tell whether values hold everything that an example writes; what it leaves out has its default."""
+    if isinstance(part, dict):
+        return all(key in whole and says(whole[key], value) for key, value in part.items())
+    if isinstance(part, list):
+        return len(whole) == len(part) and all(map(says, whole, part))
+    return bool(whole == part)
+
+
 @pytest.mark.parametrize(("page", "text"), blocks("json"))
 def test_example_is_an_event_that_survives_the_wire(page: str, text: str) -> None:
     event = codec.from_json(text)
     family = CATALOGUE[type(event).__name__].family
     assert family == page.removesuffix(".md")
     assert codec.decode(codec.encode(event)) == event
-    assert codec.to_json(event) == codec.to_json(event) | json.loads(text)
+    assert says(codec.to_json(event), json.loads(text))
 
 
 def test_faulty_example_has_the_faults_that_the_page_lists() -> None:
