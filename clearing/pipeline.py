@@ -43,6 +43,7 @@ class Cleared:
     market: Market
     repair: Repair
     base: State
+    optimum: Point  # before rounding
     point: Point  # of the integer awards
     multipliers: Multipliers
     prices: NodalPrices
@@ -125,6 +126,7 @@ def solve(case: Case) -> Cleared:
         market=market,
         repair=repair,
         base=base,
+        optimum=point,
         point=integer,
         multipliers=multipliers,
         prices=prices,
