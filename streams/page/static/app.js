@@ -83,6 +83,7 @@ const lists = new Lists($("tabs"), $("tab-body"), ctx, journal);
 const NEEDS = {
   diagram: ["network", "grid", "points", "lights", "limits", "awards", "sessions", "slot", "element", "view"],
   detail: ["network", "grid", "points", "lights", "awards", "prices", "activations", "deliveries", "assets",
+    "offers", "cleared", "settlements",
     "sessions", "slot", "element", "view"],
   bars: ["sessions", "needs", "requested", "offers", "own_offers", "cleared", "deliveries", "slot", "view"],
   heat: ["sessions", "prices", "network", "slot", "element", "view"],
@@ -135,7 +136,7 @@ function settle(changed) {
 // ---- header
 
 const STEPS = [["SCHEDULED", "Planned"], ["OPEN", "Open"], ["CLOSED", "Closed"], ["CLEARED", "Cleared"],
-  ["DELIVERY", "Delivery"], ["DELIVERED", "Delivered"], ["SETTLEMENT", "Settled"]];
+  ["DELIVERY", "Delivery"], ["DELIVERED", "Ended"], ["SETTLEMENT", "Settled"]];
 
 function head() {
   options($("area"), store.all("areas").map((a) => [a.area_id, a.name === a.area_id ? a.name : `${a.name} (${a.area_id})`]), view.area);
@@ -299,7 +300,8 @@ function radios(group, choose) {
 }
 radios($("mode"), (b) => { view.mode = b.dataset.mode; view.modeChosen = true; });
 radios($("layout"), (b) => { view.layout = b.dataset.layout; });
-new ResizeObserver(() => draw("view")).observe(document.querySelector("main"));
+const resized = new ResizeObserver(() => draw("view"));
+for (const part of document.querySelectorAll("#grid-svg, #bars-svg, #heat-canvas")) resized.observe(part);
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => draw("view"));
 addEventListener("pagehide", () => source?.close());
 

@@ -57,6 +57,7 @@ export class Bars {
       missing: cleared?.slots.map((s) => s.shortfall_w) ?? zero(),
       status: cleared?.slots.map((s) => s.status) ?? [],
       got,
+      own: Boolean(own),
       owes: ctx.ofSession("deliveries").length > 0,
     };
   }
@@ -115,12 +116,13 @@ export class Bars {
     const { ctx, data: s } = this;
     if (!s || !ctx.session()) return;
     const ms = ctx.slotMs(k), step = ctx.session().resolution_s * 1000;
+    const has = (section) => ctx.store.get(section, ctx.view.session);
     const both = (v) => [v.UP[k] ? `${UP}${power(v.UP[k])}` : "", v.DOWN[k] ? `${DOWN}${power(v.DOWN[k])}` : ""].filter(Boolean).join(" ") || "0";
-    const said = [["need", both(s.need)], ["requested", both(s.asked)], ["offered", both(s.offered)], ["cleared", both(s.taken)]];
-    if (s.owes) said.push(["delivered", both(s.got)]);
+    // What a role may not see is not zero: it is not said.
+    const said = [["need", s.need, has("needs")], ["requested", s.asked, has("requested")], ["offered", s.offered, has("offers") || s.own], ["cleared", s.taken, has("cleared")],
+      [ctx.view.party ? "delivered (own)" : "delivered", s.got, s.owes]].filter(([, , known]) => known).map(([name, v]) => [name, both(v)]);
     if (s.missing[k]) said.push(["unmet", power(s.missing[k])]);
-    if (s.status[k]) said.push(["result", s.status[k].toLowerCase().replace("_", " ")]);
-    this.readout.replaceChildren(el("b", {}, `${hhmm(ms)}–${hhmm(ms + step)}`), ...said.flatMap(([name, v]) => [el("span", {}, el("i", {}, name), " ", v)]));
+    this.readout.replaceChildren(el("b", {}, `${hhmm(ms)}–${hhmm(ms + step)} ${(s.status[k] ?? "").toLowerCase().replaceAll("_", " ")}`), ...said.flatMap(([name, v]) => [el("span", {}, el("i", {}, name), " ", v)]));
   }
 }
 

@@ -19,7 +19,7 @@ export class Detail {
     const chosen = this.ctx.view.element;
     const value = chosen ? `${chosen.kind} ${chosen.id}` : "";
     if (this.select.value !== value) this.select.value = value;
-    if (!network) { this.root.replaceChildren(); return; }
+    if (!network) { this.root.replaceChildren(...this.day()); return; }
     const body = !chosen ? this.overview(network) : chosen.kind === "bus" ? this.bus(network, chosen.id) : this.branch(network, chosen.id);
     this.root.replaceChildren(...body.filter(Boolean));
   }
