@@ -136,6 +136,9 @@ class MemoryBus:
     def stop(self) -> None:
         """Nothing to stop."""
 
+    def expect(self, market_ms: int) -> None:
+        """Nothing to await: a tick here returns when everything due has happened."""
+
     def owed(self) -> str:
         """Return what stages still owe, for people."""
         return ", ".join(f"{s.view.service}: {len(s.pending)}" for s in self.stages if s.pending)

@@ -18,7 +18,7 @@ __all__ = ["DEFAULT_GRID", "TIME_ZONE", "scenario_of"]
 DEFAULT_GRID = "1-MV-rural--2-sw"
 TIME_ZONE = "Europe/Berlin"
 # At most this many connection points per technology are marketed, largest first.
-_MOST = {AssetKind.PV: 14, AssetKind.BATTERY: 10, AssetKind.INDUSTRY: 6, AssetKind.LOAD: 8}
+_MOST = {AssetKind.PV: 40, AssetKind.BATTERY: 12, AssetKind.INDUSTRY: 6, AssetKind.LOAD: 8}
 _MOST_OTHERS = 6
 # The electrified winter: loads grow until an element is loaded so far, or a voltage falls so far below its band.
 _WINTER_LOADING = 1.10

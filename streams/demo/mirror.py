@@ -15,6 +15,7 @@ from flexbus.errors import FlexbusError
 from flexbus.events import EventRejected
 from flexbus.journal import Block
 from flexbus.topics import JOURNAL, REJECTIONS
+from flexbus.views import agenda
 from flexbus.views.fact import Emission, Fact, Job, facts_of
 from streams.area import Area
 from streams.kafka import Connection
@@ -50,6 +51,8 @@ class Mirror:
         self._area_id = area_id
         self._on_fact = on_fact
         self._stages = [Area(area_id, view, 0) for view in VIEWS.values()]
+        self._agenda = agenda.Agenda()
+        self._market_ms = 0
         self._lock = threading.Condition()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._follow, name="mirror", daemon=True)
@@ -83,13 +86,18 @@ class Mirror:
                     text = what if isinstance(what, str) else what()
                     raise DayStuckError(f"nothing came for {patience_s:.0f} s while waiting for {text}")
 
+    def expect(self, market_ms: int) -> None:
+        """Count what is due by this market time as owed by the scheduler."""
+        self._market_ms = market_ms
+
     def caught_up(self) -> bool:
-        """Tell whether the journal shows everything that the stages owe."""
-        return not any(stage.pending for stage in self._stages)
+        """Tell whether the journal shows everything that scheduler and stages owe."""
+        return not agenda.due(self._agenda, self._market_ms) and not any(stage.pending for stage in self._stages)
 
     def owed(self) -> str:
         """Return what stages still owe, for people; empty = nothing."""
         kinds = {f"{s.view.service}: {_name(due.what)}" for s in self._stages for due in s.pending.values()}
+        kinds |= {f"scheduler: {_name(entry.emission)}" for entry in agenda.due(self._agenda, self._market_ms)}
         return ", ".join(sorted(kinds))
 
     def _follow(self) -> None:
@@ -125,6 +133,7 @@ class Mirror:
                 stage.take(block)
             for fact in facts_of(block):
                 self.seen.add(fact.event_id)
+                self._agenda = agenda.fold(self._agenda, fact)
                 self._on_fact(fact)
 
 

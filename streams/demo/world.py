@@ -7,7 +7,6 @@ import time
 import uuid
 from collections.abc import Callable, Iterable
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 from flexbus import events as ev
@@ -66,7 +65,6 @@ class World:
         self._aggregates: list[ev.AggregateOffered] = []
         self._late_point: str | None = None
         self._stop_point: str | None = None
-        self._market_ms = 0
         self._opens = scenario.start_ms - 16 * _HOUR_MS
         self._closes = scenario.start_ms - 12 * _HOUR_MS
         self._due = scenario.end_ms + 12 * _HOUR_MS
@@ -115,6 +113,7 @@ class World:
 
     def _tick(self, market_ms: int, seconds: float = 0.0) -> None:
         self._ticker.tick(market_ms)
+        self.mirror.expect(market_ms)
         if seconds:
             time.sleep(seconds)
 
@@ -126,8 +125,6 @@ class World:
             self._watch(fact)
         self._plant.see(event)
         match event:
-            case ev.GateOpened() | ev.DeliveryStarted():
-                self._market_ms = event.at_ms if isinstance(event, ev.GateOpened) else event.start_ms
             case ev.ActivationOrdered():
                 self._todo.append((event.fsp_id, self._answer(event)))
             case ev.MarketCleared():
@@ -251,7 +248,7 @@ class World:
         s, area = self.scenario, self.scenario.area_id
         self._say("gate open: forecast, baselines, limits, offers")
         self._tick(self._opens)
-        self.mirror.wait(lambda: self._market_ms >= self._opens, "GateOpened")
+        self._quiet("the gate's opening")
         self._send(
             DSO,
             ev.NetForecastPublished(
@@ -294,7 +291,7 @@ class World:
         self._quiet("the rejections")
         self._say(f"gate closes: {len(offers)} offers; clearing")
         self._tick(self._closes)
-        self.mirror.wait(lambda: self._cleared is not None, "MarketCleared")
+        self._quiet("MarketCleared")
         # Too late by one event: the gate is a position in the journal, so this one is refused.
         late = replace(offers[0], offer_id=f"{offers[0].offer_id}.late")
         self._send(late.fsp_id, ev.FlexOfferSubmitted(area_id=area, offer=late))
@@ -453,8 +450,8 @@ class World:
                 self._tso_activates(tso_slot)
                 self._quiet("the TSO's activation")
             self._tick(at)
-            self.mirror.wait(partial(self._reached, at), "DeliveryStarted")
             if slot == stop_slot and self._stop_point:
+                self._quiet("the slot of the stop")
                 self._say(f"unforeseen limit at {self._stop_point}: its activation stops")
                 self._send(
                     DSO,
@@ -462,8 +459,8 @@ class World:
                         area_id=s.area_id,
                         limit_id="limit-fault",
                         connection_point_id=self._stop_point,
-                        start_ms=at + _SLOT_MS,
-                        end_ms=at + 9 * _SLOT_MS,
+                        start_ms=at,
+                        end_ms=at + 8 * _SLOT_MS,
                         reason="cable fault; the point must follow its baseline",
                     ),
                 )
@@ -476,9 +473,6 @@ class World:
         self._quiet("the last slot")
         self._read_meters(range(s.slots - _READ_EVERY, s.slots))
         self._quiet("the last readings")
-
-    def _reached(self, market_ms: int) -> bool:
-        return self._market_ms >= market_ms
 
     def _stop_slot(self) -> int | None:
         """Return the middle of the longest run of the award that is to be stopped."""
