@@ -22,6 +22,7 @@ from cattrs.cols import list_structure_factory
 from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn
 
 from flexbus import avro
+from flexbus.build import builder
 from flexbus.catalogue import CATALOGUE
 from flexbus.errors import CodecError, Fault, FaultCode, FaultyInputError
 from flexbus.events import EventRejected, ReceiptsIssued
@@ -157,7 +158,7 @@ def decode(data: bytes, registry: Registry | None = None) -> Any:
     if rest:
         raise CodecError(FaultCode.NOT_DECODABLE, f"{rest} bytes follow the end of the {name}")
     try:
-        return _converter().structure(value, cls)
+        return builder(cls)(value)
     except Exception as error:
         raise CodecError(FaultCode.NOT_DECODABLE, f"the body is not a valid {name}: {error}") from error
 
@@ -301,11 +302,7 @@ def _with_enums(converter: Converter) -> Converter:
 
 @cache
 def _converter() -> Converter:
-    # Avro has checked the types already, so this one only builds; it is the hot path.
-    converter = _with_enums(Converter(detailed_validation=False))
-    for kind in (int, str, float, bool, bytes):
-        converter.register_structure_hook(kind, lambda value, _: value)
-    return converter
+    return _with_enums(Converter(detailed_validation=False))
 
 
 @cache

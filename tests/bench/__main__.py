@@ -1,0 +1,62 @@
+"""`make bench`: speed as ratios against a bare loop in the same run, on the same machine, over the same data.
+
+Rates depend on the machine and on who else uses it; a ratio of two loops that ran one after the other does less so.
+"""
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+
+from tests.bench import core
+
+_BENCHES: dict[str, Callable[[int], Iterator["core.Ratio"]]] = {
+    "codec": core.codec_rates,
+    "view": core.view_rates,
+    "sequencer": core.sequencer_rates,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _Options:
+    names: list[str]
+    events: int
+    as_json: bool
+
+
+def _options(arguments: list[str]) -> _Options:
+    events, names, as_json = 20_000, [], False
+    for argument in arguments:
+        if argument == "--json":
+            as_json = True
+        elif argument.startswith("--events="):
+            events = int(argument.removeprefix("--events="))
+        elif argument in _BENCHES:
+            names.append(argument)
+        else:
+            sys.exit(f"usage: python -m tests.bench [{' '.join(_BENCHES)}] [--events=N] [--json]")
+    return _Options(names or list(_BENCHES), events, as_json)
+
+
+def main() -> int:
+    options = _options(sys.argv[1:])
+    if not options.as_json:
+        print(f"{'what':44} {'per second':>11} {'bare loop':>11} {'ratio':>6} {'at least':>9}")
+    failed = False
+    for name in options.names:
+        for found in _BENCHES[name](options.events):
+            failed = failed or not found.holds
+            if options.as_json:
+                print(json.dumps(asdict(found) | {"ratio": found.ratio}), flush=True)
+            else:
+                least = "" if found.least is None else f"{found.least:9.2f}"
+                mark = "" if found.holds else "  MISSED"
+                print(
+                    f"{found.what:44} {found.rate:11.0f} {found.bare:11.0f} {found.ratio:6.2f} {least}{mark}",
+                    flush=True,
+                )
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,154 @@
+"""The core against bare loops: codec, journal -> view, and the sequencer on a real Kafka."""
+
+import io
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import fastavro
+from confluent_kafka import TopicPartition
+
+from flexbus import avro, codec
+from flexbus import events as ev
+from flexbus.client import Client
+from flexbus.journal import Block, verify_block
+from flexbus.topics import inbox
+from flexbus.views.fact import facts_of
+from streams.area import Area
+from streams.intake import Intake
+from streams.kafka import Connection
+from streams.sequencer import RULES, Sequencer
+from streams.stages import VIEWS
+from streams.topics import existing_topics
+from tests.integration.core import FSP_A, Worker, founding, offer_of, open_gates, own_kafka
+from tests.unit.test_intake import HOME, PARTITIONS, Inbox
+
+AREAS = tuple(f"area-{n}" for n in range(8))
+
+
+@dataclass(frozen=True, slots=True)
+class Ratio:
+    """Two rates of the same run, per second, and the least ratio that is promised."""
+
+    what: str
+    rate: float
+    bare: float
+    least: float | None = None
+
+    @property
+    def ratio(self) -> float:
+        return self.rate / self.bare
+
+    @property
+    def holds(self) -> bool:
+        return self.least is None or self.ratio >= self.least
+
+
+def _rate(count: int, work: Callable[[], object]) -> float:
+    began = time.perf_counter()
+    work()
+    return count / (time.perf_counter() - began)
+
+
+def _each(call: Callable[[Any], object], items: list[Any]) -> Callable[[], None]:
+    def work() -> None:
+        for item in items:
+            call(item)
+
+    return work
+
+
+def codec_rates(events: int) -> Iterator[Ratio]:
+    """Encode and decode 24-slice offers; the bare loop is fastavro between plain dicts and bytes."""
+    count = min(events, 5_000)
+    offers = [offer_of(n, "north") for n in range(count)]
+    encoded = [codec.encode(o) for o in offers]
+    schema = fastavro.parse_schema(avro.schema_of(ev.FlexOfferSubmitted))
+    bodies = [e[10:] for e in encoded]
+    plain = [fastavro.schemaless_reader(io.BytesIO(b), schema) for b in bodies]
+    bare = _rate(count, _each(lambda p: fastavro.schemaless_writer(io.BytesIO(), schema, p), plain))
+    yield Ratio("encode a 24-slice offer", _rate(count, _each(codec.encode, offers)), bare)
+    bare = _rate(count, _each(lambda b: fastavro.schemaless_reader(io.BytesIO(b), schema), bodies))
+    yield Ratio("decode a 24-slice offer", _rate(count, _each(codec.decode, encoded)), bare)
+
+
+def _journal(events: int) -> list[bytes]:
+    """Encoded blocks of one area with that many offers."""
+    intake, box = Intake(HOME, PARTITIONS, RULES), Inbox()
+    blocks = intake.take([box.record(sender, event) for sender, event in founding("north")]).blocks
+    for first in range(0, events, 500):
+        blocks += intake.take([box.record(FSP_A, offer_of(n, "north")) for n in range(first, first + 500)]).blocks
+    return [codec.encode(b) for b in blocks]
+
+
+def _verified(encoded: list[bytes]) -> None:
+    head = None
+    for data in encoded:
+        head = verify_block(head, codec.decode_as(data, Block))
+
+
+def view_rates(events: int) -> Iterator[Ratio]:
+    """Journal blocks to a stage's view, against decoding blocks and their events and nothing else."""
+    count = min(events, 5_000)
+    encoded = _journal(count)
+
+    def bare() -> None:
+        for data in encoded:
+            for _ in facts_of(codec.decode_as(data, Block)):
+                pass
+
+    bare_rate = _rate(count, bare)
+    for name in ("traffic_light", "aggregation", "clearing"):
+        area = Area("north", VIEWS[name], 0)
+        rate = _rate(count, _each(lambda data, area=area: area.take(codec.decode_as(data, Block)), encoded))
+        yield Ratio(f"journal -> view {name}", rate, bare_rate, 0.5)
+    yield Ratio("verify the chain (no event is decoded)", _rate(count, lambda: _verified(encoded)), bare_rate)
+
+
+def sequencer_rates(events: int) -> Iterator[Ratio]:
+    """Validated intake per worker against consuming the same inbox and decoding every event."""
+    with tempfile.TemporaryDirectory() as folder, own_kafka(Path(folder) / "broker") as connection:
+        with Worker("streams.sequencer", connection):
+            open_gates(connection, AREAS)
+        with Client(connection.bootstrap, FSP_A) as client:
+            client.post_all(offer_of(n, AREAS[n % len(AREAS)]) for n in range(events))
+        bare = max(_bare(connection, events) for _ in range(2))
+        yield Ratio("sequencer, 24-slice offers, one worker", _sequenced(connection, events), bare, 0.3)
+
+
+def _bare(connection: Connection, events: int) -> float:
+    topic = inbox(FSP_A)
+    consumer = connection.reader(**{"enable.partition.eof": False})
+    consumer.assign([TopicPartition(topic, p, 0) for p in range(existing_topics(connection)[topic])])
+
+    def work() -> None:
+        left = events
+        while left > 0:
+            for message in consumer.consume(1000, 0.05):
+                codec.decode(message.value())
+                left -= 1
+
+    first = consumer.consume(1, 10.0)  # connected and warm before the clock starts
+    codec.decode(first[0].value())
+    events -= 1
+    rate = _rate(events, work)
+    consumer.close()
+    return rate
+
+
+def _sequenced(connection: Connection, events: int) -> float:
+    worker = Sequencer(connection)
+    worker.open()
+    done = 0
+    while not done:
+        done = worker.step()
+    left = events - done
+    began = time.perf_counter()
+    while left > 0:
+        left -= worker.step()
+    rate = (events - done) / (time.perf_counter() - began)
+    worker.close()
+    return rate
