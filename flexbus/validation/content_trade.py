@@ -54,14 +54,8 @@ def _limits(e: ev.CongestionForecastReceived) -> Iterator[Fault]:
     for name, limit in zip(("limit_import_w", "limit_export_w"), limits, strict=True):
         if limit == 0:
             yield fault(FaultCode.BAD_QUANTITY, f"$.{name}", "a limit is more than 0 W; leave it out if there is none")
-    largest = max((x for x in limits if x is not None), default=None)
-    if largest is None:
+    if limits == (None, None):
         yield fault(FaultCode.MISSING_FIELD, "$.limit_import_w", "at least one of the two limits is needed")
-    elif largest > 0:
-        for i, flow in enumerate(e.flow_w):
-            if flow is not None and abs(flow) > 3 * largest:
-                text = f"{flow} W is more than three times the larger limit ({largest} W); check the unit"
-                yield fault(FaultCode.IMPLAUSIBLE, f"$.flow_w[{i}]", text)
 
 
 def _request(e: ev.FlexRequestSubmitted | ev.FlexRequestAmended) -> Iterator[Fault]:

@@ -33,6 +33,11 @@ def _congestion_forecast(s: Admission, e: ev.CongestionForecastReceived, acting:
     if most is not None and missing > most:
         text = f"{missing} slots are missing; at most {most} may be (HEDGE-05)"
         yield fault(FaultCode.BAD_SERIES, "$.flow_w", text)
+    largest = max(e.limit_import_w or 0, e.limit_export_w or 0)
+    for index, flow in enumerate(e.flow_w):
+        if flow is not None and abs(flow) > 3 * largest:
+            text = f"{flow} W is more than three times the larger limit ({largest} W); check the unit"
+            yield fault(FaultCode.IMPLAUSIBLE, f"$.flow_w[{index}]", text)
     yield from _local_day(s, e, "$.flow_w" if thermal else "$.need_up_w")
 
 

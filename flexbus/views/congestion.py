@@ -37,6 +37,7 @@ class Congestion:
         dso_id: system operator in whose name the service asks: the one that published the network.
         tree: feeder tree of the network; None = not made since the network changed.
         cells: newest forecast by session it is meant for (None = any), element and quarter-hour.
+        computed: issue and revision of the power flow whose results are coming in, by session.
         needs: need last told by session, element, kind and direction, with its state.
         told: needs that cannot be traded, and missed requests, of which the DSO has been told.
         hands_off: places per session where a person has changed or withdrawn a request of the service.
@@ -48,6 +49,7 @@ class Congestion:
     dso_id: str | None = None
     tree: FeederTree | None = None
     cells: dict[str | None, _Series] = field(default_factory=dict)
+    computed: dict[str, tuple[int, int]] = field(default_factory=dict)
     needs: dict[str, dict[Key, tuple[tuple[int, ...], NeedState]]] = field(default_factory=dict)
     told: set[tuple[str, ...]] = field(default_factory=set)
     hands_off: set[tuple[str, Place]] = field(default_factory=set)
@@ -92,7 +94,11 @@ def _is_cleared(state: Congestion, session_id: str) -> bool:
 
 
 def _forecast(state: Congestion, e: ev.CongestionForecastReceived, fact: Fact) -> Iterator[Emission]:
-    cells = canonical(e)
+    computed = fact.sender_id == Service.CONGESTION.value
+    cells = canonical(e, computed=computed)
+    if computed and e.session_id is not None:
+        before = state.computed.get(e.session_id, (0, 0))
+        state.computed[e.session_id] = max(before, (e.issued_at_ms, e.revision))
     meant = state.registry.sessions.get(e.session_id) if e.session_id is not None else None
     # What is meant for a session that is over is offered to the next one (HEDGE-11).
     late = meant is not None and meant.gate is Gate.CLOSED
@@ -108,6 +114,24 @@ def _forecast(state: Congestion, e: ev.CongestionForecastReceived, fact: Fact) -
             missed = session is meant or (e.session_id is None and gone and session is covering[-1])
             if missed or session.scheduled.session_id in state.needs:
                 yield from _recompute(state, session, fact, now_ms, ask=missed)
+
+
+def _grid_state(state: Congestion, e: ev.GridStatePublished, fact: Fact) -> Iterator[Emission]:
+    """Drop what an older power flow had found: the state of the grid comes last, so what is not there is no more."""
+    session, net = state.registry.sessions.get(e.session_id), state.registry.net_forecast
+    newest = state.computed.pop(e.session_id, None if net is None else (net.issued_at_ms, net.revision))
+    if e.cleared or session is None or newest is None:
+        return
+    delivery = range(session.scheduled.delivery_start_ms, session.scheduled.delivery_end_ms)
+    dropped = False
+    for scope in (None, e.session_id):
+        for cells in state.cells.get(scope, {}).values():
+            old = [q for q, cell in cells.items() if cell.computed and cell.age < newest and q in delivery]
+            dropped = dropped or bool(old)
+            for quarter_ms in old:
+                del cells[quarter_ms]
+    if dropped and session.gate is Gate.OPEN:
+        yield from _recompute(state, session, fact, max(state.registry.market_time_ms, newest[0]))
 
 
 def _merge(into: dict[int, Cell], cells: Mapping[int, Cell]) -> None:
@@ -479,6 +503,7 @@ def _cleared(state: Congestion, e: ev.MarketCleared, fact: Fact) -> Iterator[Emi
 _CHANGES: dict[type[Any], Callable[[Congestion, Any, Fact], Iterator[Emission]]] = {
     ev.NetworkModelPublished: _network,
     ev.CongestionForecastReceived: _forecast,
+    ev.GridStatePublished: _grid_state,
     ev.GateOpened: _gate_opened,
     ev.GateClosed: _gate_closed,
     ev.FlexRequestSubmitted: _submitted,

@@ -30,7 +30,8 @@ class Cell:
     """What the newest forecast says about one element in one quarter-hour.
 
     `flow_min_w` and `flow_max_w` differ only where the source is finer than a quarter-hour: a mean would hide the
-    peak, and both limits may be broken in one quarter-hour. None = missing.
+    peak, and both limits may be broken in one quarter-hour. None = missing. `computed` tells the bus's own power flow
+    from what a planner has sent.
     """
 
     forecast_id: str
@@ -44,6 +45,7 @@ class Cell:
     need_up_w: int = 0
     need_down_w: int = 0
     probability_ppm: int | None = None
+    computed: bool = False
 
     @property
     def age(self) -> tuple[int, int]:
@@ -111,10 +113,14 @@ def _watts(value: str | int | None, source: Source, index: int, faults: list[Fau
     return int(number) if source.export_positive else -int(number)
 
 
-def canonical(e: ev.CongestionForecastReceived) -> dict[int, Cell]:
+def canonical(e: ev.CongestionForecastReceived, *, computed: bool = False) -> dict[int, Cell]:
     """Return the cells of a forecast by the start of their quarter-hour, UTC ms.
 
     Longer slots are repeated; of shorter ones the greatest import and the greatest export count.
+
+    Args:
+        e: the forecast.
+        computed: true = by the bus's own power flow.
     """
     thermal = e.kind is CongestionKind.THERMAL
     step_ms = e.resolution_s * 1000
@@ -124,10 +130,10 @@ def canonical(e: ev.CongestionForecastReceived) -> dict[int, Cell]:
         start_ms = e.start_ms + index * step_ms
         for quarter_ms in range(start_ms // _SLOT_MS * _SLOT_MS, start_ms + step_ms, _SLOT_MS):
             parts.setdefault(quarter_ms, []).append(index)
-    return {quarter_ms: _cell(e, indices) for quarter_ms, indices in parts.items()}
+    return {quarter_ms: _cell(e, indices, computed) for quarter_ms, indices in parts.items()}
 
 
-def _cell(e: ev.CongestionForecastReceived, indices: list[int]) -> Cell:
+def _cell(e: ev.CongestionForecastReceived, indices: list[int], computed: bool) -> Cell:
     flows = [f for f in (e.flow_w[i] for i in indices if i < len(e.flow_w)) if f is not None]
     likely = [e.probability_ppm[i] for i in indices if i < len(e.probability_ppm)]
     # A quarter-hour with a gap is missing as a whole: the peak may be in the gap.
@@ -144,6 +150,7 @@ def _cell(e: ev.CongestionForecastReceived, indices: list[int]) -> Cell:
         need_up_w=max((e.need_up_w[i] for i in indices if i < len(e.need_up_w)), default=0),
         need_down_w=max((e.need_down_w[i] for i in indices if i < len(e.need_down_w)), default=0),
         probability_ppm=max(likely) if likely else None,
+        computed=computed,
     )
 
 

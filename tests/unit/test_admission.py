@@ -416,6 +416,14 @@ def test_t_in_12_three_missing_slots_are_borne_five_are_not(market: Market) -> N
     assert codes(market.refuse(with_gaps(5), DSO)) == {"$.flow_w": "BAD_SERIES"}
 
 
+def test_t_in_13_a_flow_of_three_times_the_limit_is_a_slip_of_unit_in_what_people_send(market: Market) -> None:
+    assert market.refuse(forecast(flow_w=(-15_000_000,)), DSO) == ()
+    (fault,) = market.refuse(forecast(flow_w=(-16_000_000,)), DSO)
+    assert (fault.path, fault.code.value) == ("$.flow_w[0]", "IMPLAUSIBLE")
+    assert "5000000 W" in fault.message
+    assert market.refuse(forecast(flow_w=(-16_000_000,)), "congestion") == ()
+
+
 def test_t_in_7_the_short_local_day_has_92_quarter_hours(market: Market) -> None:
     spring = parse_ms("2027-03-28T00:00:00+02:00")
     assert market.refuse(forecast(start_ms=spring, flow_w=(0,) * 92, session_id=None), DSO) == ()

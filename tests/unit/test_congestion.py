@@ -245,6 +245,60 @@ def test_the_newest_issue_wins_and_then_the_revision() -> None:
     assert need(run) == 500_000
 
 
+def grid_state(session_id: str = "S") -> ev.GridStatePublished:
+    return ev.GridStatePublished(
+        area_id=AREA,
+        session_id=session_id,
+        cleared=False,
+        start_ms=START,
+        resolution_s=900,
+        buses=(),
+        branches=(),
+    )
+
+
+def net_forecast(revision: int) -> ev.NetForecastPublished:
+    return ev.NetForecastPublished(
+        area_id=AREA,
+        forecast_id="net",
+        revision=revision,
+        network_id="grid",
+        issued_at_ms=START - 14 * HOUR,
+        start_ms=START,
+        resolution_s=900,
+        injections=(ev.BusInjection(bus_id="B1", power_w=(0,), reactive_power_var=(0,)),),
+    )
+
+
+def computed(element: str, revision: int) -> ev.CongestionForecastReceived:
+    return forecast(element, revision=revision, session_id="S", issued_at_ms=START - 14 * HOUR)
+
+
+def test_what_a_newer_power_flow_no_longer_finds_is_withdrawn_when_its_grid_state_comes() -> None:
+    run = Run()
+    run.send(net_forecast(1))
+    run.send(computed("L1", 1), "congestion")
+    run.send(computed("T1", 1), "congestion")
+    run.send(grid_state(), "congestion")
+    assert run.live() == {"L1": (500_000,)}
+    run.send(net_forecast(2))
+    run.send(computed("T1", 2), "congestion")
+    assert run.live() == {"L1": (500_000,)}
+    run.send(grid_state(), "congestion")
+    assert run.live() == {"T1": (500_000,)}
+    run.send(net_forecast(3))
+    run.send(grid_state(), "congestion")
+    assert run.live() == {}
+
+
+def test_a_newer_power_flow_leaves_what_a_planner_has_sent() -> None:
+    run = Run()
+    run.send(forecast("L1", session_id="S"))
+    run.send(net_forecast(2))
+    run.send(grid_state(), "congestion")
+    assert run.live() == {"L1": (500_000,)}
+
+
 # --- T-ND: needs ------------------------------------------------------------------------------------------------
 
 

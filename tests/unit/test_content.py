@@ -173,13 +173,6 @@ def test_t_in_3_five_faults_in_one_forecast_are_five_paths() -> None:
     }
 
 
-def test_t_in_13_a_flow_of_three_times_the_limit_is_implausible() -> None:
-    assert found(thermal(flow_w=(-15_000_000,))) == {}
-    (fault,) = content_faults(thermal(flow_w=(-16_000_000,)))
-    assert fault.code.value == "IMPLAUSIBLE"
-    assert "5000000 W" in fault.message
-
-
 def test_a_voltage_forecast_gives_needs_of_equal_length() -> None:
     voltage = ev.CongestionForecastReceived(
         area_id=AREA, forecast_id="f", revision=1, element_id="B1", kind=ev.CongestionKind.VOLTAGE,
