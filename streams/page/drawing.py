@@ -190,13 +190,14 @@ def _room(series: dict[str, Any], way: str) -> int:
 
 def _power_axis(top: int, low: int, zero: float, scale: float) -> str:
     step = _nice((top + low) / 5)
+    unit, size = ("MW", 1e6) if step >= 1e5 else ("kW", 1e3)
     marks = []
     for k in range(-int(low // step), int(top // step) + 1):
         y = zero - k * step * scale
         kind = "zero" if k == 0 else "rule"
         marks.append(f'<path class="{kind}" d="M44,{y:.1f}H{_WIDTH - 6:g}"/>')
-        marks.append(f'<text class="tick" x="40" y="{y + 3:.1f}" text-anchor="end">{_signed(k * step / 1e6)}</text>')
-    return "".join(marks) + '<text class="tick" x="2" y="12">MW</text>'
+        marks.append(f'<text class="tick" x="40" y="{y + 3:.1f}" text-anchor="end">{_signed(k * step / size)}</text>')
+    return "".join(marks) + f'<text class="tick" x="2" y="12">{unit}</text>'
 
 
 def _signed(value: float) -> str:

@@ -126,11 +126,20 @@ function settle(changed) {
     } else if (session.state === "DELIVERY") {
       slot = Math.max(0, session.delivered_slots - 1);
     } else {
-      slot = parts.diagram.worstSlot() ?? slot;
+      slot = parts.diagram.worstSlot() ?? busiest() ?? slot;
     }
     if (slot !== view.slot) { view.slot = slot; changed.add("slot"); }
   }
   useZone(store.get("areas", view.area)?.time_zone);
+}
+
+// The quarter-hour in which most was requested or cleared.
+function busiest() {
+  const asked = store.get("requested", view.session), cleared = ctx.cleared();
+  const volume = Array.from({ length: ctx.slots() }, (_, k) =>
+    Math.max(asked?.UP[k] ?? 0, asked?.DOWN[k] ?? 0, cleared ? cleared.slots[k].up_w + cleared.slots[k].down_w : 0));
+  const most = Math.max(0, ...volume);
+  return most ? volume.indexOf(most) : null;
 }
 
 // ---- header

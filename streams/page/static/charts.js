@@ -88,13 +88,13 @@ export class Bars {
       return `${before ? "V" + y : `M${x(k).toFixed(1)},${zero.toFixed(1)}V${y}`}H${x(k + 1).toFixed(1)}`;
     }).join("");
     const axis = svg("g", { class: "axis" });
-    const step = niceStep(top + low, 5);
+    const step = niceStep(top + low, 5), unit = step >= 1e5 ? ["MW", 1e6] : ["kW", 1e3];
     for (let w = -Math.floor(low / step) * step; w <= top; w += step) {
       const y = zero - w * ky;
       axis.append(svg("path", { d: `M${M.left},${y}H${W - M.right}`, class: w ? "" : "zero" }),
-        svg("text", { x: M.left - 4, y: y + 3, "text-anchor": "end" }, `${w > 0 ? "+" : ""}${minus(String(Math.round(w / 1e4) / 100))}`));
+        svg("text", { x: M.left - 4, y: y + 3, "text-anchor": "end" }, `${w > 0 ? "+" : ""}${minus(String(Math.round((w / unit[1]) * 1000) / 1000))}`));
     }
-    axis.append(svg("text", { x: 3, y: M.top + 8, class: "unit" }, "MW"));
+    axis.append(svg("text", { x: 3, y: M.top + 8, class: "unit" }, unit[0]));
     hours(axis, ctx, x, H);
     const cursor = svg("rect", { x: x(ctx.view.slot), y: M.top, width: kx, height: h, class: "cursor" });
     root.replaceChildren(axis,

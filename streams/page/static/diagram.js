@@ -45,6 +45,7 @@ export class Diagram {
         v && look(k, 10 * Math.max(v - bus.max_voltage_ppm, bus.min_voltage_ppm - v)));
     }
     for (const b of network.branches) (grid.loading_ppm[b.branch_id] ?? []).forEach((l, k) => look(k, l - PPM));
+    if (most <= 0) worst = null; // within limits all day: there is no worst
     this.worst = new Map([["grid", grid], ["slot", worst]]);
     return worst;
   }
