@@ -26,7 +26,7 @@ from streams.broker_settings import LOG4J, server_properties
 
 __all__ = ["Broker", "BrokerStatus", "free_port"]
 
-READY_WITHIN_S = 90.0  # an idle machine needs 3 s; recovery after a kill and a busy machine need more
+READY_WITHIN_S = 180.0  # an idle machine needs 3 s; recovery after a kill and a busy machine need more
 STOP_WITHIN_S = 30.0
 HEAP = ("-Xms128m", "-Xmx512m", "-XX:+UseSerialGC", "-XX:+ExitOnOutOfMemoryError", "-Djava.awt.headless=true")
 
@@ -156,9 +156,13 @@ class Broker:
     def _process(self, note: _Note) -> psutil.Process | None:
         try:
             process = psutil.Process(note.pid)
-            # A zombie has ended and only waits for its parent to ask.
-            alive = process.create_time() == note.created and process.status() != psutil.STATUS_ZOMBIE
-        except psutil.NoSuchProcess:
+            # A zombie has ended and only waits for its parent to ask; a copied directory notes the original's.
+            alive = (
+                process.create_time() == note.created
+                and process.status() != psutil.STATUS_ZOMBIE
+                and Path(process.cwd()) == self.data_dir.resolve()
+            )
+        except (psutil.NoSuchProcess, psutil.AccessDenied):
             return None
         return process if alive else None
 
@@ -285,7 +289,17 @@ class Broker:
         users = security.format_arguments(self.data_dir) if self.secure else []
         properties = str(self.data_dir / "server.properties")
         done = subprocess.run(
-            [*command, "kafka.tools.StorageTool", "format", "-t", cluster_id, "-c", properties, *users],
+            [
+                *command,
+                "-XX:TieredStopAtLevel=1",
+                "kafka.tools.StorageTool",
+                "format",
+                "-t",
+                cluster_id,
+                "-c",
+                properties,
+                *users,
+            ],
             capture_output=True,
             text=True,
             check=False,

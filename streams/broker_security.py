@@ -78,6 +78,9 @@ def prepare(data_dir: Path) -> dict[str, str]:
     for name in sorted(RESERVED):
         if not properties_file(data_dir, name).exists():
             _write_user(data_dir, name, secrets.token_urlsafe(24))
+    for path in (home / "users").glob("*.properties"):  # a directory may have been moved or restored elsewhere
+        if client_config(data_dir, path.stem)["ssl.ca.location"] != str(home / "ca.pem"):
+            _write_user(data_dir, path.stem, _password(data_dir, path.stem))
     return {
         "ssl.keystore.type": "PEM",
         "ssl.keystore.location": str(home / "broker.pem"),

@@ -16,6 +16,7 @@ from typing import Any
 
 import psutil
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.process_collector import ProcessCollector
 
 from flexbus.errors import EnvironmentProblem
 
@@ -77,6 +78,7 @@ class Monitor:
     def __init__(self, service: str, run_dir: Path | None = None, slot: int = 0) -> None:
         self.service = service
         self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)  # memory and CPU of the process
         self._run_dir, self._slot = run_dir, slot
         self._note: Path | None = None
         self._server: ThreadingHTTPServer | None = None

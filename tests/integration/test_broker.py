@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -162,6 +163,17 @@ def test_a_process_that_took_over_the_number_is_left_alone(tmp_path: Path, make_
     finally:
         bystander.send_signal(signal.SIGKILL)
         bystander.wait()
+
+
+def test_a_copied_directory_does_not_control_the_original(tmp_path: Path, make_broker: Callable[..., Broker]) -> None:
+    original = make_broker(tmp_path / "original")
+    original.start()
+    (tmp_path / "copy").mkdir()
+    shutil.copy(original.data_dir / "broker.json", tmp_path / "copy")
+    copy = make_broker(tmp_path / "copy")
+    assert not copy.status().running
+    assert not copy.stop()
+    assert original.status().running
 
 
 def test_a_wanted_port_that_is_taken_is_said_so(tmp_path: Path, make_broker: Callable[..., Broker]) -> None:

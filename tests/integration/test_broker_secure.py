@@ -1,6 +1,7 @@
 """The secure mode: nobody connects without a proof, nobody does what no rule allows, no secret lies open."""
 
 import asyncio
+import shutil
 import socket
 import ssl
 import stat
@@ -11,7 +12,7 @@ import psutil
 import pytest
 from aiokafka import AIOKafkaProducer
 from click.testing import CliRunner, Result
-from confluent_kafka import Producer
+from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import (
     AclBinding,
     AclOperation,
@@ -66,6 +67,14 @@ def outcome(config: dict[str, str], topic: str) -> set[str]:
     producer.produce(topic, b"x", on_delivery=lambda error, _: said.add(error.name() if error else "delivered"))
     producer.flush(20)
     return said
+
+
+def end_of(broker: Broker, topic: str) -> int:
+    consumer = Consumer({**broker.client_config(), "group.id": "looker"})
+    try:
+        return int(consumer.get_watermark_offsets(TopicPartition(topic, 0), timeout=20)[1])
+    finally:
+        consumer.close()
 
 
 def test_a_principal_writes_where_a_rule_allows_it(broker: Broker) -> None:
@@ -197,6 +206,28 @@ def test_rights_and_users_survive_kill_9(broker: Broker) -> None:
     broker.start()
     assert outcome(broker.client_config("fsp"), "inbox-of-fsp") == {"delivered"}
     assert "TOPIC_AUTHORIZATION_FAILED" in outcome(broker.client_config("fsp"), "inbox-of-dso")
+
+
+def test_a_copy_of_a_stopped_broker_is_a_back_up_of_all_of_it(broker: Broker, tmp_path: Path) -> None:
+    """Topics, records, users, rights and keys come back at another place, while the original runs on."""
+    assert outcome(broker.client_config("fsp"), "inbox-of-fsp") == {"delivered"}
+    before = end_of(broker, "inbox-of-fsp")
+    broker.stop()
+    shutil.copytree(broker.data_dir, tmp_path / "copy")
+    broker.start()
+
+    copy = Broker(tmp_path / "copy", secure=True)
+    try:
+        copy.start()
+        assert copy.bootstrap != broker.bootstrap
+        assert end_of(copy, "inbox-of-fsp") == before > 0
+        client = copy.client_config("fsp")
+        assert client["ssl.ca.location"] == str(tmp_path / "copy" / "security" / "ca.pem")
+        assert outcome(client, "inbox-of-fsp") == {"delivered"}
+        assert "TOPIC_AUTHORIZATION_FAILED" in outcome(client, "inbox-of-dso")
+        assert end_of(broker, "inbox-of-fsp") == before
+    finally:
+        copy.kill()
 
 
 def test_a_certificate_about_to_expire_is_renewed_by_the_same_authority(
