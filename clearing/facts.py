@@ -110,8 +110,8 @@ def facts_uncleared(snapshot: Snapshot, problem: str) -> tuple[Emission, ...]:
         session_id=snapshot.session.session_id,
         clearing_id=derived_id("Clearing", snapshot.area_id, snapshot.session.session_id),
         gate_block=snapshot.gate_block,
-        network_id=snapshot.network.network_id if snapshot.network else "",
-        network_revision=snapshot.network.revision if snapshot.network else 0,
+        network_id=snapshot.network.network_id if snapshot.network else None,
+        network_revision=snapshot.network.revision if snapshot.network else None,
         start_ms=snapshot.period.start_ms,
         resolution_s=resolution_s,
         slots=tuple(

@@ -25,7 +25,7 @@ def infeed_of_bus(network: NetworkModelPublished) -> dict[str, str]:
         found.setdefault(point.bus_id, point.infeed_id)
     # Breadth first from all infeed points at once. Within a distance, buses are visited in the order of the ids of
     # their infeed points, so the first to reach a bus is the one that the rule names.
-    frontier = deque(sorted(found, key=found.__getitem__))
+    frontier = deque(found)
     while frontier:
         bus_id = frontier.popleft()
         for neighbour in neighbours.get(bus_id, ()):

@@ -12,6 +12,7 @@ from flexbus import codec
 from flexbus import events as ev
 from flexbus.events import AssetKind, LocationKind, NonAwardReason, SlotStatus
 from flexbus.quantities import Direction
+from flexbus.validation import content_faults
 from flexbus.views.fact import Emission, Job
 from tests.story import (
     AREA,
@@ -213,6 +214,17 @@ def test_without_a_grid_nobody_is_awarded_and_everybody_is_told_why() -> None:
         assert why in market.non_awards[0].text
         assert market.non_awards[0].rejected_energy_wh == 100_000
         assert why in market.requests[0].reason
+        assert content_faults(market) == ()
+
+
+def test_a_session_in_an_area_without_a_network_ends_with_a_result_too() -> None:
+    story = Story(sessions, Sessions())
+    for event in opened():
+        if not isinstance(event, ev.NetworkModelPublished):
+            story.hear(event)
+    (emission,) = story.hear(GATE_CLOSED)
+    assert (emission.event.network_id, emission.event.network_revision) == (None, None)
+    assert content_faults(emission.event) == ()
 
 
 def test_a_gate_closes_once() -> None:
