@@ -66,6 +66,38 @@ def test_what_the_images_run_exists() -> None:
     assert os.access(DOCKER / "kafka" / "start.sh", os.X_OK)
 
 
+def test_the_image_holds_every_file_of_the_packages_and_nothing_of_the_tests(tmp_path: Path) -> None:
+    """The builder's own step, on what the builder is sent."""
+    sent = [line[1:] for line in (DOCKER.parent / ".dockerignore").read_text().splitlines() if line.startswith("!")]
+    context, target = tmp_path / "context", tmp_path / "image"
+    for path in sent:
+        source = DOCKER.parent / path
+        if source.is_dir():
+            ignored = shutil.ignore_patterns("__pycache__")
+            shutil.copytree(source, context / path, ignore=ignored, symlinks=True)
+        else:
+            shutil.copy(source, context / path)
+    (step,) = re.findall(r"^RUN uv pip install .*", (DOCKER / "Dockerfile").read_text(), re.M)
+    words = step.removeprefix("RUN uv ").replace("--no-cache ", "").split()
+    words[words.index("/opt/flexbus/bin/python")] = str(target / "bin" / "python")
+    for command in (["venv", "-q", "--python", sys.executable, str(target)], words):
+        done = run("uv", *command, cwd=context)
+        assert done.returncode == 0, done.stderr
+
+    site = next((target / "lib").glob("python*/site-packages"))
+    missing = [
+        str(path.relative_to(context))
+        for package in ("flexbus", "clearing", "streams", "adapters", "schemas")
+        for path in (context / package).rglob("*")
+        if path.is_file() and not (site / path.relative_to(context)).is_file()
+    ]
+    assert missing == [], "name them in pyproject.toml's package-data"
+    assert (site / "streams" / "pom.xml").read_bytes() == POM.read_bytes()
+    assert not (site / "pytest").exists()
+    helped = subprocess.run([target / "bin" / "flexbus", "run", "--help"], capture_output=True, text=True, cwd=tmp_path)
+    assert "--listen" in helped.stdout, helped.stderr
+
+
 def test_kafka_in_a_container_has_the_settings_of_the_local_one() -> None:
     container = dict(
         line.split("=", 1)
