@@ -22,10 +22,12 @@ from flexbus.views.congestion import Congestion
 from flexbus.views.fact import Emission, Fact, Job, emit
 from flexbus.views.registry import Gate, Session
 
-__all__ = ["Forecasting", "decide", "fold", "forecast_session"]
+__all__ = ["READS", "Forecasting", "decide", "fold", "forecast_session"]
 
 Real = NDArray[np.float64]
 SOURCE = "AC power flow on the net forecast"
+# Names of the events the fold looks at; the others need not be decoded for it.
+READS = congestion.READS
 _TRIGGERS = (ev.NetForecastPublished, ev.MarketSessionScheduled, ev.NetworkModelPublished)
 
 

@@ -25,5 +25,6 @@ STAGE = Stage(
             "GridStatePublished",
         }
     ),
+    reads=forecast.READS,
     imports=("clearing.forecast",),
 )
