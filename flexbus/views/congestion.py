@@ -5,22 +5,22 @@ is state, since a request takes a moment to reach the journal; the gate tells wh
 that a person has made or touched are counted and left alone (HEDGE-15).
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from flexbus import events as ev
 from flexbus.catalogue import Service
 from flexbus.events import CongestionKind, NeedState, ProcurementState, Role
-from flexbus.ids import derived_id
 from flexbus.quantities import PPM
 from flexbus.time import slot_starts
 from flexbus.views import needs, registry
 from flexbus.views.fact import Emission, Fact, emit
 from flexbus.views.harmonise import Cell, canonical
-from flexbus.views.needs import FeederTree, Key
-from flexbus.views.procurement import Place, Procurement, Tracked, elsewhere_w, outcome, power_at, status
+from flexbus.views.needs import Key
+from flexbus.views.procurement import Procurement, Tracked, elsewhere_w, outcome, power_at, status
 from flexbus.views.registry import Gate, Registry, Session
+from flexbus.views.requests import Desk, ask, causes_of, leave, missed, place_of, untradable
 
 __all__ = ["Congestion", "decide", "fold", "over_procured_w"]
 
@@ -32,28 +32,28 @@ class Congestion:
     """Forecasts, needs and requests of one market area.
 
     Attributes:
-        registry: who and what is registered.
-        procurement: the requests.
-        dso_id: system operator in whose name the service asks: the one that published the network.
-        tree: feeder tree of the network; None = not made since the network changed.
+        desk: registry, requests and what is needed to ask for more.
         cells: newest forecast by session it is meant for (None = any), element and quarter-hour.
         computed: issue and revision of the power flow whose results are coming in, by session.
         needs: need last told by session, element, kind and direction, with its state.
-        told: needs that cannot be traded, and missed requests, of which the DSO has been told.
-        hands_off: places per session where a person has changed or withdrawn a request of the service.
         due: what the last fact made due.
     """
 
-    registry: Registry = field(default_factory=Registry)
-    procurement: Procurement = field(default_factory=Procurement)
-    dso_id: str | None = None
-    tree: FeederTree | None = None
+    desk: Desk = field(default_factory=Desk)
     cells: dict[str | None, _Series] = field(default_factory=dict)
     computed: dict[str, tuple[int, int]] = field(default_factory=dict)
     needs: dict[str, dict[Key, tuple[tuple[int, ...], NeedState]]] = field(default_factory=dict)
-    told: set[tuple[str, ...]] = field(default_factory=set)
-    hands_off: set[tuple[str, Place]] = field(default_factory=set)
     due: tuple[Emission, ...] = ()
+
+    @property
+    def registry(self) -> Registry:
+        """Who and what is registered."""
+        return self.desk.registry
+
+    @property
+    def procurement(self) -> Procurement:
+        """The requests."""
+        return self.desk.procurement
 
 
 def fold(state: Congestion, fact: Fact) -> Congestion:
@@ -79,7 +79,7 @@ def over_procured_w(state: Congestion, request_id: str) -> tuple[int, ...]:
     session = state.registry.sessions.get(request.session_id)
     needed = [0] * len(request.power_w)
     for key, (values, _) in state.needs.get(request.session_id, {}).items():
-        if session is not None and _place(state, key) == tracked.place:
+        if session is not None and place_of(state.desk, key) == tracked.place:
             first = session.scheduled.delivery_start_ms
             for i, begin_ms in enumerate(slot_starts(request.start_ms, request.resolution_s, len(needed))):
                 end_ms = begin_ms + request.resolution_s * 1000
@@ -111,9 +111,9 @@ def _forecast(state: Congestion, e: ev.CongestionForecastReceived, fact: Fact) -
         if session.gate is Gate.OPEN and mine:
             yield from _recompute(state, session, fact, now_ms)
         elif session.gate is Gate.CLOSED:
-            missed = session is meant or (e.session_id is None and gone and session is covering[-1])
-            if missed or session.scheduled.session_id in state.needs:
-                yield from _recompute(state, session, fact, now_ms, ask=missed)
+            too_late = session is meant or (e.session_id is None and gone and session is covering[-1])
+            if too_late or session.scheduled.session_id in state.needs:
+                yield from _recompute(state, session, fact, now_ms, asking=too_late)
 
 
 def _grid_state(state: Congestion, e: ev.GridStatePublished, fact: Fact) -> Iterator[Emission]:
@@ -150,14 +150,16 @@ def _covers(session: Session, cells: Mapping[int, Cell]) -> bool:
     return any(session.scheduled.delivery_start_ms <= q < session.scheduled.delivery_end_ms for q in cells)
 
 
-def _recompute(state: Congestion, session: Session, fact: Fact, now_ms: int, *, ask: bool = True) -> Iterator[Emission]:
+def _recompute(
+    state: Congestion, session: Session, fact: Fact, now_ms: int, *, asking: bool = True
+) -> Iterator[Emission]:
     """Compute the needs of a session anew and yield what has changed: needs, then, if asked to, requests."""
     session_id, product = session.scheduled.session_id, session.product
     series = _newest(state, session_id)
     if not series or state.registry.network is None or not 0 < session.slots <= 400:
         return
-    if state.tree is None:
-        state.tree = needs.feeder_tree(state.registry.network)
+    if state.desk.tree is None:
+        state.desk.tree = needs.feeder_tree(state.registry.network)
     starts = slot_starts(session.scheduled.delivery_start_ms, product.resolution_s, session.slots)
     before = state.needs.setdefault(session_id, {})
     kept = {key: values for key, (values, _) in before.items()}
@@ -166,19 +168,19 @@ def _recompute(state: Congestion, session: Session, fact: Fact, now_ms: int, *, 
 
     def requested_w(key: Key, start_ms: int, need_w: int) -> int:
         """What is, or will be, requested for a need: nothing if none can be, what people ask for if they decide."""
-        place = _place(state, key)
-        if (session_id, place) in state.hands_off:
+        place = place_of(state.desk, key)
+        if (session_id, place) in state.desk.hands_off:
             end_ms = start_ms + product.resolution_s * 1000
-            return elsewhere_w(state.procurement, place, state.dso_id or "", session_id, start_ms, end_ms)
+            return elsewhere_w(state.procurement, place, state.desk.dso_id or "", session_id, start_ms, end_ms)
         if key not in tradable:
-            tradable[key] = _untradable(state, key, product) is None
+            tradable[key] = untradable(state.desk, key, product) is None
         return needs.quantity_w(need_w, product) if tradable[key] else 0
 
-    found = needs.needs_of(series, state.tree, product, starts, stale_before_ms, kept, requested_w)
+    found = needs.needs_of(series, state.desk.tree, product, starts, stale_before_ms, kept, requested_w)
     for key in sorted(found, key=lambda k: (k[0], k[1].value, k[2].value)):
         yield from _tell(state, session, key, tuple(found[key]), series, fact)
-    if ask:
-        yield from _request(state, session, found, series, starts, fact, now_ms)
+    if asking:
+        yield from ask(state.desk, session, found, series, starts, fact.event.area_id, now_ms)
 
 
 def _newest(state: Congestion, session_id: str) -> _Series:
@@ -211,7 +213,7 @@ def _tell(
             resolution_s=session.product.resolution_s,
             need_w=values,
             state=now,
-            causes=_causes(series.get((element_id, kind), {}).values()),
+            causes=causes_of(series.get((element_id, kind), {}).values()),
         ),
         session_id, element_id, kind.value, direction.value, fact.event_id,
     )  # fmt: skip
@@ -232,7 +234,7 @@ def _state_of(state: Congestion, session: Session, key: Key, values: tuple[int, 
 
 
 def _met(state: Congestion, session: Session, key: Key, need_w: int, begin_ms: int) -> bool:
-    place, end_ms = _place(state, key), begin_ms + session.product.resolution_s * 1000
+    place, end_ms = place_of(state.desk, key), begin_ms + session.product.resolution_s * 1000
     procured = 0
     for name in state.procurement.at_place.get(place, ()):
         tracked = state.procurement.requests[name]
@@ -252,169 +254,6 @@ def _coming(state: Congestion, session: Session, begin_ms: int) -> bool:
     )
 
 
-def _place(state: Congestion, key: Key) -> Place:
-    element_id, kind, direction = key
-    return Place(needs.place_kind(element_id, kind, state.registry.infeed_points), element_id, direction)
-
-
-def _causes(cells: Any) -> tuple[str, ...]:
-    return tuple(sorted({f"{c.forecast_id} revision {c.revision}" for c in cells}))
-
-
-def _request(
-    state: Congestion,
-    session: Session,
-    found: dict[Key, list[int]],
-    series: _Series,
-    starts: Sequence[int],
-    fact: Fact,
-    now_ms: int,
-) -> Iterator[Emission]:
-    """Yield what must be submitted, amended or withdrawn so that the session asks for its needs (HEDGE-10 to 12)."""
-    session_id, product = session.scheduled.session_id, session.product
-    dso_id = state.dso_id
-    wanted: dict[str, ev.FlexRequest] = {}
-    own = session_id if session.gate is Gate.OPEN else None
-    for key, values in sorted(found.items(), key=lambda item: (item[0][0], item[0][1].value, item[0][2].value)):
-        place = _place(state, key)
-        rest = [0 if s <= state.registry.market_time_ms else v for s, v in zip(starts, values, strict=True)]
-        if not any(rest) or dso_id is None or (session_id, place) in state.hands_off:
-            continue
-        problem = _untradable(state, key, product)
-        if problem is not None:
-            yield from _not_tradable(state, session_id, key, problem, fact)
-            continue
-        missing = [
-            _missing_w(state, place, dso_id, own, need_w, s, product) for need_w, s in zip(rest, starts, strict=True)
-        ]
-        for first, powers in needs.runs(missing):
-            request = ev.FlexRequest(
-                request_id=_request_id(state, fact.event.area_id, place, starts[first], session),
-                revision=1,
-                session_id=session_id,
-                requester_id=dso_id,
-                direction=place.direction,
-                location_kind=place.kind,
-                location_id=place.location_id,
-                start_ms=starts[first],
-                resolution_s=product.resolution_s,
-                power_w=powers,
-                max_price_milli_per_mwh=product.request_max_price_milli_per_mwh or 0,
-                causes=_causes(series[key[0], key[1]].values()),
-            )
-            wanted[request.request_id] = request
-    if session.gate is Gate.OPEN:
-        yield from _withdraw(state, session_id, wanted, fact)
-    late = session.gate is not Gate.OPEN or now_ms > session.scheduled.gate_closes_ms - product.submit_lead_s * 1000
-    for request in wanted.values():
-        tracked = state.procurement.requests.get(request.request_id)
-        if tracked is not None:
-            yield from _amend(state, tracked, request, product, fact)
-        elif late:
-            yield from _missed(state, fact.event.area_id, request)
-        else:
-            state.procurement.add(Tracked(request, ours=True))
-            yield emit(ev.FlexRequestSubmitted(area_id=fact.event.area_id, request=request), request.request_id)
-
-
-def _missing_w(
-    state: Congestion,
-    place: Place,
-    dso_id: str,
-    session_id: str | None,
-    need_w: int,
-    begin_ms: int,
-    product: ev.MarketProductDefined,
-) -> int:
-    if need_w <= 0:
-        return 0
-    end_ms = begin_ms + product.resolution_s * 1000
-    there = elsewhere_w(state.procurement, place, dso_id, session_id, begin_ms, end_ms)
-    return needs.quantity_w(max(0, need_w - there * product.sensitivity_ppm // PPM), product)
-
-
-def _untradable(state: Congestion, key: Key, product: ev.MarketProductDefined) -> str | None:
-    """Say why no request can be made for a need, or None (HEDGE-09; NO_PRICE of HEDGE-10)."""
-    element_id, kind, _ = key
-    if kind is CongestionKind.VOLTAGE:
-        behind: frozenset[str] | None = frozenset({element_id})
-    else:
-        behind = None if state.tree is None else state.tree.buses_behind(element_id)
-    points = state.registry.points_at_bus
-    if not any(points.get(b) for b in (points if behind is None else behind)):
-        return f"no connection point is registered at or behind {element_id}; another measure is needed"
-    if product.request_max_price_milli_per_mwh is None:
-        return f"NO_PRICE: product {product.product_id} has no request_max_price_milli_per_mwh; set a price cap"
-    return None
-
-
-def _not_tradable(state: Congestion, session_id: str, key: Key, problem: str, fact: Fact) -> Iterator[Emission]:
-    element_id, kind, direction = key
-    told = ("not tradable", session_id, element_id, kind.value, direction.value, problem)
-    if told not in state.told:
-        state.told.add(told)
-        event = ev.NeedNotTradable(
-            area_id=fact.event.area_id,
-            session_id=session_id,
-            element_id=element_id,
-            direction=direction,
-            reason=problem,
-        )
-        yield emit(event, *told[1:])
-
-
-def _request_id(state: Congestion, area_id: str, place: Place, start_ms: int, session: Session) -> str:
-    """Return the id of a request: the same situation gives the same id, until it has been used up."""
-    session_id = session.scheduled.session_id
-    cause = (area_id, place.kind.value, place.location_id, place.direction.value, start_ms, session_id)
-    again = 0
-    while True:
-        name = derived_id("FlexRequest", *cause, *((again,) if again else ()))
-        tracked = state.procurement.requests.get(name)
-        if tracked is None or (tracked.live and session.gate is Gate.OPEN):
-            return name
-        again += 1
-
-
-def _withdraw(state: Congestion, session_id: str, wanted: Mapping[str, Any], fact: Fact) -> Iterator[Emission]:
-    for tracked in state.procurement.in_session(session_id):
-        request = tracked.request
-        if tracked.ours and tracked.live and request.request_id not in wanted:
-            tracked.live = False
-            event = ev.FlexRequestWithdrawn(
-                area_id=fact.event.area_id,
-                request_id=request.request_id,
-                requester_id=request.requester_id,
-                reason="the need has gone",
-            )
-            yield emit(event, request.request_id)
-
-
-def _amend(
-    state: Congestion, tracked: Tracked, request: ev.FlexRequest, product: ev.MarketProductDefined, fact: Fact
-) -> Iterator[Emission]:
-    if not tracked.ours or not tracked.live or tracked.matched_w is not None:
-        return
-    old, new = tracked.request.power_w, request.power_w
-    longest = max(len(old), len(new))
-    padded = zip(old + (0,) * (longest - len(old)), new + (0,) * (longest - len(new)), strict=True)
-    if any(abs(a - b) >= product.amend_step_w for a, b in padded):
-        newer = replace(request, revision=tracked.request.revision + 1)
-        state.procurement.move(tracked, newer)
-        yield emit(ev.FlexRequestAmended(area_id=fact.event.area_id, request=newer), newer.request_id, newer.revision)
-
-
-def _missed(state: Congestion, area_id: str, request: ev.FlexRequest) -> Iterator[Emission]:
-    told = ("missed", request.request_id)
-    if told not in state.told:
-        state.told.add(told)
-        event = ev.RequestMissedGate(
-            area_id=area_id, session_id=request.session_id, request_id=request.request_id, reason="LATE"
-        )
-        yield emit(event, request.request_id)
-        yield status(area_id, Tracked(request, ours=True, live=False), ProcurementState.MISSED)
-
-
 def _gate_opened(state: Congestion, e: ev.GateOpened, fact: Fact) -> Iterator[Emission]:
     session = state.registry.sessions.get(e.session_id)
     if session is not None:
@@ -429,7 +268,7 @@ def _gate_closed(state: Congestion, e: ev.GateClosed, fact: Fact) -> Iterator[Em
             tracked.live = True
         elif tracked.live:
             tracked.live = False
-            yield from _missed(state, e.area_id, tracked.request)
+            yield from missed(state.desk, e.area_id, tracked.request)
     for key, cells in state.cells.pop(e.session_id, {}).items():
         _merge(state.cells.setdefault(None, {}).setdefault(key, {}), cells)
     yield from _recompute_open(state, fact)
@@ -456,7 +295,7 @@ def _submitted(state: Congestion, e: ev.FlexRequestSubmitted | ev.FlexRequestAme
         tracked.live = True
     tracked.accepted = e.request
     if tracked.ours and not ours:
-        _leave(state, tracked)
+        leave(state.desk, tracked)
     shown = replace(tracked, request=e.request)
     tracked.state = ProcurementState.ACKNOWLEDGED
     yield status(e.area_id, shown, ProcurementState.ACKNOWLEDGED, e.request.revision)
@@ -464,24 +303,18 @@ def _submitted(state: Congestion, e: ev.FlexRequestSubmitted | ev.FlexRequestAme
         yield from _recompute_open(state, fact)
 
 
-def _leave(state: Congestion, tracked: Tracked) -> None:
-    """Leave a place of a session to people, once one of them has changed what the service asked for (HEDGE-15)."""
-    tracked.ours = False
-    state.hands_off.add((tracked.request.session_id, tracked.place))
-
-
 def _withdrawn(state: Congestion, e: ev.FlexRequestWithdrawn, fact: Fact) -> Iterator[Emission]:
     tracked = state.procurement.requests.get(e.request_id)
     if tracked is not None and not tracked.withdrawn and tracked.matched_w is None:
         tracked.live, tracked.withdrawn = False, True
         if tracked.ours and fact.sender_id != Service.CONGESTION.value:
-            _leave(state, tracked)
+            leave(state.desk, tracked)
         yield status(e.area_id, tracked, ProcurementState.WITHDRAWN)
 
 
 def _network(state: Congestion, e: ev.NetworkModelPublished, fact: Fact) -> Iterator[Emission]:
-    state.tree = None
-    state.dso_id = fact.actor_id
+    state.desk.tree = None
+    state.desk.dso_id = fact.actor_id
     return iter(())
 
 
@@ -511,3 +344,6 @@ _CHANGES: dict[type[Any], Callable[[Congestion, Any, Fact], Iterator[Emission]]]
     ev.FlexRequestWithdrawn: _withdrawn,
     ev.MarketCleared: _cleared,
 }
+
+# Names of the events the fold looks at; the others need not be decoded for it.
+READS = registry.READS | {t.__name__ for t in _CHANGES}
