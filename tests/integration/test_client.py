@@ -1,7 +1,10 @@
 """The SDK and the command line as a party uses them, on a real Kafka with the real services."""
 
 import json
+import os
 import random
+import re
+import shlex
 import subprocess
 import sys
 import time
@@ -87,6 +90,34 @@ with Client(sys.argv[1], party="fsp-a") as bus:
     assert (first, table[0]) == ("ACCEPTED", AREA)
     assert done.stdout.count("2027-01-1") == 2  # fsp-a's award of two quarter-hours; the other's is not there
     assert "100000,40000" in done.stdout
+
+
+def test_the_examples_of_the_document_run(connection: Connection, tmp_path: Path) -> None:
+    """docs/connect.md, word for word: its Python script, and each of its commands."""
+    document = (Path(__file__).parents[2] / "docs" / "connect.md").read_text(encoding="utf-8")
+    environment = {**os.environ, "FLEXBUS_BOOTSTRAP": connection.bootstrap}
+    (script,) = re.findall(r"```python\n(.*?)```", document, re.DOTALL)
+    script += "\nprint(len(prices), len(mine))\n"
+    core.eventually(lambda: list(Client(connection.bootstrap, FSP_A).consume(ev.MarketCleared, own=True)))
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        env=environment,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.stdout.splitlines() == ["ACCEPTED []", "2 2"], done.stderr
+    (tmp_path / "offers.jsonl").write_text(json.dumps(codec.to_json(core.offer_of(900, AREA))))
+    (console,) = re.findall(r"```console\n(.*?)```", document, re.DOTALL)
+    for command in re.findall(r"^\$ flexbus (.*)$", console, re.MULTILINE):
+        program = [sys.executable, "-c", "from flexbus.cli import main; main()", *shlex.split(command)]
+        done = subprocess.run(
+            program, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        assert done.stdout or "rejections" in command
 
 
 def test_what_is_sent_is_read_again_with_its_place(connection: Connection) -> None:
