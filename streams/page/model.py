@@ -26,6 +26,7 @@ __all__ = [
     "fold",
     "fold_clock",
     "fold_rejection",
+    "search_tail",
     "snapshot",
     "summary",
     "tail_since",
@@ -189,6 +190,47 @@ def tail_since(state: PageState, revision: int, area_id: str, lens: Lens, limit:
             break
         if area == area_id and (value := row.seen(lens)) is not None:
             found.append(value)
+    return found[::-1]
+
+
+def search_tail(
+    state: PageState,
+    area_id: str,
+    lens: Lens,
+    *,
+    event_type: str = "",
+    party_id: str = "",
+    text: str = "",
+    before: tuple[int, int] | None = None,
+    limit: int = 250,
+) -> list[dict[str, Any]]:
+    """Return the newest entries that match, oldest first, of those kept in memory.
+
+    Args:
+        state: the state.
+        area_id: market area.
+        lens: through whose eyes.
+        event_type: type wanted; empty = any.
+        party_id: sender, or party acted for; empty = any.
+        text: what type, sender or text contain, in any case; empty = anything.
+        before: block and index that the entries precede; None for the newest.
+        limit: most entries.
+    """
+    found: list[dict[str, Any]] = []
+    sought = text.casefold()
+    for area, row in reversed(state.tail):
+        value = row.seen(lens) if area == area_id else None
+        if value is None or (before is not None and (value["block"], value["index"]) >= before):
+            continue
+        if event_type and value["type"] != event_type:
+            continue
+        if party_id and party_id not in (value["sender_id"], value["on_behalf_of"]):
+            continue
+        if sought and sought not in f"{value['type']} {value['sender_id']} {value['text']}".casefold():
+            continue
+        found.append(value)
+        if len(found) == limit:
+            break
     return found[::-1]
 
 

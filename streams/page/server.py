@@ -29,7 +29,17 @@ from streams.kafka import Connection
 from streams.page.entry import opened
 from streams.page.feed import BlockIndex, Feed
 from streams.page.metered import refresh_metered
-from streams.page.model import PageState, changes, fold, fold_clock, fold_rejection, snapshot, summary, tail_since
+from streams.page.model import (
+    PageState,
+    changes,
+    fold,
+    fold_clock,
+    fold_rejection,
+    search_tail,
+    snapshot,
+    summary,
+    tail_since,
+)
 from streams.page.rows import Lens
 
 __all__ = ["PageConfig", "PageServer", "run"]
@@ -211,6 +221,7 @@ class PageServer:
         app.router.add_get("/static/{name}", self._static)
         app.router.add_get("/state", self._state)
         app.router.add_get("/events", self._events)
+        app.router.add_get("/journal", self._journal)
         app.router.add_get("/entry/{area}/{block:\\d{1,12}}/{index:\\d{1,6}}", self._entry)
         app.router.add_get("/summary", self._summary)
         app.router.add_get("/health", self._health)
@@ -306,6 +317,22 @@ class PageServer:
         if role and role not in Role.__members__:
             raise web.HTTPBadRequest(text=f"role: {role!r} is none of {', '.join(Role.__members__)}\n")
         return area or None, Lens(Role[role] if role else None, request.query.get("party") or None)
+
+    async def _journal(self, request: web.Request) -> web.Response:
+        area, lens = self._asked(request)
+        query = request.query
+        block, _, index = query.get("before", "").partition(".")
+        before = (int(block), int(index)) if block.isdecimal() and index.isdecimal() else None
+        found = search_tail(
+            self.state,
+            area or next(iter(sorted(self.state.areas)), ""),
+            lens,
+            event_type=query.get("type", ""),
+            party_id=query.get("sender", ""),
+            text=query.get("text", ""),
+            before=before,
+        )
+        return web.json_response(found)
 
     async def _entry(self, request: web.Request) -> web.Response:
         area, number = request.match_info["area"], int(request.match_info["block"])

@@ -216,6 +216,27 @@ def test_an_entry_of_the_journal_opens_with_its_evidence(page: Page, served: Ser
     expect(dialog).not_to_be_visible()
 
 
+def test_the_journal_finds_what_is_not_among_the_newest(page: Page, served: Served, connection: Connection) -> None:
+    # the gate opens early in a day of a thousand entries; a browser that comes late has not been sent it
+    events = history()
+    area = f"long-{uuid.uuid4().hex[:8]}"
+    started = next(e for e in events if type(e[1]).__name__ == "DeliveryStarted")
+    write(connection, blocks([*events, *([started] * 900)], size=40, area_id=area))
+    served.wait_for(area, len(events) + 900)
+    opened(page, served, Day(area, 0))
+    page.locator("#filter-text").fill("GateOpened")
+    expect(page.locator("#tab-body tbody tr")).to_have_count(1)
+    page.locator("#tab-body .open").click()
+    expect(page.locator("#entry")).to_contain_text("✓ chain ok")
+    page.locator("#entry-before").click()
+    expect(page.locator("#entry pre")).to_contain_text("MarketSessionScheduled")
+    page.keyboard.press("Escape")
+    page.locator("#filter-text").fill("")
+    expect(page.locator("#tab-body tbody tr")).to_have_count(250)
+    page.get_by_role("button", name="older entries").click()
+    expect(page.locator("#tab-body tbody tr")).to_have_count(500)
+
+
 def test_it_can_be_used_by_keyboard_alone(page: Page, served: Served, day: Day) -> None:
     opened(page, served, day)
     page.locator("#grid-svg").focus()

@@ -14,7 +14,17 @@ from flexbus.journal import Block
 from streams.page.handlers import HANDLERS
 from streams.page.layout import map_positions, tree_positions
 from streams.page.metered import refresh_metered
-from streams.page.model import PageState, changes, fold, fold_clock, fold_rejection, snapshot, summary, tail_since
+from streams.page.model import (
+    PageState,
+    changes,
+    fold,
+    fold_clock,
+    fold_rejection,
+    search_tail,
+    snapshot,
+    summary,
+    tail_since,
+)
 from streams.page.rows import EVERYTHING, Lens, Rows, sight
 from streams.page.series import Slots, add_series
 from streams.page.tell import tell
@@ -148,6 +158,20 @@ def test_a_browser_that_comes_back_gets_what_changed_and_nothing_else(events: li
     assert {k: json.dumps(v) for k, v in seen.items()} == {k: json.dumps(v) for k, v in now.items()}
     assert ("network", "network") not in {(s, n) for s, n, _ in news}
     assert list(changes(state, state.rows.revision, AREA)) == []
+
+
+def test_the_tail_is_searched_by_type_sender_and_words(day: PageState) -> None:
+    def found(**what: Any) -> list[str]:
+        return [f"{t['type']} {t['sender_id']}" for t in search_tail(day, AREA, EVERYTHING, **what)]
+
+    assert found(event_type="MarketCleared") == ["MarketCleared clearing"]
+    assert found(party_id="scheduler", text="what stands before") == ["GateClosed scheduler"]
+    assert found(text="INVERTER in repair") == ["ActivationRefused fsp-cedar"]
+    assert found(event_type="MarketCleared", party_id="scheduler") == []
+    newest = search_tail(day, AREA, EVERYTHING, limit=3)
+    before = search_tail(day, AREA, EVERYTHING, limit=3, before=(newest[0]["block"], newest[0]["index"]))
+    assert [*before, *newest] == search_tail(day, AREA, EVERYTHING, limit=6)
+    assert search_tail(day, AREA, Lens(Role.OBSERVER), text="inverter") == []
 
 
 def plain(value: object) -> None:

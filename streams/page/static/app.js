@@ -312,6 +312,11 @@ radios($("layout"), (b) => { view.layout = b.dataset.layout; });
 const resized = new ResizeObserver(() => draw("view"));
 for (const part of document.querySelectorAll("#grid-svg, #bars-svg, #heat-canvas")) resized.observe(part);
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => draw("view"));
+// A live day would talk without end: what is read aloud is what follows from one's own keys.
+for (const [widget, readout] of [["grid-svg", "detail"], ["bars-svg", "bars-readout"], ["heat-canvas", "heat-readout"]]) {
+  $(widget).addEventListener("focus", () => $(readout).setAttribute("aria-live", "polite"));
+  $(widget).addEventListener("blur", () => $(readout).setAttribute("aria-live", "off"));
+}
 addEventListener("pagehide", () => source?.close());
 
 connect();

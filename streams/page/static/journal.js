@@ -9,6 +9,8 @@ export class Journal {
     this.entries = [];
     this.filter = { type: "", sender: "", text: "" };
     this.open = null;
+    this.most = SHOWN;
+    this.exhausted = false;
     document.getElementById("entry-before").onclick = () => this.step(-1);
     document.getElementById("entry-after").onclick = () => this.step(1);
     dialog.addEventListener("keydown", (e) => {
@@ -17,16 +19,45 @@ export class Journal {
     });
   }
 
-  clear() { this.entries = []; }
+  clear() {
+    this.entries = [];
+    this.most = SHOWN;
+    this.exhausted = false;
+  }
+
+  // Older entries below those shown.
+  older(changed) {
+    const shown = this.matching();
+    this.most += SHOWN;
+    const oldest = shown[shown.length - 1];
+    this.fetch(oldest ? `${oldest.block}.${oldest.index}` : "", changed);
+  }
 
   add(entries) {
     this.entries.push(...entries);
     if (this.entries.length > KEPT) this.entries.splice(0, this.entries.length - KEPT);
   }
 
+  // What this browser has not received, or has dropped, the server may still have.
+  async fetch(before, changed) {
+    const q = this.lens();
+    for (const [name, value] of Object.entries(this.filter)) if (value) q.set(name, value);
+    if (before) q.set("before", before);
+    const answer = await fetch(`/journal?${q}`).catch(() => null);
+    if (!answer?.ok) return;
+    const found = await answer.json();
+    this.exhausted = found.length === 0;
+    const known = new Set(this.entries.map((e) => `${e.block}.${e.index}`));
+    this.entries.push(...found.filter((e) => !known.has(`${e.block}.${e.index}`)));
+    this.entries.sort((a, b) => a.block - b.block || a.index - b.index);
+    changed();
+  }
+
+  filtered() { return Object.values(this.filter).some(Boolean); }
+
   matching() {
-    const { type, sender, text } = this.filter, found = [], sought = text.toLowerCase();
-    for (let k = this.entries.length - 1; k >= 0 && found.length < SHOWN; k--) {
+    const { type, sender, text } = this.filter, found = [], sought = text.toLowerCase(), most = this.most;
+    for (let k = this.entries.length - 1; k >= 0 && found.length < most; k--) {
       const e = this.entries[k];
       if (type && e.type !== type) continue;
       if (sender && e.sender_id !== sender && e.on_behalf_of !== sender) continue;
@@ -36,7 +67,15 @@ export class Journal {
     return found;
   }
 
-  controls(changed) {
+  controls(redraw) {
+    let waiting = 0;
+    const changed = () => {
+      this.most = SHOWN;
+      this.exhausted = false;
+      redraw();
+      clearTimeout(waiting);
+      waiting = setTimeout(() => this.filtered() && this.fetch("", redraw), 150);
+    };
     const select = (name, label, values) => {
       const s = el("select", { id: `filter-${name}`, onchange: (e) => { this.filter[name] = e.target.value; changed(); } },
         el("option", { value: "" }, "all"), ...[...new Set(values)].sort().map((v) => el("option", { value: v }, v)));
@@ -56,10 +95,15 @@ export class Journal {
       el("td", { class: "what" }, e.text ?? ""), el("td", { class: "num" }, `${e.bytes} B`)));
   }
 
+  // The neighbour among those held, else the neighbour in the journal itself.
   step(by) {
     if (!this.open) return;
-    const k = this.entries.findIndex((e) => e.block === this.open[0] && e.index === this.open[1]) + by;
-    if (this.entries[k]) this.show(this.entries[k].block, this.entries[k].index);
+    const k = this.entries.findIndex((e) => e.block === this.open[0] && e.index === this.open[1]), next = this.entries[k + by];
+    if (k >= 0 && next) { this.show(next.block, next.index); return; }
+    const [block, index] = this.open;
+    if (by > 0) this.show(...(index + 1 < (this.size ?? 1) ? [block, index + 1] : [block + 1, 0]));
+    else if (index > 0) this.show(block, index - 1);
+    else if (block > 0) this.show(block - 1, 0);
   }
 
   async show(block, index) {
@@ -74,6 +118,7 @@ export class Journal {
     }
     const e = await answer.json();
     if (this.open[0] !== block || this.open[1] !== index) return;
+    this.size = e.entries;
     const good = Object.values(e.checks).every(Boolean);
     const rows = [["event", `${e.event_type}: ${e.meaning}`], ["id", e.event_id], ["sender", e.sender_id === null ? "removed for this role" : e.on_behalf_of ? `${e.sender_id} on behalf of ${e.on_behalf_of}` : e.sender_id],
       ["received", new Date(e.received_at_ms).toISOString()], ["inbox", `partition ${e.inbox_partition}, offset ${e.inbox_offset}`],

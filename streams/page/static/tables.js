@@ -190,7 +190,8 @@ export class Lists {
     const table = el("table", { class: `list ${this.now}` }, el("thead", {}, el("tr", {}, ...head.map((h) => el("th", { scope: "col" }, h)))), this.rowsBody);
     this.bar = journal ? el("div", { class: "filters" }, ...this.journal.controls(() => this.fill())) : null;
     this.note = el("p", { class: "empty" });
-    this.body.replaceChildren(...[this.bar, table, this.note].filter(Boolean));
+    this.older = journal ? el("button", { type: "button", class: "older", hidden: true, onclick: () => this.journal.older(() => this.fill()) }, "older entries") : null;
+    this.body.replaceChildren(...[this.bar, table, this.older, this.note].filter(Boolean));
     this.kinds = "";
     this.fill();
   }
@@ -226,9 +227,11 @@ export class Lists {
       this.kinds = key;
       this.bar.replaceChildren(...this.journal.controls(() => this.fill()));
     }
-    const rows = this.journal.rows();
+    const rows = this.journal.rows(), { entries, exhausted } = this.journal;
     this.put(rows);
-    this.note.textContent = rows.length ? "" : "No entry here; the filters show only the newest that this browser has received.";
+    this.older.hidden = exhausted || !rows.length || rows[rows.length - 1].dataset.key === "0.0";
+    this.note.textContent = !rows.length ? (entries.length ? "No such entry among the newest 5,000." : "The journal is empty, or this role sees nothing of it.")
+      : exhausted ? "Entries before these are reached from an opened entry by ◀." : "";
   }
 
   // A rebuilt table keeps the keyboard where it was.
