@@ -11,7 +11,7 @@ from flexbus import events as ev
 from flexbus.errors import FaultyInputError
 from flexbus.events import LocationKind, NonAwardReason, SlotStatus
 from flexbus.ids import derived_id
-from flexbus.quantities import energy_wh
+from flexbus.quantities import MAX_PRICE_MILLI_PER_MWH, energy_wh
 from flexbus.time import slot_starts
 from flexbus.views.fact import Emission, emit
 
@@ -69,7 +69,10 @@ def facts_of_result(snapshot: Snapshot, result: Result) -> tuple[Emission, ...]:
         clearing_id=clearing_id,
         start_ms=start_ms,
         resolution_s=resolution_s,
-        buses=tuple(ev.NodalPrice(bus_id=b.bus_id, price_milli_per_mwh=b.p_price_milli_per_mwh) for b in result.buses),
+        buses=tuple(
+            ev.NodalPrice(bus_id=b.bus_id, price_milli_per_mwh=_on_the_wire(b.p_price_milli_per_mwh))
+            for b in result.buses
+        ),
     )
     assert snapshot.network is not None
     market = ev.MarketCleared(
@@ -141,6 +144,12 @@ def facts_uncleared(snapshot: Snapshot, problem: str) -> tuple[Emission, ...]:
         result_hash="",
     )
     return (emit(market, snapshot.session.session_id),)
+
+
+def _on_the_wire(prices: tuple[int, ...]) -> tuple[int, ...]:
+    """Return prices within what a price may be: where no offer can hold a voltage, its worth knows no bounds."""
+    most = MAX_PRICE_MILLI_PER_MWH
+    return tuple(max(-most, min(most, price)) for price in prices)
 
 
 def _slot(at_ms: int, slot: SlotResult) -> ev.ClearedSlot:

@@ -6,6 +6,8 @@ from typing import Any
 
 from clearing import session as sessions
 from clearing.case import BusShare, Case, Location, RequestKind
+from clearing.facts import facts_of_result
+from clearing.pipeline import clear
 from clearing.session import Sessions
 from clearing.snapshot import case_of
 from flexbus import codec
@@ -287,3 +289,12 @@ def test_a_manual_request_is_bought_beside_the_limits() -> None:
     )[-1]
     assert [(a.start_ms, a.power_w) for a in market.awards] == [(DAY + SLOT, (120_000,))]
     assert market.requests[0].matched_w == (0, 120_000, 0, 0)
+
+
+def test_a_worth_without_bounds_is_cut_to_what_a_price_may_be() -> None:
+    snapshot = _snapshot(forecast())
+    result = clear(case_of(snapshot))
+    bus = replace(result.buses[0], p_price_milli_per_mwh=(10**12, -(10**12), 7, 0))
+    _, prices, _ = facts_of_result(snapshot, replace(result, buses=(bus,)))
+    assert prices.event.buses[0].price_milli_per_mwh == (10**9, -(10**9), 7, 0)
+    assert content_faults(prices.event) == ()
