@@ -10,6 +10,7 @@ import urllib.request
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
@@ -21,7 +22,9 @@ from flexbus.journal import Block
 from flexbus.topics import CLOCK, JOURNAL, REJECTIONS
 from streams.clock import tick_bytes
 from streams.kafka import Connection
+from streams.page.model import PageState, fold
 from streams.page.server import PageConfig, run
+from streams.report import write_report
 from streams.topics import create_topics
 from tests.conftest import RunningKafka
 from tests.page_day import FSPS, SESSION, START, blocks, history, rejections
@@ -322,6 +325,28 @@ def test_it_follows_the_journal_live_and_survives_a_restart(page: Page, connecti
         assert page.evaluate("() => window.untouched")  # without a reload
     finally:
         again.close()
+
+
+def test_the_report_opens_without_a_complaint_and_prints(chromium: Browser, tmp_path: Path) -> None:
+    state = PageState()
+    for block in blocks(history()):
+        fold(state, block)
+    context = chromium.new_context(viewport={"width": 1100, "height": 900})
+    page = context.new_page()
+    complaints: list[str] = []
+    page.on("console", lambda m: complaints.append(m.text))
+    page.on("request", lambda r: None if r.url.startswith(("file:", "data:")) else complaints.append(r.url))
+    page.goto(write_report(state, tmp_path / "report.html").as_uri())
+    expect(page.get_by_role("heading", level=1)).to_have_text("Market day Valley")
+    expect(page.locator("svg.grid")).to_have_count(2)
+    expect(page.locator("svg.grid").first.locator(".ring")).to_have_count(7)
+    expect(page.locator("svg.grid").last.locator(".ring")).to_have_count(0)
+    assert page.evaluate("() => [...document.images].every(i => i.complete && i.naturalWidth > 0)")
+    assert page.evaluate("() => document.documentElement.scrollWidth") == 1100
+    printed = page.pdf(prefer_css_page_size=True)
+    assert 3 <= printed.count(b"/Type /Page\n") + printed.count(b"/Type /Page ") <= 14
+    assert complaints == []
+    context.close()
 
 
 # ---- the server by itself
