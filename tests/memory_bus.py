@@ -4,7 +4,9 @@ For fast tests of the market's logic; what Kafka adds (order, exactly once, rest
 """
 
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
 
 from flexbus import codec
@@ -21,6 +23,41 @@ from streams.demo.mirror import DayStuckError
 from streams.page.model import PageState, fold_rejection
 from streams.page.model import fold as fold_page
 from streams.stages import VIEWS
+
+
+@dataclass
+class MemoryPorts:
+    """The demo world's ports to a bus in memory."""
+
+    bus: "MemoryBus | None" = None
+
+    def mirror(self, area_id: str, on_fact: Callable[[Fact], None]) -> "MemoryBus":
+        self.bus = MemoryBus(area_id, on_fact)
+        return self.bus
+
+    def client(self, party: str) -> "_Client":
+        assert self.bus is not None
+        return _Client(self.bus, party)
+
+    def ticker(self) -> "MemoryBus":
+        assert self.bus is not None
+        return self.bus
+
+
+@dataclass
+class _Client:
+    bus: "MemoryBus"
+    party: str
+
+    def post_all(self, events: Iterable[Any]) -> list[SimpleNamespace]:
+        return [SimpleNamespace(event_id=self.bus.post(self.party, e)) for e in events]
+
+    def post_records(self, records: Iterable[Any]) -> None:
+        for record in records:
+            self.bus.post_bytes(self.party, record.value, record.headers["ce_id"])
+
+    def close(self) -> None:
+        """Nothing to close."""
 
 
 class MemoryBus:
@@ -43,10 +80,15 @@ class MemoryBus:
         self._agenda = agenda.Agenda()
         self._head: tuple[int, bytes] | None = None
         self._market_ms = 0
+        self._ids = 0
 
     def post(self, party: str, event: Any, event_id: str | None = None) -> str:
         """Send an event as a party; return its id."""
-        return self.post_bytes(party, codec.encode(event), event_id or str(uuid.uuid4()))
+        return self.post_bytes(party, codec.encode(event), event_id or self._next_id())
+
+    def _next_id(self) -> str:
+        self._ids += 1
+        return str(uuid.uuid5(uuid.NAMESPACE_URL, f"{self.area_id}/{self._ids}"))
 
     def post_bytes(self, party: str, payload: bytes, event_id: str) -> str:
         """Send bytes as a party; return the id."""
@@ -112,7 +154,7 @@ class MemoryBus:
     def _reject(self, party: str, payload: bytes, event_id: str, event: Any, faults: tuple[Fault, ...]) -> None:
         rejection = EventRejected(
             area_id=self.area_id,
-            rejection_id=str(uuid.uuid4()),
+            rejection_id=self._next_id(),
             event_id=event_id,
             event_type=type(event).__name__ if event is not None else None,
             sender_id=party,
@@ -135,6 +177,9 @@ class MemoryBus:
 
     def stop(self) -> None:
         """Nothing to stop."""
+
+    def close(self) -> None:
+        """Nothing to close."""
 
     def expect(self, market_ms: int) -> None:
         """Nothing to await: a tick here returns when everything due has happened."""

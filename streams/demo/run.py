@@ -13,7 +13,7 @@ from flexbus.views.fact import Fact
 from streams.broker import Broker
 from streams.demo.grid_day import DEFAULT_GRID, scenario_of
 from streams.demo.scenario import Scenario
-from streams.demo.world import PARTIES, World
+from streams.demo.world import PARTIES, KafkaPorts, World
 from streams.kafka import Connection
 from streams.page.model import summary
 from streams.replay import Verification, verify
@@ -103,7 +103,7 @@ class Day:
         if scenario.note:
             self._say(scenario.note)
         pace = _PACE_S / options.speed if options.speed else 0.0
-        self.world = World(self.connection, scenario, self._say, pace, self._on_fact)
+        self.world = World(KafkaPorts(self.connection), scenario, self._say, pace, self._on_fact)
 
     def page_url(self) -> str:
         """Return the address of the page."""

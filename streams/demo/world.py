@@ -6,22 +6,21 @@ Everyone acts through the SDK as its own party and reacts to what the bus tells 
 import time
 import uuid
 from collections.abc import Callable, Iterable
-from dataclasses import replace
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
 
 from flexbus import events as ev
 from flexbus.client import Client, Record
 from flexbus.events import Role
 from flexbus.quantities import Direction
-from flexbus.topics import inbox
 from flexbus.views.fact import Fact
 from streams.clock import Ticker
 from streams.demo.mirror import Mirror
 from streams.demo.plant import Plant
-from streams.demo.scenario import DSO, FMO, FSPS, METER, SLOT_S, TSO, Scenario, Site, offers_of
+from streams.demo.scenario import DSO, FMO, FSPS, METER, SLOT_S, TSO, Scenario, offers_of
 from streams.kafka import Connection
 
-__all__ = ["PARTIES", "World"]
+__all__ = ["PARTIES", "KafkaPorts", "Ports", "World"]
 
 PARTIES = (FMO, DSO, TSO, METER, *FSPS)
 _HOUR_MS = 3_600_000
@@ -29,11 +28,43 @@ _SLOT_MS = SLOT_S * 1000
 _READ_EVERY = 4
 
 
+class Ports(Protocol):
+    """How the world reaches the bus: a real one, or one in memory for tests."""
+
+    def mirror(self, area_id: str, on_fact: Callable[[Fact], None]) -> Any:
+        """Return the reader of the journal; see `streams.demo.mirror.Mirror`."""
+
+    def client(self, party: str) -> Any:
+        """Return the SDK as a party; see `flexbus.Client`."""
+
+    def ticker(self) -> Any:
+        """Return the hand that moves the market's clock; see `streams.clock.Ticker`."""
+
+
+@dataclass(frozen=True, slots=True)
+class KafkaPorts:
+    """The world on a real bus."""
+
+    connection: Connection
+
+    def mirror(self, area_id: str, on_fact: Callable[[Fact], None]) -> Mirror:
+        """Return a reader of the journal in a thread of its own."""
+        return Mirror(self.connection, area_id, on_fact)
+
+    def client(self, party: str) -> Client:
+        """Return the SDK as a party."""
+        return Client(self.connection.bootstrap, party)
+
+    def ticker(self) -> Ticker:
+        """Return the hand that moves the market's clock."""
+        return Ticker(self.connection)
+
+
 class World:
     """Plays one scenario against a running bus.
 
     Args:
-        connection: the broker.
+        ports: how the bus is reached.
         scenario: what is traded.
         say: called with progress for people.
         pace: real seconds that a quarter-hour of delivery lasts at least; other phases follow from it.
@@ -42,7 +73,7 @@ class World:
 
     def __init__(
         self,
-        connection: Connection,
+        ports: Ports,
         scenario: Scenario,
         say: Callable[[str], None],
         pace: float,
@@ -50,11 +81,10 @@ class World:
     ) -> None:
         self.scenario = scenario
         self.session_id = f"da-{scenario.day.isoformat()}"
-        self.mirror = Mirror(connection, scenario.area_id, self._on_fact)
+        self.mirror = ports.mirror(scenario.area_id, self._on_fact)
         self._say, self._pace, self._watch = say, pace, on_fact
-        self._clients = {party: Client(connection.bootstrap, party) for party in PARTIES}
-        self._ticker = Ticker(connection)
-        self._connection = connection
+        self._clients = {party: ports.client(party) for party in PARTIES}
+        self._ticker = ports.ticker()
         self._sent: set[str] = set()
         self._todo: list[tuple[str, Any]] = []
         self._sites = {s.connection_point_id: s for s in scenario.sites}
@@ -544,11 +574,3 @@ class World:
             self._say(f"late meter reading of {self._late_point}: settlement is corrected")
             self._send(METER, self._reading(self._late_point, range(self.scenario.slots), revision=1))
             self._quiet("the correction")
-
-    def site(self, connection_point_id: str) -> Site:
-        """Return a site by its connection point."""
-        return self._sites[connection_point_id]
-
-    def inboxes(self) -> tuple[str, ...]:
-        """Return the inbox topics of all parties."""
-        return tuple(inbox(p) for p in PARTIES)

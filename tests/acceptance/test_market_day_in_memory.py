@@ -1,0 +1,50 @@
+"""Whole market days without Kafka: the same world, rules, folds, decisions and clearing, for grids and days."""
+
+from typing import Any
+
+import pytest
+
+from flexbus import events as ev
+from flexbus.views.fact import Fact
+from streams.demo.grid_day import scenario_of
+from streams.demo.terminal import table
+from streams.demo.world import World
+from streams.page.model import summary
+from tests.memory_bus import MemoryPorts
+
+
+def play(grid: str, day: str) -> tuple[dict[str, Any], list[Fact]]:
+    facts: list[Fact] = []
+    world = World(MemoryPorts(), scenario_of(grid, day), lambda _: None, 0.0, facts.append)
+    world.play()
+    return summary(world.mirror.page), facts
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("grid", "day"), [("1-LV-rural1--2-sw", "sunny"), ("1-LV-rural1--2-sw", "winter"), ("1-MV-rural--2-sw", "winter")]
+)
+def test_a_day_is_played_to_its_end(grid: str, day: str) -> None:
+    final, facts = play(grid, day)
+    (area,) = final["areas"].values()
+    (session,) = area["sessions"].values()
+    assert session["congestion"]["forecast"]["violated_slots"] > 0
+    assert session["congestion"]["cleared"]["violated_slots"] == 0
+    assert set(session["clearing"]["status"]) <= {"IDLE", "EXACT", "REPAIRED"}
+    assert session["clearing"]["worst_ac_violation_ppm"] <= 1
+    assert session["settlement"]["approved"] == session["settlement"]["settlements"] > 0
+    assert session["activations"]["refused"] == 1
+    assert session["activations"]["timed_out"] == 0
+    for settlement in (f.event for f in facts if isinstance(f.event, ev.SettlementComputed)):
+        assert sum(line.amount_cents for line in settlement.invoice) == settlement.total_cents
+    assert "settlement" in table(final)
+
+
+def test_the_same_day_twice_gives_the_same_numbers_and_the_same_derived_ids() -> None:
+    first, facts = play("1-LV-rural1--2-sw", "sunny")
+    second, again = play("1-LV-rural1--2-sw", "sunny")
+    assert first == second
+    services = {"scheduler", "congestion", "aggregation", "traffic_light", "clearing", "activation", "settlement"}
+    assert [f.event_id for f in facts if f.sender_id in services] == [
+        f.event_id for f in again if f.sender_id in services
+    ]
