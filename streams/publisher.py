@@ -6,6 +6,7 @@ is who has which role, folded from the journal's own register.
 
 import logging
 import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -24,14 +25,16 @@ from streams.journal_reader import read_blocks
 from streams.kafka import Connection, Trouble, environment_problem
 from streams.monitor import Monitor
 from streams.topics import PARTY_PARTITION, Targets
-from streams.transaction import Output, Watchdog, commit, is_record
+from streams.transaction import Output, Watchdog, commit, is_record, lags
 
 __all__ = ["GROUP", "Publisher", "publications", "run"]
 
 log = logging.getLogger(__name__)
 
 GROUP = "flexbus-publisher"
-BATCH = 20  # blocks; one may hold 500 events and each of them goes to several topics
+BATCH = 20  # blocks
+BATCH_OUTPUTS = 5_000  # records of one transaction: a block may hold 500 events, each for several topics
+LAG_EVERY_S = 2.0
 WAIT_S = 0.05
 _TIMEOUT_S = 30.0
 _ROLE_EVENTS = frozenset({"AreaOpened", "ParticipantRegistered", "ParticipantRemoved"})
@@ -62,6 +65,7 @@ class Publisher:
         self._connection = connection
         self._trouble = Trouble()
         self._registers: dict[str, Registry] = {}
+        self._lag_at = 0.0
         self.watchdog = Watchdog()
         name = f"{GROUP}-{slot}"
         self._producer = connection.transactional_producer(name, self._trouble)
@@ -90,24 +94,25 @@ class Publisher:
         self._monitor.progress()
         if self._trouble.hopeless is not None:
             raise environment_problem(self._trouble.hopeless, self._connection.bootstrap)
+        self._say_lag()
         messages = [m for m in self._consumer.consume(BATCH, WAIT_S) if is_record(m)]
-        if not messages:
-            return 0
         outputs: list[Output] = []
         blocks: list[Block] = []
         nexts: dict[int, int] = {}
-        for message in messages:
+        for number, message in enumerate(messages, 1):
             block = codec.decode_as(message.value(), Block)
             blocks.append(block)
             outputs.extend(self._outputs(message.partition(), block))
             nexts[message.partition()] = message.offset() + 1
             self.watchdog.beat()
-        positions = [TopicPartition(JOURNAL, partition, offset) for partition, offset in nexts.items()]
-        if not commit(self._producer, self._consumer, outputs, positions):
-            self._assigned(self._consumer, self._consumer.assignment())
-            return 0
-        self._count(blocks)
-        return len(blocks)
+            if number == len(messages) or len(outputs) >= BATCH_OUTPUTS:
+                positions = [TopicPartition(JOURNAL, partition, offset) for partition, offset in nexts.items()]
+                if not commit(self._producer, self._consumer, outputs, positions):
+                    self._assigned(self._consumer, self._consumer.assignment())
+                    break
+                self._count(blocks)
+                outputs, blocks, nexts = [], [], {}
+        return len(messages)
 
     def close(self) -> None:
         """Leave in good order."""
@@ -134,6 +139,12 @@ class Publisher:
                     continue
                 value = current if view is event else codec.encode(view)
                 yield Output(topic, place, key, value, headers, entry.received_at_ms)
+
+    def _say_lag(self) -> None:
+        if time.monotonic() >= self._lag_at:
+            self._lag_at = time.monotonic() + LAG_EVERY_S
+            for partition, behind in lags(self._consumer).items():
+                self._monitor.lag.labels(self._monitor.service, partition).set(behind)
 
     def _count(self, blocks: list[Block]) -> None:
         service = self._monitor.service

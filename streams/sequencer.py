@@ -8,6 +8,7 @@ memory and thrown away whenever a transaction does not come about.
 
 import logging
 import threading
+import time
 from collections.abc import Iterable
 from itertools import groupby
 from typing import Any
@@ -22,7 +23,7 @@ from streams.journal_reader import read_blocks
 from streams.kafka import Connection, Trouble, environment_problem
 from streams.monitor import Monitor
 from streams.topics import PARTY_PARTITION, Targets, journal_partitions
-from streams.transaction import Output, Watchdog, commit, is_record
+from streams.transaction import Output, Watchdog, commit, is_record, lags
 
 __all__ = ["GROUP", "RULES", "Sequencer", "run"]
 
@@ -34,6 +35,10 @@ BATCH = 1000
 BATCH_BYTES = 8_000_000
 WAIT_S = 0.05
 NEW_INBOX_WITHIN_MS = 2_000
+# What is fetched waits in one queue, in the order of arrival, whoever sent it: a gate's closing does not overtake
+# the offers that came before it. Only a backlog beyond this size can be overtaken.
+PREFETCH_KBYTES = 65_536
+LAG_EVERY_S = 2.0
 _TIMEOUT_S = 30.0
 
 RULES = Rules(
@@ -68,7 +73,13 @@ class Sequencer:
         self._producer = connection.transactional_producer(name, self._trouble)
         self._targets = Targets(connection, self._producer)
         self._consumer = connection.member(
-            GROUP, name, self._trouble, **{"topic.metadata.refresh.interval.ms": NEW_INBOX_WITHIN_MS}
+            GROUP,
+            name,
+            self._trouble,
+            **{
+                "topic.metadata.refresh.interval.ms": NEW_INBOX_WITHIN_MS,
+                "queued.max.messages.kbytes": PREFETCH_KBYTES,
+            },
         )
 
     def open(self) -> None:
@@ -93,6 +104,7 @@ class Sequencer:
         """
         self.watchdog.beat()
         self._counts.monitor.progress()
+        self._counts.lag(self._consumer)
         if self._trouble.hopeless is not None:
             raise environment_problem(self._trouble.hopeless, self._connection.bootstrap)
         inputs = [_input(m) for m in self._consumer.consume(BATCH, WAIT_S) if is_record(m)]
@@ -176,6 +188,14 @@ class _Counts:
             "flexbus_rejections", "Faults of rejected inputs.", ("code",), registry=monitor.registry
         )
         self._duplicates = Counter("flexbus_duplicates", "Inputs that were known already.", registry=monitor.registry)
+
+        self._lag_at = 0.0
+
+    def lag(self, consumer: Any) -> None:
+        if time.monotonic() >= self._lag_at:
+            self._lag_at = time.monotonic() + LAG_EVERY_S
+            for partition, behind in lags(consumer).items():
+                self.monitor.lag.labels(self.monitor.service, partition).set(behind)
 
     def add(self, outcome: Outcome) -> None:
         service = self.monitor.service

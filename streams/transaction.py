@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
 
-__all__ = ["Output", "Watchdog", "commit", "is_record"]
+__all__ = ["Output", "Watchdog", "commit", "is_record", "lags"]
 
 log = logging.getLogger(__name__)
 
@@ -97,6 +97,16 @@ def commit(
         _again(producer.abort_transaction)
         return False
     return True
+
+
+def lags(consumer: Consumer) -> dict[int, int]:
+    """Return by partition number how many records are known to be there and not yet read, over all topics."""
+    found: dict[int, int] = {}
+    for place in consumer.position(consumer.assignment()):
+        _, end = consumer.get_watermark_offsets(place, cached=True)
+        behind = end - place.offset if place.offset >= 0 and end >= 0 else 0
+        found[place.partition] = found.get(place.partition, 0) + max(behind, 0)
+    return found
 
 
 def is_record(message: Message) -> bool:
