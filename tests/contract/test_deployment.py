@@ -324,3 +324,38 @@ def test_prometheus_asks_every_service() -> None:
     (names,) = (d["names"] for c in config["scrape_configs"] for d in c["dns_sd_configs"])
     assert sorted(names) == sorted(dns_name(s) for s in SERVICES)
     assert f">= bool {len(SERVICES)}" in (DOCKER / "prometheus" / "rules.yml").read_text()
+
+
+# the manual
+
+MANUAL = (DOCKER.parent / "docs" / "operations.md").read_text()
+
+
+def test_the_manual_names_every_alert_and_no_other() -> None:
+    rules = yaml.safe_load((DOCKER / "prometheus" / "rules.yml").read_text())
+    alerts = {r["alert"] for g in rules["groups"] for r in g["rules"] if "alert" in r}
+    section = MANUAL.split("| alert |")[1].split("\n\n")[0]
+    named = {word for line in section.splitlines() for word in re.findall(r"`([A-Z]\w+)`", line.split("|")[1])}
+    assert named == alerts
+
+
+def test_the_commands_of_the_manual_exist() -> None:
+    helps: dict[tuple[str, ...], str] = {}
+
+    def help_of(*words: str) -> str:
+        if words not in helps:
+            helps[words] = run("flexbus", *words, "--help").stdout
+        return helps[words]
+
+    commands = re.findall(r"\bflexbus ([a-z]+(?: [a-z]+)?)((?: (?:--?[a-z-]+|[\[\]|A-Z.\w:=-]+))*)", MANUAL)
+    known = help_of()
+    checked = 0
+    for words, rest in commands:
+        name, _, sub = words.partition(" ")
+        if not re.search(rf"^  {name}\b", known, re.M):
+            continue  # the word in a sentence
+        checked += 1
+        path = (name, sub) if sub and re.search(rf"^  {sub}\b", help_of(name), re.M) else (name,)
+        missing = [o for o in re.findall(r"--[a-z-]+", rest) if o not in help_of(*path)]
+        assert missing == [], f"flexbus {words}{rest}"
+    assert checked > 15
