@@ -133,6 +133,10 @@ class Monitor:
         """Say that work goes on."""
         self._progress = time.monotonic()
 
+    def idle_s(self) -> float:
+        """Return how long ago the last progress was, s."""
+        return time.monotonic() - self._progress
+
     def fault(self, note: str) -> None:
         """Say that something failed which did not end the process."""
         self._facts["faults"] += 1

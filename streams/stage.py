@@ -32,6 +32,7 @@ log = logging.getLogger(__name__)
 _IDLE_S = 0.5
 _STOP_WITHIN_S = 8.0
 _LAG_EVERY_S = 5.0
+_STUCK_S = 60.0
 
 
 class StageShell:
@@ -48,11 +49,13 @@ class StageShell:
         self._measure = stage.measure(context.monitor) if stage.measure else None
         self._areas: dict[str, Area] = {}
         self._next: dict[int, int] = {}  # next offset to read, by partition that is ours
-        self._ended: dict[int, int] = {}
+        self._lags: dict[int, int] = {}
+        self._behind = 0
         self._jobs = Jobs(modules=stage.imports)
         self._running: set[asyncio.Task[None]] = set()
         self._fatal: BaseException | None = None
         self._over = asyncio.Event()
+        self._steady = asyncio.Event()  # not set while a thread rebuilds areas
         self._loop = asyncio.get_running_loop()
         self._outbox = Outbox(context.connection, stage.service, self._fail)
         self._app = new_app(stage.service, context.connection, f"flexbus-{stage.service}-{context.slot}")
@@ -79,6 +82,7 @@ class StageShell:
             if self._next and time.monotonic() - measured > _LAG_EVERY_S:
                 measured = time.monotonic()
                 await self._loop.run_in_executor(None, self._measure_lag)
+                self._check_progress()
         self._jobs.close()
         if self._fatal is not None:
             # Faust's threads do not end with an error of ours; what they hold is in the journal anyway.
@@ -94,6 +98,7 @@ class StageShell:
 
     async def _on_assigned(self, *_: Any, **__: Any) -> None:
         """Bring the areas of the assigned partitions up to the journal's end, before events flow."""
+        self._steady.clear()
         try:
             mine = {tp.partition for tp in self._app.consumer.assignment() if tp.topic == JOURNAL}
             for partition in set(self._next) - mine:
@@ -106,12 +111,13 @@ class StageShell:
             for area in self._areas.values():
                 self._send(area)
             self._monitor.ready(sorted(mine))
+            self._steady.set()
         except BaseException as error:
             self._fail(error)
             raise
 
     def _catch_up(self, partitions: list[int]) -> None:
-        """Read each partition from where we stand to its end (in a thread; nothing else touches the areas now)."""
+        """Read each partition from where we stand to its end (in a thread; blocks under way wait meanwhile)."""
         for partition in partitions:
             start = self._next.get(partition, 0)
             end = end_offset(self._context.connection, partition)
@@ -123,6 +129,7 @@ class StageShell:
     async def _blocks(self, stream: Any) -> None:
         try:
             async for event in stream.events():
+                await self._steady.wait()
                 message = event.message
                 if message.partition not in self._next:
                     continue  # was under way when the partition went to somebody else
@@ -206,11 +213,21 @@ class StageShell:
     def _measure_lag(self) -> None:
         for partition, read in list(self._next.items()):
             try:
-                self._ended[partition] = end_offset(self._context.connection, partition)
+                end = end_offset(self._context.connection, partition)
             except EnvironmentProblem:
+                self._behind = 0
                 return  # the broker is away; the clients come back by themselves
-            lag = max(0, self._ended[partition] - read)
-            self._monitor.lag.labels(self._stage.service, partition).set(lag)
+            # The marker that ends the last transaction is at the end and is never delivered.
+            self._lags[partition] = max(0, end - read - 1)
+            self._monitor.lag.labels(self._stage.service, partition).set(self._lags[partition])
+        self._behind = sum(lag for p, lag in self._lags.items() if p in self._next)
+
+    def _check_progress(self) -> None:
+        """End a process to which blocks do not come although there are some: a fresh one joins the group anew."""
+        if not self._behind:
+            self._monitor.progress()
+        elif self._monitor.idle_s() > _STUCK_S:
+            self._fail(FlexbusError(f"{self._behind} records wait and nothing came for {_STUCK_S:.0f} s"))
 
     def _summary(self, area: Area) -> Summary:
         return Summary.of(area)

@@ -35,6 +35,7 @@ STOP_WITHIN_S = 12.0
 READY_WITHIN_S = 60.0
 _LOOK_EVERY_S = 0.2
 _PROBE_EVERY_S = 10.0
+_ASK_EVERY_S = 1.0
 
 
 @dataclass(slots=True)
@@ -45,6 +46,8 @@ class _Child:
     started: float = 0.0
     deaths: int = 0
     next_start: float = 0.0
+    was_ready: bool = False
+    asked: float = 0.0
 
     @property
     def name(self) -> str:
@@ -198,7 +201,9 @@ class Supervisor:
         elif (code := child.process.poll()) is not None:
             self._close(child)
             lived = now - child.started
-            child.deaths = 1 if lived > SETTLED_AFTER_S else child.deaths + 1
+            # Whoever was at work and was killed from outside is not at fault and is needed at once.
+            innocent = lived > SETTLED_AFTER_S or (child.was_ready and code == -signal.SIGKILL)
+            child.deaths = 1 if innocent else child.deaths + 1
             pause = child.pause_s()
             child.next_start = now + pause
             self._monitor.restarts.labels(child.service).inc()
@@ -209,6 +214,9 @@ class Supervisor:
                 log.error(text)
             else:
                 log.warning(text)
+        elif not child.was_ready and now - child.asked > _ASK_EVERY_S:
+            child.asked = now
+            child.was_ready = self._is_ready(child)
 
     def _launch(self, child: _Child) -> None:
         command = [sys.executable, "-m", "flexbus.cli", "run", child.service]
@@ -227,6 +235,7 @@ class Supervisor:
                 start_new_session=True,  # Ctrl-C at the terminal is the supervisor's to pass on, once and in order
             )
         child.started = time.monotonic()
+        child.was_ready = False
 
     def _log(self, child: _Child) -> Path:
         return self.run_dir / "logs" / f"{child.name}.log"
