@@ -10,6 +10,7 @@ __all__ = [
     "JOURNAL",
     "REJECTIONS",
     "Topic",
+    "changelog",
     "inbox",
     "party_of_inbox",
     "party_topic",
@@ -56,6 +57,11 @@ def party_topic(party_id: str) -> str:
     return f"flexbus.out.party.{party_id}.v1"
 
 
+def changelog(service: str) -> str:
+    """Return the topic that holds the table of a stage, as the stream framework names it."""
+    return f"flexbus-{service}-{service}-changelog"
+
+
 def topics(parties: Iterable[str], partitions: int) -> tuple[Topic, ...]:
     """Return all topics of a cluster.
 
@@ -69,6 +75,9 @@ def topics(parties: Iterable[str], partitions: int) -> tuple[Topic, ...]:
         Topic(REJECTIONS, partitions, dict(_KEEP) | {"max.message.bytes": "16000000"}),
         Topic(CLOCK, 1, {"cleanup.policy": "compact"}),
     ]
+    # The stream framework makes no topics, and one that is made while it starts has no partitions in its eyes.
+    stages = (s.value for s in Service if s is not Service.SCHEDULER)
+    found += [Topic(changelog(s), partitions, {"cleanup.policy": "compact"}) for s in stages]
     found += [Topic(inbox(s), partitions, dict(_INBOX) | {"max.message.bytes": "8000000"}) for s in senders]
     # One reader, one order over all its areas, and a cluster of thousands of parties: one partition is right.
     found += [Topic(party_topic(p), 1, dict(_KEEP) | {"max.message.bytes": "8000000"}) for p in sorted(set(parties))]

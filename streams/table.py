@@ -11,11 +11,12 @@ import faust
 from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import NewTopic
 
+from flexbus.topics import changelog
 from streams.area import Area
 from streams.kafka import Connection, Trouble, environment_problem
 from streams.topics import existing_topics, journal_partitions
 
-__all__ = ["Summary", "changelog_of", "new_table", "raw_schema"]
+__all__ = ["Summary", "new_table", "raw_schema"]
 
 _TIMEOUT_S = 30.0
 
@@ -64,19 +65,14 @@ class Summary:
         return json.dumps(asdict(self)).encode()
 
 
-def changelog_of(service: str) -> str:
-    """Return the topic that holds a stage's table."""
-    return f"flexbus-{service}-{service}-changelog"
-
-
 def new_table(app: Any, service: str, connection: Connection) -> Any:
-    """Return the stage's table; its changelog topic is made if it is missing, as Faust makes none.
+    """Return the stage's table; its changelog is made if `create_topics` has not (a stage of one's own).
 
     Raises:
         EnvironmentProblem: the broker does not answer, or has no journal.
     """
     partitions = journal_partitions(connection)
-    _create(connection, changelog_of(service), partitions)
+    _create(connection, changelog(service), partitions)
     return app.Table(
         service,
         key_type=bytes,
