@@ -22,7 +22,7 @@ _MOST = {AssetKind.PV: 40, AssetKind.BATTERY: 12, AssetKind.INDUSTRY: 6, AssetKi
 _MOST_OTHERS = 6
 # The electrified winter: loads grow until an element is loaded so far, or a voltage falls so far below its band.
 _WINTER_LOADING = 1.10
-_WINTER_DROP_PU = 0.006
+_WINTER_DROP_PU = 0.004
 _BLOCK_SLOTS = 8
 
 

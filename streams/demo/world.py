@@ -127,8 +127,8 @@ class World:
         """Wait until all that was sent has its verdict, every stage has caught up and every order its answer."""
 
         def missing() -> set[str]:
-            known = self.mirror.seen | {r.event_id for r in self.mirror.rejected if r.event_id}
-            return self._sent - known
+            refused = {r.event_id for r in self.mirror.rejected if r.event_id}
+            return {e for e in self._sent if e not in self.mirror.seen and e not in refused}
 
         while True:
             self.mirror.wait(
