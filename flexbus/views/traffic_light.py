@@ -22,19 +22,10 @@ from flexbus.views import book, registry
 from flexbus.views.book import Book
 from flexbus.views.clipping import Clipping, Restriction, clippings
 from flexbus.views.fact import Emission, Fact, emit
-from flexbus.views.registry import Gate, Registry, Session
+from flexbus.views.registry import Gate, Session
+from flexbus.views.restrictions import Limit, PointLimits, Signals, allowed_w, light_of, limits_of, power_at
 
-__all__ = [
-    "READS",
-    "Limit",
-    "PointLimits",
-    "TrafficLights",
-    "allowed_w",
-    "clip_session",
-    "decide",
-    "fold",
-    "restrictions",
-]
+__all__ = ["TrafficLights", "allowed_w", "clip_session", "decide", "fold"]
 
 _HOUR_MS = 3_600_000
 _Hour = tuple[Colour, int | None, int | None]
@@ -42,37 +33,19 @@ _GREEN: _Hour = (Colour.GREEN, None, None)
 
 
 @dataclass(slots=True)
-class Limit:
-    """A capacity limit as it stands: a period, and what may flow in it."""
-
-    limit_id: str
-    revision: int
-    start_ms: int
-    end_ms: int
-    max_feed_in_w: int | None
-    max_draw_w: int | None
-    stops: bool
-
-
-@dataclass(slots=True)
-class TrafficLights:
+class TrafficLights(Signals):
     """Lights and limits of one market area, with the registry and the order book they act on.
 
     Attributes:
-        registry: who and what is registered.
         book: the order books, for offers and baselines.
-        lights: newest revision of each dynamic light by point, in the order of acceptance.
-        limits: newest revision of each limit by point.
+        point_of_light: connection point of each light.
         point_of_limit: connection point of each limit.
         shown: what was last said about a point in a session, per hour; a point not in it is green.
         due: lights that the last fact changed.
     """
 
-    registry: Registry = field(default_factory=Registry)
     book: Book = field(default_factory=Book)
-    lights: dict[str, dict[str, ev.TrafficLightSet]] = field(default_factory=dict)
     point_of_light: dict[str, str] = field(default_factory=dict)
-    limits: dict[str, dict[str, Limit]] = field(default_factory=dict)
     point_of_limit: dict[str, str] = field(default_factory=dict)
     shown: dict[tuple[str, str], tuple[_Hour, ...]] = field(default_factory=dict)
     due: tuple[Emission, ...] = ()
@@ -94,135 +67,6 @@ def decide(state: TrafficLights, fact: Fact) -> tuple[Emission, ...]:
     return state.due
 
 
-class PointLimits:
-    """What restricts the flexibility of one connection point in one direction, as it stands now.
-
-    Args:
-        state: the view.
-        connection_point_id: the point.
-        direction: direction of the flexibility.
-        baseline: net power without flexibility; None = not submitted.
-    """
-
-    def __init__(
-        self,
-        state: TrafficLights,
-        connection_point_id: str,
-        direction: Direction,
-        baseline: ev.BaselineSubmitted | None,
-    ) -> None:
-        self._state = state
-        self._id = connection_point_id
-        self._direction = direction
-        self._point = state.registry.connection_points.get(connection_point_id)
-        self._baseline = baseline
-        # Without lights and limits of its own, a point is restricted alike in every slot but for its baseline.
-        self._plain = not state.lights.get(connection_point_id) and not state.limits.get(connection_point_id)
-        self._constant = min((r.allowed_w for r in self._always()), default=None)
-
-    def least_w(self) -> int | None:
-        """Return what is allowed in any slot, W, or less; None = nothing is restricted in any slot."""
-        if self._point is None or not self._plain:
-            return 0
-        if self._baseline is None or not self._baseline.power_w:
-            return self._constant
-        values = self._baseline.power_w
-        stands = max(values) if self._direction is Direction.UP else min(values)
-        room = max(0, _room_w(self._point, self._direction, stands))
-        return room if self._constant is None else min(room, self._constant)
-
-    def most_w(self, start_ms: int, end_ms: int) -> int | None:
-        """Return the most flexibility in a slot, W; None = not restricted."""
-        most = self._constant
-        point = self._point
-        if point is None:
-            return 0
-        if not self._plain:
-            return min((r.allowed_w for r in self.restrictions(start_ms, end_ms)), default=None)
-        stands = _power_at(self._baseline, start_ms)
-        if stands is not None:
-            room = max(0, _room_w(point, self._direction, stands))
-            return room if most is None or room < most else most
-        return most
-
-    def restrictions(self, start_ms: int, end_ms: int) -> tuple[Restriction, ...]:
-        """Return all that restricts a slot, tightest first."""
-        return restrictions(
-            self._state, self._id, self._direction, start_ms, end_ms, _power_at(self._baseline, start_ms)
-        )
-
-    def _always(self) -> Iterator[Restriction]:
-        if self._point is not None:
-            yield from _light(self._state, self._point, self._direction, -1)
-            yield from _validated(self._state, self._id, self._direction)
-
-
-def restrictions(
-    state: TrafficLights,
-    connection_point_id: str,
-    direction: Direction,
-    start_ms: int,
-    end_ms: int,
-    baseline_w: int | None,
-) -> tuple[Restriction, ...]:
-    """Return all that restricts the flexibility of a point in a slot, tightest first; empty = nothing does.
-
-    Args:
-        state: the view.
-        connection_point_id: the point.
-        direction: direction of the flexibility.
-        start_ms: start of the slot, UTC ms.
-        end_ms: end of the slot, UTC ms.
-        baseline_w: net power without flexibility, W, positive = feed-in; None = not submitted.
-    """
-    point = state.registry.connection_points.get(connection_point_id)
-    if point is None:
-        return (Restriction(0, f"point {connection_point_id}: removed"),)
-    found = [
-        *_light(state, point, direction, start_ms),
-        *_limits(state, point, direction, start_ms, end_ms, baseline_w),
-        *_validated(state, connection_point_id, direction),
-    ]
-    if baseline_w is not None:
-        room = max(0, _room_w(point, direction, baseline_w))
-        found.append(Restriction(room, f"contract of {connection_point_id}"))
-    return tuple(sorted(found))
-
-
-def _room_w(point: ev.ConnectionPointRegistered, direction: Direction, stands_w: int) -> int:
-    return point.max_feed_in_w - stands_w if direction is Direction.UP else point.max_draw_w + stands_w
-
-
-def _validated(state: TrafficLights, point_id: str, direction: Direction) -> Iterator[Restriction]:
-    validated = state.registry.validated_w(point_id, direction)
-    if validated is not None:
-        yield Restriction(validated, f"assets of {point_id}: approved flexibility")
-
-
-def allowed_w(
-    state: TrafficLights,
-    connection_point_id: str,
-    direction: Direction,
-    start_ms: int,
-    end_ms: int,
-    baseline_w: int | None,
-) -> tuple[int | None, tuple[str, ...]]:
-    """Return the most flexibility a point may give in a slot, W (None = not restricted), and what says so.
-
-    Args:
-        state: the view.
-        connection_point_id: the point.
-        direction: direction of the flexibility.
-        start_ms: start of the slot, UTC ms.
-        end_ms: end of the slot, UTC ms.
-        baseline_w: net power without flexibility, W, positive = feed-in; None = not submitted.
-    """
-    found = restrictions(state, connection_point_id, direction, start_ms, end_ms, baseline_w)
-    if not found:
-        return None, ()
-    return found[0].allowed_w, tuple(r.cause for r in found if r.allowed_w == found[0].allowed_w)
-
-
 def clip_session(state: TrafficLights, session_id: str) -> dict[str, Clipping]:
     """Return how far the live offers of a session are cut, by offer; offers that are not cut are absent."""
     session = state.registry.sessions.get(session_id)
@@ -234,51 +78,6 @@ def clip_session(state: TrafficLights, session_id: str) -> dict[str, Clipping]:
         return PointLimits(state, point_id, direction, entries.baselines.get(point_id))
 
     return clippings(state.registry, entries.offers.values(), session.product.step_w, limits_at)
-
-
-def _power_at(baseline: ev.BaselineSubmitted | None, at_ms: int) -> int | None:
-    if baseline is None:
-        return None
-    index = (at_ms - baseline.start_ms) // (baseline.resolution_s * 1000)
-    return baseline.power_w[index] if 0 <= index < len(baseline.power_w) else None
-
-
-def _light(
-    state: TrafficLights, point: ev.ConnectionPointRegistered, direction: Direction, at_ms: int
-) -> Iterator[Restriction]:
-    up = direction is Direction.UP
-    most, cause = point.static_up_w if up else point.static_down_w, f"static light of {point.connection_point_id}"
-    for light in reversed(state.lights.get(point.connection_point_id, {}).values()):
-        if light.start_ms <= at_ms < light.end_ms:
-            said = light.max_up_w if up else light.max_down_w
-            if light.colour is Colour.RED:
-                said = 0
-            if said is not None or light.colour is Colour.GREEN:
-                most, cause = said, f"light {light.light_id} revision {light.revision}: {light.colour.value}"
-            break
-    if most is not None:
-        yield Restriction(most, cause)
-
-
-def _limits(
-    state: TrafficLights,
-    point: ev.ConnectionPointRegistered,
-    direction: Direction,
-    start_ms: int,
-    end_ms: int,
-    baseline_w: int | None,
-) -> Iterator[Restriction]:
-    up = direction is Direction.UP
-    stands = (point.max_feed_in_w if up else -point.max_draw_w) if baseline_w is None else baseline_w
-    for limit in state.limits.get(point.connection_point_id, {}).values():
-        if limit.start_ms < end_ms and start_ms < limit.end_ms:
-            most = limit.max_feed_in_w if up else limit.max_draw_w
-            cause = f"limit {limit.limit_id} revision {limit.revision}"
-            if limit.stops:
-                yield Restriction(0, f"{cause}: stop")
-            elif most is not None:
-                without = ", no baseline" if baseline_w is None else ""
-                yield Restriction(max(0, most - stands if up else most + stands), f"{cause}{without}")
 
 
 def _clipped(state: TrafficLights, e: ev.GateClosed) -> Iterator[Emission]:
@@ -336,10 +135,10 @@ def _hours(state: TrafficLights, session: Session, point_id: str) -> tuple[tuple
         for direction in Direction:
             found = [Restriction(0, f"point {point_id}: removed")] if point is None else []
             if point is not None:
-                found += _light(state, point, direction, hour_ms)
+                found += light_of(state, point, direction, hour_ms)
                 for start_ms in range(hour_ms, hour_ms + _HOUR_MS, step_ms):
-                    power_w = _power_at(baseline, start_ms)
-                    found += _limits(state, point, direction, start_ms, start_ms + step_ms, power_w)
+                    power_w = power_at(baseline, start_ms)
+                    found += limits_of(state, point, direction, start_ms, start_ms + step_ms, power_w)
             causes.update((r.cause, None) for r in found)
             most.append(min((r.allowed_w for r in found), default=None))
         up, down = most

@@ -10,7 +10,8 @@ from flexbus import events as ev
 from flexbus.quantities import Direction
 from flexbus.views import traffic_light
 from flexbus.views.clipping import clip
-from flexbus.views.traffic_light import PointLimits, TrafficLights, allowed_w, clip_session
+from flexbus.views.restrictions import PointLimits, allowed_w
+from flexbus.views.traffic_light import TrafficLights, clip_session
 from tests.market import DSO, FSP_A, HOUR, QUARTER, SESSION, START, Market, baseline, founded, gate_opened, offer, point
 
 AREA = "north"
