@@ -1,6 +1,6 @@
 """Traffic lights and capacity limits: what flexibility each connection point may still give, and why not more.
 
-The rules, tightest first to last:
+The rules:
 - A dynamic light (`TrafficLightSet`) overrides the static default of its point for its hours; of several that
   cover an hour the last accepted counts (BeFlexible SUC10.2, SUC10.3). A direction on which a YELLOW light is
   silent keeps its static default.
