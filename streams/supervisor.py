@@ -190,8 +190,10 @@ class Supervisor:
                 self._look_after(child, now)
             if now - probed > _PROBE_EVERY_S:
                 probed = now
-                self._up.set(1 if all(self._is_ready(c) for c in self._children) else 0)
-                self._monitor.progress()
+                up = all(self._is_ready(c) for c in self._children)
+                self._up.set(int(up))
+                if up:
+                    self._monitor.ready()
         self._end_all()
 
     def _look_after(self, child: _Child, now: float) -> None:
