@@ -118,6 +118,11 @@ class Broker:
                 return self._launch(note)
         if note.secure != self.secure:
             raise self._other_mode(note.secure)
+        if self.port not in (None, note.port):
+            raise EnvironmentProblem(
+                f"The broker in {self.data_dir} already runs at 127.0.0.1:{note.port}: stop it before it can start "
+                f"at port {self.port}."
+            )
         self._await_ready(note)
         return f"127.0.0.1:{note.port}"
 

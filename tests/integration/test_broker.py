@@ -108,6 +108,9 @@ def test_two_brokers_side_by_side_do_not_collide(tmp_path: Path, make_broker: Ca
     assert "only-left" not in AdminClient({"bootstrap.servers": right.bootstrap}).list_topics(timeout=10).topics
     left.stop()
     assert right.status().running
+    with pytest.raises(EnvironmentProblem, match="already runs at"):
+        Broker(right.data_dir, port=1).start()
+    assert Broker(right.data_dir).start() == right.bootstrap
 
 
 def test_starts_of_one_directory_at_once_make_one_broker(tmp_path: Path, make_broker: Callable[..., Broker]) -> None:
