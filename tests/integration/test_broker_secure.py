@@ -132,11 +132,13 @@ def test_the_controller_listens_to_nobody_without_our_certificate(broker: Broker
         stranger.wrap_socket(tcp, server_hostname="127.0.0.1").recv(1)
     ours = ssl.create_default_context(cafile=str(broker.data_dir / "security" / "ca.pem"))
     ours.load_cert_chain(broker.data_dir / "security" / "broker.pem")
-    with socket.create_connection(("127.0.0.1", port), timeout=10) as tcp:
-        with ours.wrap_socket(tcp, server_hostname="127.0.0.1") as tls:
-            tls.settimeout(1)
-            with pytest.raises(TimeoutError):
-                tls.recv(1)  # it waits for our request
+    with (
+        socket.create_connection(("127.0.0.1", port), timeout=10) as tcp,
+        ours.wrap_socket(tcp, server_hostname="127.0.0.1") as tls,
+    ):
+        tls.settimeout(1)
+        with pytest.raises(TimeoutError):
+            tls.recv(1)  # it waits for our request
 
 
 def test_the_properties_file_is_what_the_services_take(broker: Broker) -> None:
