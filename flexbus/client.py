@@ -381,11 +381,13 @@ class Client:
         try:
             return patiently(ask, 2.0)
         except KafkaException as error:
-            raise environment_problem(error, self._connection.bootstrap, self._trouble) from error
+            raise environment_problem(error, self._connection.bootstrap, self._trouble, consumer) from error
 
     def _ends(self, consumer: Consumer, places: list[TopicPartition]) -> dict[int, int]:
         def ask() -> dict[int, int]:
             ends = {}
+            for topic in {p.topic for p in places}:
+                consumer.list_topics(topic, timeout=self._timeout_s)  # else a leader once unknown stays so
             for place in places:
                 bare = TopicPartition(place.topic, place.partition)
                 ends[place.partition] = int(consumer.get_watermark_offsets(bare, timeout=self._timeout_s)[1])
@@ -394,7 +396,7 @@ class Client:
         try:
             return patiently(ask)
         except KafkaException as error:
-            raise environment_problem(error, self._connection.bootstrap, self._trouble) from error
+            raise environment_problem(error, self._connection.bootstrap, self._trouble, consumer) from error
 
 
 class _Delivery:

@@ -39,7 +39,7 @@ def end_offset(connection: Connection, partition: int, topic: str = JOURNAL) -> 
     try:
         return patiently(ask)
     except (KafkaException, TimeoutError) as error:
-        raise environment_problem(error, connection.bootstrap, trouble) from error
+        raise environment_problem(error, connection.bootstrap, trouble, admin) from error
 
 
 def read_records(

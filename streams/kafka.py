@@ -45,6 +45,8 @@ _PASSING = frozenset(
         KafkaError.UNSTABLE_OFFSET_COMMIT,
     }
 )
+_TIME_OUTS = frozenset({KafkaError._TIMED_OUT, KafkaError._MSG_TIMED_OUT, KafkaError._TRANSPORT})
+_UNREACHABLE = _TIME_OUTS | {KafkaError._ALL_BROKERS_DOWN, KafkaError._RESOLVE}
 PATIENCE_S = 10.0
 _SILENT = 0  # librdkafka's own log would go to stderr; what matters arrives in error_cb
 
@@ -63,17 +65,26 @@ class Trouble:
             self.hopeless = error
 
 
-def environment_problem(error: Any, bootstrap: str, trouble: Trouble | None = None) -> EnvironmentProblem:
+def environment_problem(
+    error: Any, bootstrap: str, trouble: Trouble | None = None, client: Any = None
+) -> EnvironmentProblem:
     """Say what an error of librdkafka means and what to do.
 
     Args:
         error: a KafkaError, KafkaException or any exception.
         bootstrap: address that was tried.
         trouble: what the client's error_cb has seen; its cause is nearer to the truth than a time-out.
+        client: the client, to be asked for what it has not told its error_cb yet.
     """
+    if client is not None:
+        client.poll(0)
     if isinstance(error, KafkaException):
         error = error.args[0]
-    cause = (trouble and (trouble.hopeless or trouble.last)) or error
+    cause = error
+    if trouble is not None and trouble.hopeless is not None:
+        cause = trouble.hopeless
+    elif trouble is not None and trouble.last is not None and _is_time_out(error):
+        cause = trouble.last
     code = cause.code() if isinstance(cause, KafkaError) else None
     text = cause.str() if isinstance(cause, KafkaError) else str(cause)
     if code in (KafkaError._AUTHENTICATION, KafkaError.SASL_AUTHENTICATION_FAILED):
@@ -86,18 +97,16 @@ def environment_problem(error: Any, bootstrap: str, trouble: Trouble | None = No
         return EnvironmentProblem(
             f"Kafka at {bootstrap} has no such topic: {text}. Create what is missing by `flexbus topics --create`."
         )
-    if code in (
-        KafkaError._ALL_BROKERS_DOWN,
-        KafkaError._TRANSPORT,
-        KafkaError._RESOLVE,
-        KafkaError._TIMED_OUT,
-        KafkaError._MSG_TIMED_OUT,
-    ):
+    if code in _UNREACHABLE:
         return EnvironmentProblem(
             f"Kafka at {bootstrap} cannot be reached ({text}). Start one by `flexbus broker start`, "
             "or name a running one by FLEXBUS_BOOTSTRAP or --bootstrap."
         )
     return EnvironmentProblem(f"Kafka at {bootstrap}: {text}")
+
+
+def _is_time_out(error: Any) -> bool:
+    return not isinstance(error, KafkaError) or error.code() in _TIME_OUTS
 
 
 def patiently(call: Callable[[], T], patience_s: float = PATIENCE_S) -> T:

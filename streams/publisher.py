@@ -81,7 +81,7 @@ class Publisher:
         try:
             self._producer.init_transactions(_TIMEOUT_S)
         except KafkaException as error:
-            raise environment_problem(error, self._connection.bootstrap, self._trouble) from error
+            raise environment_problem(error, self._connection.bootstrap, self._trouble, self._producer) from error
         self._consumer.subscribe([JOURNAL], on_assign=self._assigned, on_revoke=self._revoked)
 
     def step(self) -> int:

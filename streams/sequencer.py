@@ -93,7 +93,7 @@ class Sequencer:
             for topic in (JOURNAL, REJECTIONS):
                 self._targets.ready(topic)
         except KafkaException as error:
-            raise environment_problem(error, self._connection.bootstrap, self._trouble) from error
+            raise environment_problem(error, self._connection.bootstrap, self._trouble, self._producer) from error
         self._consumer.subscribe([INBOXES, JOURNAL], on_assign=self._assigned, on_revoke=self._revoked)
 
     def step(self) -> int:

@@ -30,7 +30,7 @@ def existing_topics(connection: Connection) -> dict[str, int]:
     try:
         found = admin.list_topics(timeout=_TIMEOUT_S).topics
     except KafkaException as error:
-        raise environment_problem(error, connection.bootstrap, trouble) from error
+        raise environment_problem(error, connection.bootstrap, trouble, admin) from error
     return {name: len(t.partitions) for name, t in found.items() if t.error is None}
 
 
@@ -83,7 +83,7 @@ def _create(connection: Connection, missing: list[Topic]) -> None:
             done.result(_TIMEOUT_S)
         except KafkaException as error:
             if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:  # somebody else was quicker
-                problem = environment_problem(error, connection.bootstrap, trouble)
+                problem = environment_problem(error, connection.bootstrap, trouble, admin)
                 raise EnvironmentProblem(f"Topic {name} could not be created. {problem}") from error
 
 

@@ -22,7 +22,10 @@ from flexbus import events as ev
 from flexbus.client import Client
 from flexbus.errors import EnvironmentProblem, FaultyInputError
 from flexbus.events import Verdict
+from streams.broker import Broker
+from streams.broker_security import ADMIN, client_config
 from streams.kafka import Connection
+from streams.topics import create_topics
 from tests import market
 from tests.integration import core
 from tests.integration.core import FMO, FSP_A, FSP_B, Worker
@@ -295,3 +298,26 @@ def test_on_behalf_of_needs_a_mandate(connection: Connection) -> None:
         )
         assert grantor.send(mandate).verdict is Verdict.ACCEPTED
         assert agent.send(core.offer_of(800, AREA), on_behalf_of=FSP_A).verdict is Verdict.ACCEPTED
+
+
+def test_a_secure_broker_wants_the_password(tmp_path: Path) -> None:
+    broker = Broker(tmp_path / "secure", secure=True)
+    bootstrap = broker.start()
+    try:
+        right = client_config(broker.data_dir, ADMIN)
+        create_topics(Connection(bootstrap, right), [FSP_A])
+        with Client(bootstrap, FSP_A, security=right) as client:
+            assert client.post(core.offer_of(1, AREA)).offset == 0
+        wrong = {**right, "sasl.password": "guessed"}
+        with (
+            Client(bootstrap, FSP_A, security=wrong, timeout_s=10) as client,
+            pytest.raises(EnvironmentProblem, match="refused the user name or password"),
+        ):
+            client.post(core.offer_of(1, AREA))
+        properties = tmp_path / "kafka.properties"
+        properties.write_text("# as fsp-a\n" + "".join(f"{k} = {v}\n" for k, v in right.items()))
+        command = [sys.executable, "-c", "from flexbus.cli import main; main()", "topics", "--bootstrap", bootstrap]
+        done = subprocess.run([*command, "--kafka-properties", str(properties)], capture_output=True, check=False)
+        assert b"flexbus.journal.v1" in done.stdout, done.stderr
+    finally:
+        broker.stop()

@@ -1,0 +1,73 @@
+"""Who sees what of an event, told with parties of a market."""
+
+from dataclasses import replace
+from typing import Any
+
+from flexbus import events as ev
+from flexbus.catalogue import CATALOGUE, parties_of
+from flexbus.events import Role
+from flexbus.sight import public_view, views_of
+from tests import market
+from tests.integration.core import FSP_A, FSP_B, offer_of
+from tests.integration.test_publisher import cleared
+
+ROLES = {
+    "fmo": frozenset({Role.FMO}),
+    "auditor": frozenset({Role.AUDITOR}),
+    "dso": frozenset({Role.DSO}),
+    "tso": frozenset({Role.TSO}),
+    "brp": frozenset({Role.BRP}),
+    FSP_A: frozenset({Role.FSP}),
+    FSP_B: frozenset({Role.FSP}),
+    "observer": frozenset({Role.OBSERVER}),
+}
+
+
+def seen(event: Any, *senders: str) -> dict[str, Any]:
+    return dict(views_of(event, CATALOGUE[type(event).__name__], senders, ROLES))
+
+
+def public(event: Any) -> Any:
+    return public_view(event, CATALOGUE[type(event).__name__])
+
+
+def test_an_offer_is_its_providers_and_the_market_operators() -> None:
+    offer = offer_of(1, "north")
+    assert seen(offer, FSP_A) == dict.fromkeys(("fmo", "auditor", FSP_A), offer)
+    assert public(offer) is None
+
+
+def test_the_agent_that_sent_it_sees_it_too() -> None:
+    assert FSP_B in seen(offer_of(1, "north"), FSP_B, FSP_A)
+
+
+def test_the_system_operator_sees_a_baseline_without_its_provider() -> None:
+    baseline = market.baseline()
+    found = seen(baseline, FSP_A)
+    assert set(found) == {"fmo", "auditor", "dso", FSP_A}
+    assert found["dso"] == replace(baseline, fsp_id="")
+
+
+def test_awards_are_public_without_identities_and_each_provider_sees_its_own() -> None:
+    event = cleared("north")
+    found = seen(event, "clearing")
+    assert set(found) == {"fmo", "auditor", "dso", FSP_A, FSP_B}
+    assert found["fmo"] is event
+    assert [a.offer_id for a in found[FSP_A].awards] == ["o1"]
+    assert [a.offer_id for a in found[FSP_B].awards] == ["o2"]
+    assert found[FSP_B].non_awards == event.non_awards
+    assert found["dso"] == public(event)
+    assert parties_of(public(event)) == frozenset()
+
+
+def test_a_request_is_public_without_its_causes_and_whole_for_its_requester() -> None:
+    event = ev.FlexRequestSubmitted(area_id="north", request=market.request())
+    assert public(event).request.causes == ()
+    assert public(event).request.requester_id == "dso"
+    assert seen(event, "dso")["dso"] is event
+
+
+def test_an_outsider_sees_nothing() -> None:
+    for event in (offer_of(1, "north"), market.baseline(), market.network()):
+        assert "observer" not in seen(event)
+        assert "brp" not in seen(event)
