@@ -104,8 +104,7 @@ class _Bounder:
             if not active[t] or not repair.live[t]:
                 total += float(np.minimum(self.cost[mine], 0.0) @ repair.upper[mine])
                 continue
-            kept = mine[repair.kept[mine] | (repair.stack[mine] < 0)]
-            relaxed = solve_slot(self._problem(t, kept))
+            relaxed = solve_slot(self._problem(t, mine))
             found[t] = relaxed
             solved &= relaxed.solved
             exact[t] = relaxed.solved and relaxed.losses_mw <= EXACT_MW * max(
@@ -114,7 +113,6 @@ class _Bounder:
             gap[t] = relaxed.losses_mw
             total += relaxed.bound - self._tie(t) * self._losses_up_to(t)
             total += self._copy_terms(t)
-            total += self._left_out(t, np.setdiff1d(mine, kept), relaxed)
         return Bound(value=total, solved=solved, exact=exact, gap_mw=gap, slots=found)
 
     def _problem(self, t: int, kept: NDArray[np.int_]) -> SlotProblem:
@@ -230,16 +228,6 @@ class _Bounder:
         lost = float(self.point.values["root_p"][t].sum() + s.real.sum())
         return 2 * max(lost, 0.0) + 0.1 * float(np.abs(s).sum())
 
-    def _left_out(self, t: int, columns: NDArray[np.int_], relaxed: Relaxed) -> float:
-        """Return what the columns that were left out could gain at the relaxation's own prices."""
-        repair = self.repair
-        if not len(columns):
-            return 0.0
-        worth = repair.slot_p[t][:, columns].T @ relaxed.balance_p + repair.slot_q[t][:, columns].T @ relaxed.balance_q
-        tied = repair.rows[np.flatnonzero(self.row_slot == t)][:, columns].T @ self.dual[self.row_slot == t]
-        reduced = self.cost[columns] - worth - tied
-        return float(np.minimum(reduced, 0.0) @ repair.upper[columns])
-
 
 def slot_problem(repair: Repair, point: Point, multipliers: Multipliers, prices: NodalPrices, slot: int) -> SlotProblem:
     """Return the relaxation of one slot as `bound_of` solves it.
@@ -253,4 +241,4 @@ def slot_problem(repair: Repair, point: Point, multipliers: Multipliers, prices:
     """
     bounder = _Bounder(repair, point, multipliers, prices)
     mine = np.flatnonzero(bounder.home == slot)
-    return bounder._problem(slot, mine[repair.kept[mine] | (repair.stack[mine] < 0)])
+    return bounder._problem(slot, mine)

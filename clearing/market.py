@@ -15,9 +15,10 @@ from scipy import sparse
 from clearing.case import Case, Location, Offer, Quantity, Request, Unit, UnitKind
 from clearing.network import Grid
 from clearing.rows import INF, Rows
+from clearing.steps import StepTable
 from flexbus.quantities import Direction
 
-__all__ = ["Market", "MeasuredRequest", "Member", "build_market", "is_coupled", "offer_cap"]
+__all__ = ["Market", "MeasuredRequest", "Member", "build_market", "is_coupled", "is_plain_block", "offer_cap"]
 
 Real = NDArray[np.float64]
 MEGA = 1e6
@@ -120,18 +121,21 @@ def is_coupled(offer: Offer, parents: frozenset[str]) -> bool:
     )
 
 
-def build_market(case: Case, grid: Grid, live: NDArray[np.bool_]) -> Market:
+def build_market(
+    case: Case, grid: Grid, live: NDArray[np.bool_], table: StepTable, chosen: NDArray[np.bool_]
+) -> Market:
     """Return the columns and rows of a case.
 
     Args:
-        case: the case, checked.
+        case: the case, checked and canonical.
         grid: its grid.
         live: slots that take part (slots); in the others nothing can be taken.
+        table: the steps of its offers.
+        chosen: steps that take part.
     """
-    offers = sorted(case.offers, key=lambda o: o.offer_id)
-    requests = sorted(case.requests, key=lambda r: r.request_id)
+    offers, requests = list(case.offers), list(case.requests)
     market = Market(offers=offers, requests=requests)
-    builder = _Builder(case, grid, live, market)
+    builder = _Builder(case, grid, live, market, table, chosen)
     for k in range(len(offers)):
         builder.offer(k)
     builder.merged()
@@ -142,7 +146,7 @@ def build_market(case: Case, grid: Grid, live: NDArray[np.bool_]) -> Market:
     return market
 
 
-def _is_plain_block(offer: Offer) -> bool:
+def is_plain_block(offer: Offer) -> bool:
     """Tell whether a block needs nothing but its own yes or no."""
     return offer.all_or_nothing and not (
         offer.min_energy_wh is not None
@@ -159,8 +163,17 @@ def _is_plain_block(offer: Offer) -> bool:
 class _Builder:
     """Walks a case once, in canonical order."""
 
-    def __init__(self, case: Case, grid: Grid, live: NDArray[np.bool_], market: Market) -> None:
-        self.case, self.grid, self.live, self.market = case, grid, live, market
+    def __init__(
+        self,
+        case: Case,
+        grid: Grid,
+        live: NDArray[np.bool_],
+        market: Market,
+        table: StepTable,
+        chosen: NDArray[np.bool_],
+    ) -> None:
+        self.case, self.grid, self.live, self.market, self.table = case, grid, live, market, table
+        self.rows_of = np.split(np.flatnonzero(chosen), np.searchsorted(np.flatnonzero(chosen), table.first[1:-1]))
         self.hours = case.resolution_s / 3600
         self.bus = {b: k for k, b in enumerate(grid.bus_ids)}
         self.zone = {b.bus_id: b.zone_id for b in case.network.buses}
@@ -185,41 +198,34 @@ class _Builder:
         if offer.start_choice is not None:
             self.start_choice(k)
             return
-        if _is_plain_block(offer):
+        if is_plain_block(offer):
             self.block(k)
             return
         coupled = is_coupled(offer, self.parents) or offer.bus_id is None
-        for t, entry in enumerate(offer.slots):
-            if not self.live[t] or not entry.steps or offer_cap(offer, t) == 0:
+        own_slots: dict[int, list[int]] = {}
+        for row in self.rows_of[k].tolist():
+            t, cap = int(self.table.slot[row]), int(self.table.cap[row])
+            price = int(self.table.price[row])
+            if not self.live[t]:
                 continue
-            own = coupled or entry.min_quantity > 0
-            left = offer_cap(offer, t)
-            columns = []
-            for step in entry.steps:
-                cap = min(step.quantity, left)
-                left -= cap
-                if cap == 0:
-                    continue
-                if own:
-                    column = self.market.column(
-                        step.price_milli_per_mwh / 1e3, cap / MEGA, t, members=[Member(k, t, cap)]
-                    )
-                    columns.append(column)
-                    self.inject(k, column, t, 1.0)
-                else:
-                    assert offer.bus_id is not None
-                    key = (
-                        t,
-                        self.bus[offer.bus_id],
-                        step.price_milli_per_mwh,
-                        offer.quantity.value,
-                        offer.direction.sign,
-                        offer.tan_phi_ppm,
-                    )
-                    self.stacks[key].append(Member(k, t, cap))
-            if own:
-                self.delivered[k, t] = columns
-                self.in_slot(k, t)
+            if coupled or offer.slots[t].min_quantity > 0:
+                column = self.market.column(price / 1e3, cap / MEGA, t, members=[Member(k, t, cap)])
+                own_slots.setdefault(t, []).append(column)
+                self.inject(k, column, t, 1.0)
+            else:
+                assert offer.bus_id is not None
+                key = (
+                    t,
+                    self.bus[offer.bus_id],
+                    price,
+                    offer.quantity.value,
+                    offer.direction.sign,
+                    offer.tan_phi_ppm,
+                )
+                self.stacks[key].append(Member(k, t, cap))
+        for t, columns in own_slots.items():
+            self.delivered[k, t] = columns
+            self.in_slot(k, t)
         if coupled:
             self.over_time(k)
 
@@ -410,7 +416,7 @@ class _Builder:
             market.row(("PARENT", offer.offer_id, -1), [(child, 1.0), (above, -1.0)], -INF, 0.0)
             # "Taken" means that something is delivered.
             least = max(1, self.case.settings.quantity_step_w) / MEGA
-            if not (market.offers[parent].start_choice or _is_plain_block(market.offers[parent])):
+            if not (market.offers[parent].start_choice or is_plain_block(market.offers[parent])):
                 market.row(("PARENT", offer.parent_offer_id, -1), [*self.total(parent), (above, -least)], 0.0, INF)
 
     def unit(self, unit: Unit) -> None:

@@ -10,14 +10,15 @@ from clearing.canonical import canonical_case, case_hash
 from clearing.case import Case, Offer, Quantity
 from clearing.check import check_case
 from clearing.exactness import Bound, bound_of
-from clearing.limits import build_limits
-from clearing.market import Market, build_market
+from clearing.limits import LimitTable, build_limits
+from clearing.market import Market, build_market, is_plain_block
 from clearing.network import Grid, build_grid
 from clearing.pricing import NodalPrices, nodal_prices
 from clearing.repair import Multipliers, Point, Repair
 from clearing.result import Result
 from clearing.rounding import Awards, columns_of, round_awards
 from clearing.state import Measure, PowerFlow, State, measure_values
+from clearing.steps import choose_cheapest, deepen, step_table
 from clearing.summary import summarise
 from flexbus.errors import FaultyInputError
 from flexbus.events.grid import BusInjection
@@ -32,6 +33,9 @@ WORTH = 1e-6
 # EUR: a block that loses more than this at its prices is thrown out.
 LOSS = 1e-4
 MAX_BANS = 20
+# EUR per MWh: a step left out must be worth this much more than its price to be looked at again.
+WORTH_MORE = 1e-3
+MAX_ROUNDS = 12
 
 
 @dataclass(slots=True, kw_only=True)
@@ -88,36 +92,8 @@ def solve(case: Case) -> Cleared:
     base = flow.solve(baseline_injections(case, grid))
     limits = build_limits(grid, settings)
     energy_price = _energy_price(case, grid)
-    active = _active(case, grid, flow, base, limits.excess(measure_values(grid, base)), energy_price)
-    market = build_market(case, grid, active & base.converged)
-    zone = {b.bus_id: b.zone_id for b in case.network.buses}
-    repair = Repair(
-        grid,
-        flow,
-        limits,
-        market,
-        base,
-        energy_price,
-        settings.max_repair_steps,
-        tuple(zone[b] for b in grid.bus_ids),
-    )
-    banned: frozenset[int] = frozenset()
-    for _ in range(MAX_BANS):
-        point, multipliers = repair.run(banned=banned)
-        prices = nodal_prices(repair, point, multipliers)
-        value = _offer_values(case, grid, market, prices)
-        losing = _losing_blocks(case, market, point.x, value)
-        if not losing:
-            break
-        banned = banned | losing
-    bound = bound_of(repair, point, multipliers, prices, active)
-    polished = repair.polish(point, ~bound.exact)
-    if polished is not point:
-        point = polished
-        multipliers = repair.multipliers(point)
-        prices = nodal_prices(repair, point, multipliers)
-        value = _offer_values(case, grid, market, prices)
-        bound = bound_of(repair, point, multipliers, prices, active)
+    problem = _Problem(case, grid, flow, base, limits, energy_price)
+    market, repair, point, multipliers, prices, value, bound = problem.optimise()
     awards = round_awards(market, point.x, _relief(market, value), settings.quantity_step_w, case.resolution_s)
     integer = repair.point(columns_of(market, awards, point.x), point.state)
     return Cleared(
@@ -132,8 +108,89 @@ def solve(case: Case) -> Cleared:
         prices=prices,
         awards=awards,
         value=value,
-        active=active,
+        active=problem.live,
         bound=bound,
+    )
+
+
+class _Problem:
+    """A case whose steps and slots take part as they turn out to matter."""
+
+    def __init__(
+        self, case: Case, grid: Grid, flow: PowerFlow, base: State, limits: LimitTable, energy_price: Real
+    ) -> None:
+        self.case, self.grid, self.flow, self.base = case, grid, flow, base
+        self.limits, self.energy_price = limits, energy_price
+        self.excess = limits.excess(measure_values(grid, base))
+        offers = list(case.offers)
+        self.table = step_table(offers, [o.start_choice is not None or is_plain_block(o) for o in offers])
+        parents = frozenset(o.parent_offer_id for o in offers if o.parent_offer_id)
+        self.forcing = np.array([_forces(o, parents) for o in offers], dtype=bool)
+        zone = {b.bus_id: b.zone_id for b in case.network.buses}
+        self.zones = tuple(zone[b] for b in grid.bus_ids)
+        self.active = _active(case, grid, flow, base, self.excess, energy_price)
+        self.live = self.active
+
+    def optimise(self) -> tuple[Market, Repair, Point, Multipliers, NodalPrices, Real, Bound]:
+        """Clear with the cheapest steps, then with those that turn out to be wanted, until none is."""
+        chosen, depth = choose_cheapest(self.table, self.active, self.forcing)
+        for _ in range(MAX_ROUNDS):
+            self.live = _spread(self.case, self.active)
+            market, repair, point, multipliers, prices, value = self._once(chosen)
+            wanted = self._wanted(chosen, value)
+            if not wanted.any():
+                break
+            self.active = self.active.copy()
+            self.active[np.unique(self.table.slot[wanted])] = True
+            chosen = deepen(self.table, chosen, depth, wanted)
+        bound = bound_of(repair, point, multipliers, prices, self.live)
+        polished = repair.polish(point, multipliers, ~bound.exact)
+        if float(polished.merit.sum()) < float(point.merit.sum()):
+            point = polished
+            multipliers = repair.multipliers(point)
+            prices = nodal_prices(repair, point, multipliers)
+            value = _offer_values(self.case, self.grid, market, prices)
+            bound = bound_of(repair, point, multipliers, prices, self.live)
+        return market, repair, point, multipliers, prices, value, bound
+
+    def _once(self, chosen: NDArray[np.bool_]) -> tuple[Market, Repair, Point, Multipliers, NodalPrices, Real]:
+        case, grid = self.case, self.grid
+        live = self.live & self.base.converged
+        market = build_market(case, grid, live, self.table, chosen)
+        steps = case.settings.max_repair_steps
+        repair = Repair(grid, self.flow, self.limits, market, self.base, self.energy_price, live, steps, self.zones)
+        banned: frozenset[int] = frozenset()
+        for _ in range(MAX_BANS):
+            point, multipliers = repair.run(banned=banned)
+            prices = nodal_prices(repair, point, multipliers)
+            value = _offer_values(case, grid, market, prices)
+            losing = _losing_blocks(case, market, point.x, value)
+            if not losing:
+                break
+            banned = banned | losing
+        return market, repair, point, multipliers, prices, value
+
+    def _wanted(self, chosen: NDArray[np.bool_], value: Real) -> NDArray[np.bool_]:
+        """Return the steps left out that would be worth more than their price."""
+        table = self.table
+        if chosen.all():
+            return np.zeros(len(chosen), dtype=bool)
+        worth = value[table.offer, table.slot] - table.price / 1e3
+        return np.asarray(~chosen & (worth > WORTH_MORE) & self.base.converged[table.slot])
+
+
+def _forces(offer: Offer, parents: frozenset[str]) -> bool:
+    """Tell whether what an offer does in one slot can force it to deliver in another."""
+    return bool(
+        offer.min_energy_wh is not None
+        or offer.payback is not None
+        or offer.polygons
+        or offer.max_rise is not None
+        or offer.max_fall is not None
+        or offer.parent_offer_id is not None
+        or offer.offer_id in parents
+        or offer.unit_id is not None
+        or (offer.all_or_nothing and not is_plain_block(offer))
     )
 
 
@@ -200,8 +257,7 @@ def _active(
             continue
         cheapest = np.array([e.steps[0].price_milli_per_mwh / 1e3 if e.steps else np.inf for e in offer.slots])
         active |= worth > cheapest + WORTH
-    active &= base.converged
-    return _spread(case, active)
+    return active & base.converged
 
 
 def _spread(case: Case, active: NDArray[np.bool_]) -> NDArray[np.bool_]:

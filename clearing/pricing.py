@@ -70,7 +70,7 @@ def nodal_prices(repair: Repair, point: Point, multipliers: Multipliers) -> Noda
         if value > 0:
             measured.setdefault(market.measured[m].slot, []).append((m, value))
     roots = [Measure("root_p", k) for k in range(len(grid.infeed_ids))]
-    for t in np.flatnonzero(repair.live).tolist():
+    for t in np.flatnonzero(repair.base.converged).tolist():
         prices = repair.energy_price[t]
         if not (prices.any() or t in by_slot or t in measured):
             continue

@@ -162,7 +162,7 @@ class Explainer:
         offer = self.market.offers[k]
         if (dead := self._dead(offer)) is not None:
             return NonAwardReason.OTHER_CONSTRAINT, dead, 0
-        if not self.repair.live[t]:
+        if not self.repair.base.converged[t]:
             return NonAwardReason.OTHER_CONSTRAINT, None, 0
         bid = self._next_price(offer, t, got)
         value = float(self.value[k, t])

@@ -8,6 +8,7 @@ grid, then fixed, and prices come from the remaining continuous program (clearin
 """
 
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,12 +16,11 @@ from scipy import sparse
 from scipy.sparse import csgraph
 
 from clearing.case import Offer
-from clearing.columns import solve_by_columns, solve_subset
 from clearing.limits import LimitTable
 from clearing.market import Market, MeasuredRequest
 from clearing.network import Grid
 from clearing.result import LimitKind
-from clearing.rows import LinearProgram, Solution
+from clearing.rows import LinearProgram, Solution, solve_linear
 from clearing.state import Measure, PowerFlow, State, measure_values
 
 __all__ = ["Multipliers", "Point", "Repair"]
@@ -33,9 +33,9 @@ BIG = 1e30
 
 
 HAIR = 1e-6
-# EUR per MWh: columns this close to being worth their price take part in branching.
-NEARLY = 2.0
 MAX_TRIALS = 12
+# In a large book the corners lie close together and each trial is dear: fewer are made.
+POLISHED_COLUMNS = 30_000
 
 
 def _is_whole(offer: Offer) -> bool:
@@ -85,6 +85,7 @@ class Repair:
         market: Market,
         base: State,
         energy_price: Real,
+        live: NDArray[np.bool_],
         max_steps: int,
         zones: tuple[str | None, ...] = (),
     ) -> None:
@@ -97,6 +98,7 @@ class Repair:
             market: columns and rows.
             base: baseline states (slots x nodes).
             energy_price: price of infeed energy (slots x infeed points), EUR per MWh.
+            live: slots that take part; the others stay as they are.
             max_steps: most linear programs.
             zones: zone of every bus, in canonical order.
         """
@@ -104,7 +106,7 @@ class Repair:
         self.grid, self.flow, self.limits, self.market = grid, flow, limits, market
         self.base, self.energy_price, self.max_steps = base, energy_price, max_steps
         self.slots = len(base.v)
-        self.live = base.converged
+        self.live = live & base.converged
         buses = len(grid.bus_ids)
         inject_p, inject_q = market.injections(self.slots, buses)
         alive = np.flatnonzero(grid.node_of_bus >= 0)
@@ -129,8 +131,9 @@ class Repair:
         self.group, self.column_group = self._groups()
         self.steps = np.zeros(self.slots, dtype=int)
         self.fixed: Real | None = None
+        self.basis: Any = None
         self.pins: dict[int, float] = {}
-        self.kept, self.stack = self._first_columns()
+        self.own = np.array([bool(m) for m in market.members], dtype=bool) & ~self.integer
         self.whole = sorted(
             {y for k, y in market.taken.items() if _is_whole(market.offers[k])}
             | {c for c, m in enumerate(market.members) if m and market.integer[c]}
@@ -156,21 +159,6 @@ class Repair:
         graph = sparse.csr_matrix((np.ones(len(a)), (a, b)), shape=(size, size))
         label = csgraph.connected_components(graph, directed=False)[1]
         return np.asarray(label[:slots], dtype=int), np.asarray(label[slots : slots + columns], dtype=int)
-
-    def _first_columns(self) -> tuple[NDArray[np.bool_], NDArray[np.int_]]:
-        """Return the columns that programs start with, and the stack (slot, bus, direction) of each.
-
-        Columns that carry no offer are always there. Of a stack the rest comes when its price calls for it.
-        """
-        n = len(self.cost)
-        stack = np.full(n, -1)
-        numbers: dict[tuple[int, str, int], int] = {}
-        for c, members in enumerate(self.market.members):
-            if members and not self.integer[c]:
-                offer = self.market.offers[members[0].offer]
-                key = (int(self.column_slot[c]), offer.bus_id or offer.offer_id, offer.direction.sign)
-                stack[c] = numbers.setdefault(key, len(numbers))
-        return stack < 0, stack
 
     def element(self, limit: int) -> str:
         """Return the id of the bus, branch or infeed point of a limit."""
@@ -336,17 +324,17 @@ class Repair:
     def _solve(self, program: LinearProgram) -> Solution | None:
         """Solve; the relaxation first, because most books need no branching at all."""
         relaxed = replace(program, integer=np.zeros(len(program.cost), dtype=bool))
-        found = solve_by_columns(relaxed, self.kept, self.stack)
-        if found is None or not program.integer.any():
+        found = solve_linear(relaxed, basis=self.basis)
+        if found is None:
+            return None
+        self.basis = found.basis
+        if not program.integer.any():
             return found
         part = found.x[program.integer]
         if np.abs(part - np.round(part)).max() <= 1e-7:
             found.x[program.integer] = np.round(part)
             return found
-        # Branching may want what the relaxation left aside: keep what is nearly worth its price, too.
-        reduced = program.cost - program.matrix.T @ found.row_dual
-        self.kept |= (reduced < NEARLY)[: len(self.kept)]
-        return solve_subset(program, self.kept)
+        return solve_linear(program)
 
     # --- the search ---
 
@@ -367,7 +355,7 @@ class Repair:
         best = self._descend(best)
         return best, self.multipliers(best)
 
-    def polish(self, best: Point, slots: NDArray[np.bool_]) -> Point:
+    def polish(self, best: Point, multipliers: "Multipliers", inexact: NDArray[np.bool_]) -> Point:
         """Look for a better local optimum in slots where the problem is not convex.
 
         Two voltage limits that compete make several dispatches locally optimal, each at a corner of the
@@ -376,11 +364,14 @@ class Repair:
 
         Args:
             best: the dispatch.
-            slots: slots in which the relaxation is not exact.
+            multipliers: its duals; only slots where two limits press can have such corners.
+            inexact: slots in which the relaxation is not exact.
         """
-        groups = frozenset(self.group[slots & self.live].tolist())
+        pressing = np.bincount([t for t, _ in multipliers.limit], minlength=self.slots)
+        slots = inexact & (pressing >= 2) & self.live
+        groups = frozenset(self.group[slots].tolist())
         tried: set[tuple[int, float]] = set()
-        for _ in range(MAX_TRIALS):
+        for _ in range(min(MAX_TRIALS, POLISHED_COLUMNS // max(len(self.cost), 1))):
             trial = self._push(best, slots, tried)
             if not trial:
                 break
@@ -401,7 +392,7 @@ class Repair:
 
     def _push(self, best: Point, slots: NDArray[np.bool_], tried: set[tuple[int, float]]) -> dict[int, float]:
         """Return one untried push per slot that has at least two partly taken columns."""
-        partly = (best.x > 1e-6) & (best.x < self.upper - 1e-6) & (self.stack >= 0)
+        partly = (best.x > 1e-6) & (best.x < self.upper - 1e-6) & self.own
         chosen: dict[int, float] = {}
         for t in np.flatnonzero(slots & self.live).tolist():
             columns = np.flatnonzero(partly & (self.column_slot == t)).tolist()
@@ -541,7 +532,7 @@ class Repair:
         # smaller picks the side that the last accepted unit is worth, so that no block seems to lose money.
         held[self.whole] *= 1 - HAIR
         program, model = self._program(point, held)
-        found = solve_by_columns(program, self.kept, self.stack)
+        found = solve_linear(program)
         n = len(self.cost)
         if found is None:
             return Multipliers(limit={}, measured={}, structural=np.zeros(model.structural), column=np.zeros(n))

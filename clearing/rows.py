@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
 import highspy
 import numpy as np
@@ -66,13 +67,17 @@ class Solution:
     column_dual: Real
     objective: float
     bound: float
+    basis: Any = None
 
 
-def solve_linear(program: LinearProgram, *, relative_gap: float = 1e-7, max_nodes: int = 20_000) -> Solution | None:
+def solve_linear(
+    program: LinearProgram, *, basis: Any = None, relative_gap: float = 1e-7, max_nodes: int = 20_000
+) -> Solution | None:
     """Solve with HiGHS, one thread, fixed seed; None when there is no feasible point.
 
     Args:
         program: the linear or mixed-integer program.
+        basis: basis of a solution of a program of the same shape to start from.
         relative_gap: gap at which branch and bound stops.
         max_nodes: most nodes of branch and bound; a count and no clock, so that runs repeat.
     """
@@ -104,6 +109,8 @@ def solve_linear(program: LinearProgram, *, relative_gap: float = 1e-7, max_node
     ):
         solver.setOptionValue(name, value)
     solver.passModel(lp)
+    if basis is not None and not integral and (len(basis.col_status), len(basis.row_status)) == (columns, rows):
+        solver.setBasis(basis)
     solver.run()
     status = solver.getModelStatus()
     found = solver.getSolution()
@@ -117,4 +124,5 @@ def solve_linear(program: LinearProgram, *, relative_gap: float = 1e-7, max_node
         column_dual=np.array(found.col_dual) if not integral else np.zeros(columns),
         objective=float(info.objective_function_value),
         bound=float(info.mip_dual_bound) if integral else float(info.objective_function_value),
+        basis=None if integral else solver.getBasis(),
     )

@@ -1,0 +1,133 @@
+"""The steps of all offers as arrays, and the choice of those that take part in the optimisation.
+
+A book of 4000 offers over a day has a million steps, of which some thousand matter. The cheapest of every
+stack (slot, bus, direction) take part; after the clearing every other step is compared with what it would be
+worth, and stacks that turn out too shallow are deepened. So the result is that of the whole book.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clearing.case import Offer
+
+__all__ = ["StepTable", "choose_cheapest", "deepen", "step_table"]
+
+Index = NDArray[np.int_]
+Mask = NDArray[np.bool_]
+
+# Up to this many steps all take part.
+SMALL = 4_000
+# Price levels of a stack that take part at first, and by how much a stack too shallow is deepened.
+DEPTH = 4
+DEEPER = 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepTable:
+    """One row per step with a quantity left after its slot's cap, by offer, slot and step.
+
+    `level` is the rank of the price within the stack, `stack` numbers the stacks, `first` has the first row of
+    every offer (and the end).
+    """
+
+    offer: Index
+    slot: Index
+    cap: Index
+    price: Index
+    stack: Index
+    level: Index
+    first: Index
+    stacks: int
+
+
+def step_table(offers: list[Offer], whole: list[bool]) -> StepTable:
+    """Return the steps of all offers.
+
+    Args:
+        offers: offers in canonical order.
+        whole: offers taken as a whole or by start choice; they have no steps here.
+    """
+    offer: list[int] = []
+    slot: list[int] = []
+    caps: list[int] = []
+    prices: list[int] = []
+    place: list[int] = []
+    first = [0]
+    places: dict[tuple[str, int, str], int] = {}
+    for k, o in enumerate(offers):
+        if not whole[k]:
+            key = (o.bus_id or o.offer_id, o.direction.sign, o.quantity.value)
+            here = places.setdefault(key, len(places))
+            for t, entry in enumerate(o.slots):
+                left = entry.max_quantity
+                for step in entry.steps:
+                    cap = step.quantity
+                    if left is not None:
+                        cap = min(cap, left)
+                        left -= cap
+                    if cap:
+                        offer.append(k)
+                        slot.append(t)
+                        caps.append(cap)
+                        prices.append(step.price_milli_per_mwh)
+                        place.append(here)
+        first.append(len(offer))
+    slots = np.array(slot, dtype=int)
+    price = np.array(prices, dtype=int)
+    raw = slots * max(len(places), 1) + np.array(place, dtype=int)
+    stacks, stack = np.unique(raw, return_inverse=True)
+    return StepTable(
+        offer=np.array(offer, dtype=int),
+        slot=slots,
+        cap=np.array(caps, dtype=int),
+        price=price,
+        stack=stack,
+        level=_levels(stack, price),
+        first=np.array(first, dtype=int),
+        stacks=len(stacks),
+    )
+
+
+def _levels(stack: Index, price: Index) -> Index:
+    """Return the rank of each price among the distinct prices of its stack."""
+    if not len(stack):
+        return np.zeros(0, dtype=int)
+    order = np.lexsort((price, stack))
+    s, p = stack[order], price[order]
+    new_stack = np.r_[True, s[1:] != s[:-1]]
+    new_price = np.r_[True, p[1:] != p[:-1]] | new_stack
+    count = np.cumsum(new_price)
+    start = np.maximum.accumulate(np.where(new_stack, count, 0))
+    level = np.empty(len(order), dtype=int)
+    level[order] = count - start
+    return level
+
+
+def choose_cheapest(table: StepTable, slots: Mask, always: Mask) -> tuple[Mask, Index]:
+    """Return the steps to start with and the depth of every stack.
+
+    Args:
+        table: the steps.
+        slots: slots in which anything may be worth its price.
+        always: offers whose steps take part in every slot, because their slots force each other.
+    """
+    depth = np.full(table.stacks, DEPTH)
+    everywhere = always[table.offer]
+    chosen = slots[table.slot] & ((table.level < DEPTH) | everywhere)
+    chosen |= everywhere
+    if int((slots[table.slot] | everywhere).sum()) <= SMALL:
+        return np.asarray(slots[table.slot] | everywhere), np.full(table.stacks, 1 << 30)
+    return np.asarray(chosen), depth
+
+
+def deepen(table: StepTable, chosen: Mask, depth: Index, wanted: Mask) -> Mask:
+    """Return more steps: every stack in which a step is wanted gets more levels (`depth` grows in place)."""
+    stacks = np.unique(table.stack[wanted & ~chosen])
+    depth[stacks] *= DEEPER
+    grown = np.zeros(table.stacks, dtype=bool)
+    grown[stacks] = True
+    return np.asarray(
+        chosen | wanted & (table.level < depth[table.stack]) | (grown[table.stack] & (table.level < DEPTH))
+    )
