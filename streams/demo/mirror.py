@@ -25,8 +25,8 @@ from streams.stages import VIEWS
 
 __all__ = ["DayStuckError", "Mirror"]
 
-# A killed service is back in seconds; a minute of silence is a fault that someone must look at.
-_PATIENCE_S = 120.0
+# A killed service is back in seconds and a clearing takes some; minutes of silence are a fault to look at.
+_PATIENCE_S = 300.0
 
 
 class DayStuckError(FlexbusError):

@@ -5,14 +5,14 @@ import os
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from flexbus.views.fact import Fact
 from streams.broker import Broker
 from streams.demo.grid_day import DEFAULT_GRID, scenario_of
-from streams.demo.scenario import Scenario
+from streams.demo.scenario import another_day
 from streams.demo.world import PARTIES, KafkaPorts, World
 from streams.kafka import Connection
 from streams.page.model import summary
@@ -98,7 +98,7 @@ class Day:
             scenario = loading.result()
         if options.bootstrap is not None:
             # A broker that lives on has the areas of earlier days; a chain begins once.
-            scenario = _renamed(scenario, f"{scenario.area_id}-{int(time.time())}")
+            scenario = another_day(scenario, f"{scenario.area_id}-{int(time.time())}")
         self._say(f"grid: {scenario.title}, {len(scenario.network.buses)} buses, {len(scenario.sites)} sites")
         if scenario.note:
             self._say(scenario.note)
@@ -147,10 +147,6 @@ class Day:
                 part.close()
             else:
                 part.stop()
-
-
-def _renamed(scenario: Scenario, area_id: str) -> Scenario:
-    return replace(scenario, area_id=area_id, network=replace(scenario.network, area_id=area_id))
 
 
 def default_run_dir() -> Path:

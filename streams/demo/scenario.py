@@ -6,14 +6,14 @@ and at which price follows from their order and a seed alone, so two runs play t
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import date
+from dataclasses import dataclass, replace
+from datetime import date, timedelta
 
 from flexbus import events as ev
 from flexbus.events import AssetKind, ConnectionPointKind, FlexOffer, OfferSlot, PriceStep
 from flexbus.quantities import Direction, energy_wh
 
-__all__ = ["DSO", "FMO", "FSPS", "METER", "SLOT_S", "TSO", "Scenario", "Site", "offers_of"]
+__all__ = ["DSO", "FMO", "FSPS", "METER", "SLOT_S", "TSO", "Scenario", "Site", "another_day", "offers_of"]
 
 FMO, DSO, TSO, METER = "fmo", "dso", "tso", "meter-operator"
 SLOT_S = 900
@@ -117,6 +117,17 @@ class Scenario:
     def end_ms(self) -> int:
         """End of delivery, UTC ms."""
         return self.start_ms + self.slots * SLOT_S * 1000
+
+
+def another_day(scenario: Scenario, area_id: str, days: int = 0) -> Scenario:
+    """Return the same day in another area, some days later; a broker that lives on has seen the first one."""
+    return replace(
+        scenario,
+        area_id=area_id,
+        network=replace(scenario.network, area_id=area_id),
+        day=scenario.day + timedelta(days=days),
+        start_ms=scenario.start_ms + days * 86_400_000,
+    )
 
 
 def offers_of(scenario: Scenario, session_id: str) -> tuple[FlexOffer, ...]:

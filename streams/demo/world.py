@@ -426,7 +426,7 @@ class World:
         """Providers send schedules; the cast of the delivery follows from the awards."""
         cleared = self._cleared
         assert cleared is not None
-        awards = sorted(cleared.awards, key=lambda a: (-sum(a.power_w), a.award_id))
+        awards = sorted(cleared.awards, key=lambda a: (-sum(a.power_w), a.offer_id))
         points: list[str] = []
         for award in awards:
             if award.connection_point_id and award.connection_point_id not in points:
@@ -525,7 +525,7 @@ class World:
     def _tso_activates(self, slot: int) -> None:
         """The TSO takes a part of what was left over locally, for one hour."""
         start_ms = self.scenario.start_ms + slot * _SLOT_MS
-        for offered in sorted(self._aggregates, key=lambda a: a.aggregate_id):
+        for offered in sorted(self._aggregates, key=lambda a: (a.infeed_id, a.direction.value)):
             first = (start_ms - offered.start_ms) // _SLOT_MS
             window = offered.power_w[first : first + 4] if first >= 0 else ()
             step = self.scenario.step_w
