@@ -50,6 +50,7 @@ class Explainer:
         for k, offer in enumerate(self.market.offers):
             if offer.exclusive_group_id is not None:
                 self.group.setdefault(offer.exclusive_group_id, []).append(k)
+        self.pressers: dict[tuple[str, int, int], tuple[str | None, float, object]] = {}
         self.by_id = {o.offer_id: k for k, o in enumerate(self.market.offers)}
 
     def all(self) -> tuple[NonAward, ...]:
@@ -75,18 +76,19 @@ class Explainer:
                 reason, element, amount = self._whole(k)
                 note(reason, element, amount, choice.earliest_slot, sum(choice.profile))
         else:
+            dead = self._dead(offer)
             whole = self._whole(k) if self._indivisible(offer) and k not in self.taken else None
             for t, entry in enumerate(offer.slots):
-                total = sum(s.quantity for s in entry.steps)
-                if total == 0:
+                if not entry.steps:
                     continue
-                cap = offer_cap(offer, t)
+                total = sum([s.quantity for s in entry.steps])
+                cap = total if entry.max_quantity is None else min(total, entry.max_quantity)
                 got = self.awards.get((k, t), 0)
                 if cap < total:
                     note(NonAwardReason.CLIPPED, None, total - cap, t, total - cap)
                 if got >= cap:
                     continue
-                reason, element, amount = whole or self._slot(k, t, got)
+                reason, element, amount = whole or self._slot(k, t, got, dead)
                 note(reason, element, amount, t, cap - got)
         return [
             NonAward(
@@ -120,7 +122,7 @@ class Explainer:
             return NonAwardReason.PARADOXICAL_BLOCK, None, surplus
         if not offer.all_or_nothing and offer.start_choice is None:
             t = next(t for t in range(len(offer.slots)) if offer_cap(offer, t))
-            return self._slot(k, t, 0)
+            return self._slot(k, t, 0, None)
         best = max((self.value[k, t] for t in range(self.repair.slots)), default=0.0)
         if best <= SAME:
             return NonAwardReason.NO_DEMAND, None, 0
@@ -157,10 +159,10 @@ class Explainer:
     def _place(self, offer: Offer) -> str | None:
         return offer.bus_id
 
-    def _slot(self, k: int, t: int, got: int) -> tuple[NonAwardReason, str | None, int]:
+    def _slot(self, k: int, t: int, got: int, dead: str | None) -> tuple[NonAwardReason, str | None, int]:
         """Return why the next unit of an offer was not taken in one slot."""
         offer = self.market.offers[k]
-        if (dead := self._dead(offer)) is not None:
+        if dead is not None:
             return NonAwardReason.OTHER_CONSTRAINT, dead, 0
         if not self.repair.base.converged[t]:
             return NonAwardReason.OTHER_CONSTRAINT, None, 0
@@ -198,6 +200,18 @@ class Explainer:
 
     def _presser(self, offer: Offer, t: int) -> tuple[str | None, float, object]:
         """Return the limit that lowers the worth of an offer most: element, by how much, kind."""
+        if t not in self.prices.pressure:
+            return None, 0.0, None
+        key = (
+            offer.bus_id or offer.offer_id,
+            t,
+            offer.direction.sign * (1 if offer.quantity is Quantity.ACTIVE else 2),
+        )
+        if key not in self.pressers:
+            self.pressers[key] = self._find_presser(offer, t)
+        return self.pressers[key]
+
+    def _find_presser(self, offer: Offer, t: int) -> tuple[str | None, float, object]:
         places = (
             [(offer.bus_id, 1.0)] if offer.bus_id is not None else [(s.bus_id, s.share_ppm / 1e6) for s in offer.shares]
         )
