@@ -214,6 +214,36 @@ class AcGrid:
         self._max_i_from = column([b.max_from_current_ma for b in branches], 1e-3)
         self._max_s = column([b.max_apparent_power_va for b in branches], 1.0)
 
+    @property
+    def nodes(self) -> int:
+        """Number of electrical nodes; buses joined by zero-impedance branches are one."""
+        return self._nodes
+
+    @property
+    def node_of_bus(self) -> NDArray[np.int_]:
+        """Node of every bus."""
+        return self._node
+
+    @property
+    def free(self) -> NDArray[np.int_]:
+        """Nodes whose voltage is solved for."""
+        return self._free
+
+    @property
+    def admittance(self) -> sparse.csr_matrix:
+        """Nodal admittance matrix (nodes x nodes), per unit of 1 MVA."""
+        return self._admittance
+
+    @property
+    def y_from(self) -> sparse.csr_matrix:
+        """Current into the from side of every branch per nodal voltage (branches x nodes), per unit."""
+        return self._y_from
+
+    @property
+    def y_to(self) -> sparse.csr_matrix:
+        """Current into the to side of every branch per nodal voltage (branches x nodes), per unit."""
+        return self._y_to
+
     def solve(self, p_w: Real, q_var: Real, *, tolerance_pu: float = 1e-12) -> AcState:
         """Solve all slots.
 

@@ -1,0 +1,86 @@
+"""The checks in their order, and what a reader needs to know of the outcome."""
+
+from dataclasses import dataclass, replace
+
+from clearing.canonical import case_hash, result_hash
+from clearing.case import Case
+from clearing.certificate.evidence import Evidence, Finding, gather
+from clearing.certificate.money import check_money
+from clearing.certificate.offers import check_offers
+from clearing.certificate.physics import check_physics
+from clearing.certificate.prices import check_prices
+from clearing.check import check_case
+from clearing.result import Result
+
+__all__ = ["Certified", "Finding", "certify"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Certified:
+    """Outcome of a check.
+
+    Args:
+        findings: what is wrong; empty = the result follows from the case.
+        value_nano: cost of the dispatch, recomputed, 1e-9 EUR; None when it could not be.
+        lower_bound_nano: lower bound, recomputed from the published multipliers; None when there are none.
+    """
+
+    findings: tuple[Finding, ...]
+    value_nano: int | None = None
+    lower_bound_nano: int | None = None
+
+
+def certify(case: Case, result: Result) -> Certified:
+    """Check a result against its case, from the two alone.
+
+    Args:
+        case: the case.
+        result: what was published for it.
+    """
+    faults = tuple(Finding(f"case {f.path}", f.message) for f in check_case(case))
+    if faults:
+        return Certified(findings=faults)
+    findings = [*_frame(case, result)]
+    if any(f.path.startswith("$.") and not f.path.endswith("_hash") for f in findings):
+        return Certified(findings=tuple(findings))
+    e = gather(case, result)
+    for check in (check_offers, check_physics, check_prices, check_money):
+        findings += check(e)
+    return Certified(findings=tuple(findings), value_nano=_value(e))
+
+
+def _value(e: Evidence) -> int:
+    r = e.result
+    return r.bid_cost_nano + r.infeed_cost_nano + r.violation_cost_nano - r.request_value_nano
+
+
+def _frame(case: Case, result: Result) -> list[Finding]:
+    found = []
+    if result.case_hash != case_hash(case):
+        found.append(Finding("$.case_hash", "is not the hash of this case: the result belongs to another one"))
+    if result.result_hash != result_hash(replace(result, result_hash="")):
+        found.append(Finding("$.result_hash", "is not the hash of this result: it was changed after publication"))
+    frame = {"case_id": case.case_id, "start_ms": case.start_ms, "resolution_s": case.resolution_s}
+    for name, want in frame.items():
+        if getattr(result, name) != want:
+            found.append(Finding(f"$.{name}", f"published {getattr(result, name)!r}, the case has {want!r}"))
+    network = case.network
+    lists = (
+        ("offers", [o.offer_id for o in result.offers], [o.offer_id for o in case.offers]),
+        ("requests", [r.request_id for r in result.requests], [r.request_id for r in case.requests]),
+        ("buses", [b.bus_id for b in result.buses], [b.bus_id for b in network.buses]),
+        ("branches", [b.branch_id for b in result.branches], [b.branch_id for b in network.branches]),
+        ("infeed_points", [p.infeed_id for p in result.infeed_points], [p.infeed_id for p in network.infeed_points]),
+    )
+    for name, have, want_ids in lists:
+        if have != sorted(want_ids):
+            found.append(Finding(f"$.{name}", "must have one entry per element of the case, sorted by id"))
+    if len(result.slots) != case.slots:
+        found.append(Finding("$.slots", f"{len(result.slots)} slots published, the case has {case.slots}"))
+    for k, offer in enumerate(result.offers):
+        if len(offer.quantity) != case.slots:
+            found.append(Finding(f"$.offers[{k}].quantity", f"{len(offer.quantity)} values for {case.slots} slots"))
+    for k, request in enumerate(result.requests):
+        if not len(request.requested) == len(request.matched) == len(request.price_milli_per_mwh) == case.slots:
+            found.append(Finding(f"$.requests[{k}]", f"every series needs {case.slots} values"))
+    return found

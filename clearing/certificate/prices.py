@@ -1,0 +1,220 @@
+"""Are the nodal prices those of the limits that bind, in AC?
+
+The price of a bus is what one more W there changes: the cost of infeed energy, and the worth of every limit and
+request that the flow touches. All of it is one scalar function H of the voltages; one transposed solve with the
+power flow's Jacobian gives its derivative for every bus at once.
+"""
+
+from collections.abc import Iterator
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+from scipy.sparse.linalg import splu
+
+from clearing.case import Location, Quantity
+from clearing.certificate.evidence import Evidence, Finding
+from clearing.result import LimitKind
+
+__all__ = ["check_prices", "infeed_price", "nodal_prices"]
+
+Real = NDArray[np.float64]
+Complex = NDArray[np.complexfloating[Any, Any]]
+PARTS = ("energy", "losses", "voltage", "congestion")
+# EUR per MWh: published multipliers have three decimals, and awards are whole watts.
+TOLERANCE = 0.02
+RELATIVE = 2e-4
+
+
+def check_prices(e: Evidence) -> Iterator[Finding]:
+    """Yield a finding for every price that is not the sum of its parts, or not that of AC."""
+    index = {bus.bus_id: k for k, bus in enumerate(e.case.network.buses)}
+    p, q = nodal_prices(e)
+    for j, bus in enumerate(e.result.buses):
+        for word, computed in (("p", p), ("q", q)):
+            path = f"$.buses[{j}].{word}_price_milli_per_mwh"
+            total = np.array(getattr(bus, f"{word}_price_milli_per_mwh"))
+            parts = np.sum([getattr(bus, f"{word}_{part}_milli_per_mwh") for part in PARTS], axis=0)
+            for t in np.flatnonzero(total != parts).tolist():
+                yield Finding(f"{path}[{t}]", f"{total[t]} is not the sum {parts[t]} of its parts")
+            truth = computed[:, index[bus.bus_id]]
+            scale = TOLERANCE + RELATIVE * np.abs(computed).max(axis=1)
+            for t in np.flatnonzero(np.abs(total / 1e3 - truth) > scale).tolist():
+                yield Finding(
+                    f"{path}[{t}]",
+                    f"published {total[t] / 1e3:.3f}, the binding limits give {truth[t]:.3f} EUR per MWh",
+                )
+
+
+def nodal_prices(e: Evidence) -> tuple[Real, Real]:
+    """Return the P and Q prices (slots x buses), EUR per MWh, from the published bindings and the AC states."""
+    shape = (e.case.slots, len(e.case.network.buses))
+    p, q = np.zeros(shape), np.zeros(shape)
+    energy = infeed_price(e)
+    asked = {request.request_id: request for request in e.case.requests}
+    worth: list[dict[tuple[object, ...], float]] = [{} for _ in range(e.case.slots)]
+    for got in e.result.requests:
+        request = asked[got.request_id]
+        pool = (request.kind, request.location_kind, request.location_id, request.quantity, request.direction.sign)
+        for t, price in enumerate(got.price_milli_per_mwh):
+            if price:
+                worth[t][pool] = price / 1e3
+    for t in np.flatnonzero(e.before.converged & e.after.converged).tolist():
+        if energy[t].any() or e.result.slots[t].binding or worth[t]:
+            p[t], q[t] = _Slot(e, t).prices(energy[t], worth[t])
+    return p, q
+
+
+def infeed_price(e: Evidence) -> Real:
+    """Return the price of infeed energy (slots x infeed points), EUR per MWh."""
+    given = {price.infeed_id: price.price_milli_per_mwh for price in e.case.infeed_prices}
+    return (
+        np.array(
+            [
+                given.get(point.infeed_id, (point.import_price_milli_per_mwh,) * e.case.slots)
+                for point in e.case.network.infeed_points
+            ],
+            dtype=float,
+        ).T
+        / 1e3
+    )
+
+
+class _Slot:
+    """The derivative of H at one AC state."""
+
+    def __init__(self, e: Evidence, t: int) -> None:
+        self.e, self.t, self.grid = e, t, e.grid
+        network = e.case.network
+        self.bus = {b.bus_id: k for k, b in enumerate(network.buses)}
+        self.branch = {b.branch_id: k for k, b in enumerate(network.branches)}
+        self.infeed = {x.infeed_id: k for k, x in enumerate(network.infeed_points)}
+        v = np.zeros(e.grid.nodes, dtype=complex)
+        v[e.grid.node_of_bus] = e.after.voltage_pu[t]
+        self.v = v
+        self.g = np.zeros(e.grid.nodes, dtype=complex)
+        self.direct_p = np.zeros(e.grid.nodes)
+        self.direct_q = np.zeros(e.grid.nodes)
+
+    @cached_property
+    def rank(self) -> list[int]:
+        """Place of every node in a breadth-first walk from the infeed points, neighbours in the order of ids."""
+        network, node = self.e.case.network, self.grid.node_of_bus
+        first: dict[int, str] = {}
+        for bus in sorted(network.buses, key=lambda b: b.bus_id):
+            first.setdefault(int(node[self.bus[bus.bus_id]]), bus.bus_id)
+        near: dict[int, list[int]] = {k: [] for k in range(self.grid.nodes)}
+        for branch in sorted(network.branches, key=lambda b: b.branch_id):
+            if branch.closed and (branch.r_ohm or branch.x_ohm):
+                f, t = self._ends(self.branch[branch.branch_id])
+                near[f].append(t)
+                near[t].append(f)
+        walk = sorted({int(node[self.bus[x.bus_id]]) for x in network.infeed_points}, key=lambda k: first[k])
+        seen = set(walk)
+        for k in walk:
+            for other in near[k]:
+                if other not in seen:
+                    seen.add(other)
+                    walk.append(other)
+        place = {k: n for n, k in enumerate(walk)}
+        return [place.get(k, len(place)) for k in range(self.grid.nodes)]
+
+    def prices(self, energy: Real, worth: dict[tuple[object, ...], float]) -> tuple[Real, Real]:
+        for k, price in enumerate(energy.tolist()):
+            self._root(k, price)
+        for binding in self.e.result.slots[self.t].binding:
+            self._limit(binding.kind, binding.element_id, binding.price_milli / 1e3)
+        inside_p, inside_q = np.zeros(len(self.bus)), np.zeros(len(self.bus))
+        for (_, where, place, quantity, sign), price in worth.items():
+            assert isinstance(sign, int)
+            if where is Location.INFEED_POINT:
+                self._root(self.infeed[str(place)], sign * price, 1.0 if quantity is Quantity.ACTIVE else 1j)
+            elif where is Location.BRANCH:
+                self._flow(self.branch[str(place)], sign * price, 1.0 if quantity is Quantity.ACTIVE else 1j)
+            else:
+                target = inside_p if quantity is Quantity.ACTIVE else inside_q
+                target += sign * price * self._inside(where, str(place))
+        by_p, by_q = self._adjoint()
+        node, alive = self.grid.node_of_bus, self.grid.energised
+        p, q = -(by_p + self.direct_p)[node], -(by_q + self.direct_q)[node]
+        return (p + inside_p) * alive, (q + inside_q) * alive
+
+    def _inside(self, where: object, place: str) -> Real:
+        return np.array(
+            [
+                where is Location.AREA
+                or (where is Location.BUS and b.bus_id == place)
+                or (where is Location.ZONE and b.zone_id == place)
+                for b in self.e.case.network.buses
+            ],
+            dtype=float,
+        )
+
+    def _root(self, k: int, weight: float, part: complex = 1.0) -> None:
+        node = int(self.grid.node_of_bus[self.bus[self.e.case.network.infeed_points[k].bus_id]])
+        row = self.grid.admittance[node]
+        self._power(node, row, weight, part)
+        # What is injected at the infeed node itself need not come from upstream.
+        (self.direct_p if part == 1.0 else self.direct_q)[node] -= weight
+
+    def _flow(self, k: int, weight: float, part: complex) -> None:
+        row, node = self._near_end(k)
+        self._power(node, row, weight, part)
+
+    def _near_end(self, k: int) -> tuple[sparse.csr_matrix, int]:
+        """The end of a branch that is nearer to the infeed, by number of branches, ties by canonical order."""
+        f, t = self._ends(k)
+        if self.rank[f] <= self.rank[t]:
+            return self.grid.y_from[k], f
+        return self.grid.y_to[k], t
+
+    def _ends(self, k: int) -> tuple[int, int]:
+        branch = self.e.case.network.branches[k]
+        node = self.grid.node_of_bus
+        return int(node[self.bus[branch.from_bus_id]]), int(node[self.bus[branch.to_bus_id]])
+
+    def _power(self, node: int, row: sparse.csr_matrix, weight: float, part: complex) -> None:
+        # dS = conj(i) dv + v conj(y dv); the part of S along `part` as Re(conj(g) dv).
+        current = complex((row @ self.v)[0])
+        self.g[node] += weight * part * current
+        self.g[row.indices] += weight * np.conj(part) * self.v[node] * np.conj(row.data)
+
+    def _limit(self, kind: LimitKind, element: str, weight: float) -> None:
+        if kind in (LimitKind.VOLTAGE_MAX, LimitKind.VOLTAGE_MIN):
+            node = int(self.grid.node_of_bus[self.bus[element]])
+            sign = 1.0 if kind is LimitKind.VOLTAGE_MAX else -1.0
+            self.g[node] += sign * weight * self.v[node] / abs(self.v[node])
+        elif kind in (LimitKind.IMPORT, LimitKind.EXPORT):
+            self._root(self.infeed[element], weight if kind is LimitKind.IMPORT else -weight)
+        else:
+            k = self.branch[element]
+            at_from = kind in (LimitKind.CURRENT_FROM, LimitKind.APPARENT_POWER_FROM)
+            row = self.grid.y_from[k] if at_from else self.grid.y_to[k]
+            node = self._ends(k)[0 if at_from else 1]
+            current = complex((row @ self.v)[0])
+            if kind in (LimitKind.CURRENT_FROM, LimitKind.CURRENT_TO):
+                self.g[row.indices] += weight * np.conj(row.data) * current / max(abs(current), 1e-12)
+            else:
+                power = self.v[node] * np.conj(current)
+                self._power(node, row, weight, power / max(abs(power), 1e-12))
+
+    def _adjoint(self) -> tuple[Real, Real]:
+        """Return dH/dP and dH/dQ at every node through the power flow equations of the free nodes."""
+        free, n = self.grid.free, len(self.grid.free)
+        by_p, by_q = np.zeros(self.grid.nodes), np.zeros(self.grid.nodes)
+        if not n:
+            return by_p, by_q
+        v = self.v[free]
+        y = self.grid.admittance[free][:, free]
+        current = np.asarray(self.grid.admittance[free] @ self.v)
+        unit = v / np.abs(v)
+        rotate = 1j * (sparse.diags(v * np.conj(current)) - sparse.diags(v) @ (y @ sparse.diags(v)).conj())
+        stretch = sparse.diags(unit * np.conj(current)) + sparse.diags(v) @ (y @ sparse.diags(unit)).conj()
+        jacobian = sparse.bmat([[rotate.real, stretch.real], [rotate.imag, stretch.imag]], format="csc")
+        pull = np.conj(self.g[free])
+        right = np.r_[(pull * 1j * v).real, (pull * unit).real]
+        solved = splu(sparse.csc_matrix(jacobian).transpose().tocsc()).solve(right)
+        by_p[free], by_q[free] = solved[:n], solved[n:]
+        return by_p, by_q
