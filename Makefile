@@ -5,7 +5,7 @@ UV := .venv/bin/uv
 PYTHON ?= python3
 
 .DEFAULT_GOAL := help
-.PHONY: help setup tools lock demo test lint bench down
+.PHONY: help setup tools lock demo test lint bench chaos down
 
 help: ## list the tasks
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -41,6 +41,9 @@ lint: setup ## ruff, strict mypy, import rules
 
 bench: setup ## speed as ratios against a bare loop in the same run
 	@.venv/bin/python -m tests.bench
+
+chaos: setup ## kill -9 under load, then count what was lost or doubled  [SEED= KILLS=]
+	@.venv/bin/python -m tests.chaos SEED=$(SEED) KILLS=$(KILLS)
 
 down: ## stop what a broken run left behind
 	@test ! -x .venv/bin/flexbus || .venv/bin/flexbus down

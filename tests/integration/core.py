@@ -130,10 +130,11 @@ def eventually(true: Any, within_s: float = 60.0, what: str = "") -> None:
 class Worker:
     """A service as a process of its own under a little supervisor: whatever ends it, it is started again."""
 
-    def __init__(self, module: str, connection: Connection, slot: int = 0) -> None:
+    def __init__(self, module: str, connection: Connection, slot: int = 0, command: list[str] | None = None) -> None:
         program = "import sys; from streams.kafka import Connection; "
         program += f"from {module} import run; run(Connection(sys.argv[1]), int(sys.argv[2]))"
-        self._command = [sys.executable, "-c", program, connection.bootstrap, str(slot)]
+        self._command = command or [sys.executable, "-c", program, connection.bootstrap, str(slot)]
+        self._log = log
         self._stopped = threading.Event()
         self.starts = 0
         self._process = self._start()
@@ -142,7 +143,10 @@ class Worker:
 
     def _start(self) -> subprocess.Popen[bytes]:
         self.starts += 1
-        return subprocess.Popen(self._command)
+        if self._log is None:
+            return subprocess.Popen(self._command)
+        with self._log.open("ab") as log:
+            return subprocess.Popen(self._command, stderr=log)
 
     def _supervise(self) -> None:
         while not self._stopped.is_set():
