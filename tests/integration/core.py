@@ -130,7 +130,14 @@ def eventually(true: Any, within_s: float = 60.0, what: str = "") -> None:
 class Worker:
     """A service as a process of its own under a little supervisor: whatever ends it, it is started again."""
 
-    def __init__(self, module: str, connection: Connection, slot: int = 0, command: list[str] | None = None) -> None:
+    def __init__(
+        self,
+        module: str,
+        connection: Connection,
+        slot: int = 0,
+        command: list[str] | None = None,
+        log: Path | None = None,
+    ) -> None:
         program = "import sys; from streams.kafka import Connection; "
         program += f"from {module} import run; run(Connection(sys.argv[1]), int(sys.argv[2]))"
         self._command = command or [sys.executable, "-c", program, connection.bootstrap, str(slot)]
