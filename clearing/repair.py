@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from scipy import sparse
 from scipy.sparse import csgraph
 
-from clearing.case import Offer
 from clearing.limits import LimitTable
 from clearing.market import Market, MeasuredRequest
 from clearing.network import Grid
@@ -36,10 +35,6 @@ HAIR = 1e-6
 MAX_TRIALS = 12
 # In a large book the corners lie close together and each trial is dear: fewer are made.
 POLISHED_COLUMNS = 30_000
-
-
-def _is_whole(offer: Offer) -> bool:
-    return offer.all_or_nothing or offer.start_choice is not None
 
 
 @dataclass(slots=True)
@@ -135,8 +130,7 @@ class Repair:
         self.pins: dict[int, float] = {}
         self.own = np.array([bool(m) for m in market.members], dtype=bool) & ~self.integer
         self.whole = sorted(
-            {y for k, y in market.taken.items() if _is_whole(market.offers[k])}
-            | {c for c, m in enumerate(market.members) if m and market.integer[c]}
+            set(market.taken.values()) | {c for c, m in enumerate(market.members) if m and market.integer[c]}
         )
 
     def _first_watch(self) -> list[set[int]]:
