@@ -8,6 +8,7 @@ same ids.
 
 import asyncio
 import logging
+import threading
 import time
 from contextlib import suppress
 from typing import Any
@@ -55,6 +56,8 @@ class StageShell:
         self._running: set[asyncio.Task[None]] = set()
         self._fatal: BaseException | None = None
         self._over = asyncio.Event()
+        self._rebuild: asyncio.Future[None] | None = None
+        self._abandoned = threading.Event()
         self._steady = asyncio.Event()  # not set while a thread rebuilds areas
         self._loop = asyncio.get_running_loop()
         self._outbox = Outbox(context.connection, stage.service, self._fail)
@@ -100,23 +103,34 @@ class StageShell:
         """Bring the areas of the assigned partitions up to the journal's end, before events flow."""
         self._steady.clear()
         try:
+            await self._abandon_rebuild()
             mine = {tp.partition for tp in self._app.consumer.assignment() if tp.topic == JOURNAL}
             for partition in set(self._next) - mine:
                 del self._next[partition]
             for area in [a for a in self._areas.values() if a.partition not in mine]:
                 self._forget(area)
             began = time.monotonic()
-            await self._loop.run_in_executor(None, self._catch_up, sorted(mine))
+            self._rebuild = self._loop.run_in_executor(None, self._catch_up, sorted(mine), self._abandoned)
+            await asyncio.shield(self._rebuild)
             log.info("assigned %s, rebuilt in %.1f s", sorted(mine), time.monotonic() - began)
             for area in self._areas.values():
                 self._send(area)
             self._monitor.ready(sorted(mine))
             self._steady.set()
+        except asyncio.CancelledError:
+            raise  # the group is being rebalanced again; what was rebuilt is kept, and the next call goes on
         except BaseException as error:
             self._fail(error)
             raise
 
-    def _catch_up(self, partitions: list[int]) -> None:
+    async def _abandon_rebuild(self) -> None:
+        """Wait until the thread of an earlier assignment has let go of the areas."""
+        if self._rebuild is not None:
+            self._abandoned.set()
+            await asyncio.wait({self._rebuild})
+        self._abandoned = threading.Event()
+
+    def _catch_up(self, partitions: list[int], abandoned: threading.Event) -> None:
         """Read each partition from where we stand to its end (in a thread; blocks under way wait meanwhile)."""
         for partition in partitions:
             start = self._next.get(partition, 0)
@@ -124,6 +138,9 @@ class StageShell:
             for offset, block in read_blocks(self._context.connection, partition, start, end):
                 self._fold(block, partition)
                 start = offset + 1
+                if abandoned.is_set():
+                    self._next[partition] = start
+                    return
             self._next[partition] = max(start, end)
 
     async def _blocks(self, stream: Any) -> None:
