@@ -9,22 +9,20 @@ from typing import Any
 
 from flexbus.quantities import PPM
 
-__all__ = ["bars", "diagram", "heat_map", "lines", "ramp"]
+__all__ = ["bars", "diagram", "heat_map", "lines", "shade"]
 
-# Cividis, thinned: rises in lightness for every kind of colour vision.
-_RAMP = (
-    (0, 34, 78), (18, 53, 112), (59, 73, 108), (87, 93, 109), (112, 113, 115),
-    (138, 134, 120), (165, 156, 116), (195, 179, 105), (225, 204, 85), (254, 232, 56),
-)  # fmt: skip
+# Away from the usual value: blue below, orange above; how far is lightness, so it reads for every colour vision.
+_MIDDLE = (240, 242, 244)
+_BELOW, _ABOVE = ((120, 163, 213), (8, 48, 107)), ((243, 170, 98), (127, 50, 0))
 _WIDTH, _PAD = 720.0, 26.0
 
 
-def ramp(share: float) -> tuple[int, int, int]:
-    """Return the colour of a share between 0 and 1."""
-    place = min(1.0, max(0.0, share)) * (len(_RAMP) - 1)
-    k = min(len(_RAMP) - 2, int(place))
-    low, high = _RAMP[k], _RAMP[k + 1]
-    red, green, blue = (round(a + (b - a) * (place - k)) for a, b in zip(low, high, strict=True))
+def shade(distance: float) -> tuple[int, int, int]:
+    """Return the colour of a distance between -1 (far below) and 1 (far above)."""
+    size = min(1.0, abs(distance))
+    half, full = _BELOW if distance < 0 else _ABOVE
+    start, end, part = (_MIDDLE, half, 2 * size) if size < 0.5 else (half, full, 2 * size - 1)
+    red, green, blue = (round(a + (b - a) * part) for a, b in zip(start, end, strict=True))
     return red, green, blue
 
 
@@ -185,6 +183,8 @@ def _room(series: dict[str, Any], way: str) -> int:
 
     matter = {d: max(most(name, d) for name in ("need", "asked", "taken")) for d in ("UP", "DOWN")}
     limit = 3 * max(matter.values()) // 2 or most("offered", way)
+    if not matter[way] and any(matter.values()):
+        limit = limit * 3 // 10
     return max(1, matter[way], min(limit, most("offered", way)))
 
 
@@ -257,17 +257,16 @@ def lines(
     return _svg(height, "chart", f"{escape(unit)} before and after", "".join(parts), width)
 
 
-def heat_map(rows: Sequence[Sequence[int]], low: int, high: int) -> str:
+def heat_map(rows: Sequence[Sequence[int]], usual: int, reach: int) -> str:
     """Return a heat map as a PNG data address, one pixel per value; the page scales it up.
 
     Args:
         rows: values, one list per row, all of one length.
-        low: value of the darkest colour.
-        high: value of the lightest.
+        usual: value of the neutral colour.
+        reach: distance from it that has the strongest colour.
     """
     width = len(rows[0]) if rows else 0
-    span = (high - low) or 1
-    raw = b"".join(b"\0" + b"".join(bytes(ramp((v - low) / span)) for v in row) for row in rows)
+    raw = b"".join(b"\0" + b"".join(bytes(shade((v - usual) / (reach or 1))) for v in row) for row in rows)
     header = struct.pack(">IIBBBBB", width, len(rows), 8, 2, 0, 0, 0)
     chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(raw, 9)), (b"IEND", b""))
     png = b"\x89PNG\r\n\x1a\n" + b"".join(

@@ -45,17 +45,21 @@ def prices(view: View, session: Session) -> str:
     place = {b["bus_id"]: (b["tree"][1], b["tree"][0]) for b in network["buses"]} if network else {}
     order = sorted(value["buses"], key=lambda b: (place.get(b, (9, 9)), b))
     rows = [value["buses"][b] for b in order]
-    low, high = min(map(min, rows)), max(map(max, rows))
+    values = sorted(p for row in rows for p in row)
+    low, usual, high = values[0], values[len(values) // 2], values[-1]
+    reach = max(high - usual, usual - low)
     height = min(420, max(120, 6 * len(order)))
-    names = order[:: max(1, len(order) * 13 // height)]
+    names = order[:: max(1, -(-len(order) * 13 // height))]
     hours = "".join(f"<span>{h}</span>" for h in [t for t in view.hours(session) if t] + ["24:00"])
-    scale = heat_map([list(range(100))], 0, 99)
+    scale = heat_map([list(range(-50, 51))], 0, 50)
     return (
         f'<figure><div class="heat"><div class="rows" style="height:{height}px">'
         + "".join(f"<span>{escape(b)}</span>" for b in names)
-        + f'</div><img alt="nodal prices, bus by quarter-hour" height="{height}" src="{heat_map(rows, low, high)}">'
-        f'<div class="hours">{hours}</div></div><figcaption><b>Nodal prices</b>, EUR/MWh: {eur_per_mwh(low)}'
-        f'<img class="scale" alt="dark to light" src="{scale}">{eur_per_mwh(high)}; buses by feeder'
+        + f'</div><img alt="nodal prices, bus by quarter-hour" height="{height}" src="{heat_map(rows, usual, reach)}">'
+        f'<div class="hours">{hours}</div></div><figcaption><b>Nodal prices</b>, EUR/MWh: neutral is the usual '
+        f"{eur_per_mwh(usual)}, blue below it (lowest {eur_per_mwh(low)})"
+        f'<img class="scale" alt="blue to orange" src="{scale}">orange above it (highest {eur_per_mwh(high)}); '
+        "buses by feeder"
         "</figcaption></figure>"
     )
 

@@ -72,7 +72,8 @@ export class Bars {
     const most = (...lists) => Math.max(0, ...lists.flat());
     const matter = { UP: most(s.need.UP, s.asked.UP, s.taken.UP), DOWN: most(s.need.DOWN, s.asked.DOWN, s.taken.DOWN) };
     const room = 1.5 * Math.max(matter.UP, matter.DOWN) || Infinity;
-    const top = Math.max(1, matter.UP, Math.min(room, most(s.offered.UP))), low = Math.max(1, matter.DOWN, Math.min(room, most(s.offered.DOWN)));
+    const share = (way) => Math.max(1, matter[way], Math.min(room * (matter[way] || room === Infinity ? 1 : 0.3), most(s.offered[way])));
+    const top = share("UP"), low = share("DOWN");
     const cut = [most(s.offered.UP) > top ? `${UP} up, offers to ${power(most(s.offered.UP), 1)}` : `${UP} up`,
       most(s.offered.DOWN) > low ? `${DOWN} down, offers to ${power(most(s.offered.DOWN), 1)}` : `${DOWN} down`];
     const within = (list, limit) => list.map((w) => Math.min(w, limit));
@@ -134,11 +135,15 @@ function hours(axis, ctx, x, H) {
   }
 }
 
-// Cividis, thinned: rises in lightness for every kind of colour vision.
-const RAMP = [[0, 34, 78], [18, 53, 112], [59, 73, 108], [87, 93, 109], [112, 113, 115], [138, 134, 120], [165, 156, 116], [195, 179, 105], [225, 204, 85], [254, 232, 56]];
-export function ramp(t) {
-  const p = Math.min(1, Math.max(0, t)) * (RAMP.length - 1), k = Math.min(RAMP.length - 2, Math.floor(p)), f = p - k;
-  return RAMP[k].map((c, i) => Math.round(c + (RAMP[k + 1][i] - c) * f));
+// Away from the usual price: blue below, orange above; how far is lightness, so it reads for every colour vision.
+const SHADES = {
+  light: { middle: [240, 242, 244], below: [[120, 163, 213], [8, 48, 107]], above: [[243, 170, 98], [127, 50, 0]] },
+  dark: { middle: [36, 44, 52], below: [[42, 88, 140], [132, 190, 255]], above: [[140, 78, 30], [255, 178, 104]] },
+};
+export function shade(t, dark) {
+  const set = SHADES[dark ? "dark" : "light"], size = Math.min(1, Math.abs(t)), [half, full] = t < 0 ? set.below : set.above;
+  const [from, to, f] = size < 0.5 ? [set.middle, half, size * 2] : [half, full, size * 2 - 1];
+  return from.map((c, i) => Math.round(c + (to[i] - c) * f));
 }
 
 export class Heat {
@@ -176,7 +181,8 @@ export class Heat {
     this.order = Object.keys(prices.buses);
     if (place.size) this.order.sort((a, b) => (place.get(a)?.[1] ?? 0) - (place.get(b)?.[1] ?? 0) || (place.get(a)?.[0] ?? 0) - (place.get(b)?.[0] ?? 0));
     const values = Object.values(prices.buses).flat();
-    const low = values.reduce((a, b) => Math.min(a, b)), high = values.reduce((a, b) => Math.max(a, b));
+    const sorted = [...values].sort((a, b) => a - b), low = sorted[0], high = sorted[sorted.length - 1], usual = sorted[sorted.length >> 1];
+    const reach = Math.max(high - usual, usual - low) || 1, dark = matchMedia("(prefers-color-scheme: dark)").matches;
     const box = canvas.getBoundingClientRect(), ratio = devicePixelRatio || 1;
     canvas.width = Math.round(box.width * ratio);
     canvas.height = Math.round(box.height * ratio);
@@ -188,7 +194,7 @@ export class Heat {
     this.order.forEach((bus, row) => {
       for (let k = 0; k < n; k++) {
         const v = at(prices.buses[bus], prices.start_ms, prices.resolution_s, ctx.slotMs(k));
-        const o = (row * n + k) * 4, c = v === null ? [128, 128, 128] : ramp((v - low) / (high - low || 1));
+        const o = (row * n + k) * 4, c = v === null ? [128, 128, 128] : shade((v - usual) / reach, dark);
         image.data.set([...c, v === null ? 60 : 255], o);
       }
     });
@@ -197,7 +203,6 @@ export class Heat {
     g.drawImage(bitmap, M.left, 2, W, H);
     const ink = getComputedStyle(document.body).getPropertyValue("--ink"), muted = getComputedStyle(document.body).getPropertyValue("--muted");
     const rowH = H / this.order.length;
-    if (low < 0) this.negative(g, prices, n, W, rowH);
     g.font = "10px system-ui, sans-serif";
     g.fillStyle = muted;
     const s = ctx.session(), perHour = 3600 / s.resolution_s;
@@ -214,18 +219,8 @@ export class Heat {
     g.strokeRect(x - 0.5, 1.5, W / n + 1, H + 1);
     const chosen = ctx.view.element?.kind === "bus" ? this.order.indexOf(ctx.view.element.id) : -1;
     if (chosen >= 0) g.strokeRect(M.left - 0.5, 2 + chosen * rowH - 0.5, W + 1, rowH + 1);
-    this.key.replaceChildren(el("span", {}, price(low)), scale(), el("span", {}, `${price(high)} EUR/MWh`), low < 0 ? el("span", {}, "· negative") : "");
+    this.key.replaceChildren(el("span", {}, price(low)), scale(low < usual ? -1 : 0, high > usual ? 1 : 0, dark), el("span", {}, price(high)), el("span", {}, `usual ${price(usual)} EUR/MWh`));
     this.readChosen();
-  }
-
-  negative(g, prices, n, W, rowH) {
-    g.fillStyle = "#ffffff";
-    this.order.forEach((bus, row) => {
-      for (let k = 0; k < n; k++) {
-        const v = at(prices.buses[bus], prices.start_ms, prices.resolution_s, this.ctx.slotMs(k));
-        if (v < 0) g.fillRect(M.left + ((k + 0.5) / n) * W - 0.75, 2 + (row + 0.5) * rowH - 0.75, 1.5, 1.5);
-      }
-    });
   }
 
   readChosen() {
@@ -250,8 +245,8 @@ export class Heat {
   }
 }
 
-function scale() {
+function scale(from, to, dark) {
   const c = el("canvas", { width: 90, height: 9, class: "ramp", "aria-hidden": "true" }), g = c.getContext("2d");
-  for (let k = 0; k < 90; k++) { g.fillStyle = `rgb(${ramp(k / 89)})`; g.fillRect(k, 0, 1, 9); }
+  for (let k = 0; k < 90; k++) { g.fillStyle = `rgb(${shade(from + ((to - from) * k) / 89, dark)})`; g.fillRect(k, 0, 1, 9); }
   return c;
 }
