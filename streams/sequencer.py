@@ -68,6 +68,7 @@ class Sequencer:
         self._trouble = Trouble()
         self._partitions = journal_partitions(connection)
         self._intakes: dict[int, Intake] = {}
+        self._read_to: dict[int, int] = {}  # next journal offset to read when a partition comes again
         self.watchdog = Watchdog()
         name = f"{GROUP}-{slot}"
         self._producer = connection.transactional_producer(name, self._trouble)
@@ -108,9 +109,9 @@ class Sequencer:
         if self._trouble.hopeless is not None:
             raise environment_problem(self._trouble.hopeless, self._connection.bootstrap)
         inputs = [_input(m) for m in self._consumer.consume(BATCH, WAIT_S) if is_record(m)]
-        inputs.sort(key=lambda i: (i.received_at_ms, i.topic, i.partition, i.offset))
-        for batch in _by_size(inputs):
+        for batch in _by_size(_in_order_of_arrival(inputs)):
             if not self._sequence(batch):
+                self._intakes, self._read_to = {}, {}  # they are ahead of the journal
                 self._assigned(self._consumer, self._consumer.assignment())
                 break
         return len(inputs)
@@ -155,6 +156,7 @@ class Sequencer:
         mine = {t.partition for t in assignment if t.topic == JOURNAL}
         inboxes = [TopicPartition(t.topic, t.partition) for t in assignment if t.topic != JOURNAL]
         committed = consumer.committed(inboxes, timeout=_TIMEOUT_S) if inboxes else []
+        self._read_to = {p: offset for p, offset in self._read_to.items() if p in mine}
         self._intakes = {p: self._restored(p) for p in mine}
         places = [
             TopicPartition(t.topic, t.partition, t.offset if t.offset >= 0 else OFFSET_BEGINNING) for t in committed
@@ -169,13 +171,14 @@ class Sequencer:
         log.info("assigned: journal partitions %s, %d inbox partitions", sorted(mine), len(places) - len(strays))
 
     def _revoked(self, consumer: Any, _: list[TopicPartition]) -> None:
-        self._intakes = {}
-        consumer.unassign()
+        consumer.unassign()  # between two transactions: the intakes are as the journal is, and only need to catch up
 
     def _restored(self, partition: int) -> Intake:
-        intake = Intake(partition, self._partitions, self._rules)
-        for _, block in read_blocks(self._connection, partition, beat=self.watchdog.beat):
+        intake = self._intakes.get(partition) or Intake(partition, self._partitions, self._rules)
+        start = self._read_to.get(partition, 0)
+        for offset, block in read_blocks(self._connection, partition, start, beat=self.watchdog.beat):
             intake.replay(block)
+            self._read_to[partition] = offset + 1
         return intake
 
 
@@ -188,7 +191,6 @@ class _Counts:
             "flexbus_rejections", "Faults of rejected inputs.", ("code",), registry=monitor.registry
         )
         self._duplicates = Counter("flexbus_duplicates", "Inputs that were known already.", registry=monitor.registry)
-
         self._lag_at = 0.0
 
     def lag(self, consumer: Any) -> None:
@@ -247,6 +249,17 @@ def _input(message: Message) -> Input:
         value=message.value(),
         headers=headers,
     )
+
+
+def _in_order_of_arrival(inputs: list[Input]) -> list[Input]:
+    """Sort by the broker's time between inboxes, and never within one, should its clock have been set back."""
+    latest: dict[tuple[str, int], int] = {}
+    keyed = []
+    for given in inputs:
+        place = (given.topic, given.partition)
+        at_ms = latest[place] = max(latest.get(place, 0), given.received_at_ms)
+        keyed.append((at_ms, *place, given.offset, given))
+    return [given for *_, given in sorted(keyed, key=lambda k: k[:4])]
 
 
 def _by_size(inputs: list[Input]) -> Iterable[list[Input]]:
