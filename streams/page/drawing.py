@@ -8,6 +8,7 @@ from html import escape
 from typing import Any
 
 from flexbus.quantities import PPM
+from streams.page.summary import TOLERANCE_PPM
 
 __all__ = ["bars", "diagram", "heat_map", "lines", "shade"]
 
@@ -68,7 +69,7 @@ def _branch(branch: dict[str, Any], where: dict[str, tuple[float, float]], state
     else:
         path, middle = f"M{ax},{ay}L{bx},{by}", ((ax + bx) / 2, (ay + by) / 2)
     loading = _at(state["loading_ppm"], branch["branch_id"], slot) if branch["closed"] else 0
-    over = loading > PPM
+    over = loading > PPM + TOLERANCE_PPM
     kind = "open" if not branch["closed"] else "over" if over else "high" if loading > 800_000 else "wire"
     width = 1.2 if not branch["closed"] else 1.3 + min(1.4, loading / PPM) * 3.8
     text = f'<path class="{kind}" d="{path}" stroke-width="{width:.1f}"/>'
@@ -113,13 +114,13 @@ def _bus(bus: dict[str, Any], at: tuple[float, float], state: dict[str, Any], sl
     x, y = at
     radius = 3.2 if crowded else 4.5
     text = f'<circle class="{kind}" cx="{x}" cy="{y}" r="{radius}"/>'
-    bad = value and not low <= value <= high
+    bad = value and not low - TOLERANCE_PPM <= value <= high + TOLERANCE_PPM
     name = escape(bus["bus_id"])
     if bad:
         mark = "V↑" if value > high else "V↓"
         text += f'<circle class="ring" cx="{x}" cy="{y}" r="{radius + 3}"/>'
         text += f'<text class="flag" x="{x}" y="{y - 9}">{mark}</text>'
-    if bad or not crowded:
+    if not crowded:
         text += f'<text class="name" x="{x}" y="{y + radius + 9}">{name}</text>'
     return text
 

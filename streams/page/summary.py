@@ -11,7 +11,7 @@ from flexbus.events import Role
 from flexbus.quantities import PPM, Direction, energy_wh
 from streams.page.area import Area, Session
 
-__all__ = ["congestion", "summary_of"]
+__all__ = ["TOLERANCE_PPM", "congestion", "summary_of"]
 
 # The clearing promises limits to 1e-6 pu; what is nearer than that to a limit keeps it.
 TOLERANCE_PPM = 1
@@ -118,7 +118,7 @@ def congestion(area: Area, state: dict[str, Any] | None) -> dict[str, Any] | Non
     """
     if state is None or area.network is None:
         return None
-    worst_slot, worst_excess = None, -1
+    excess_of: Counter[int] = Counter()
     violated_slots: set[int] = set()
     elements: set[str] = set()
     extremes = {"min_voltage_ppm": None, "max_voltage_ppm": None, "max_loading_ppm": None}
@@ -128,22 +128,22 @@ def congestion(area: Area, state: dict[str, Any] | None) -> dict[str, Any] | Non
         _extreme(extremes, "max_voltage_ppm", max(series, default=None), max)
         for slot, value in enumerate(state["voltage_ppm"].get(bus.bus_id, ())):
             excess = max(value - bus.max_voltage_ppm, bus.min_voltage_ppm - value) if value else 0
-            # A per cent of voltage beyond its band weighs like ten per cent of overload.
-            worst_slot, worst_excess = _worse(worst_slot, worst_excess, slot, 10 * excess)
             if excess > TOLERANCE_PPM:
+                # A per cent of voltage beyond its band weighs like ten per cent of overload.
+                excess_of[slot] += 10 * excess
                 violated_slots.add(slot)
                 elements.add(bus.bus_id)
     for branch_id, loading in sorted(state["loading_ppm"].items()):
         _extreme(extremes, "max_loading_ppm", max(loading, default=None), max)
         for slot, value in enumerate(loading):
-            worst_slot, worst_excess = _worse(worst_slot, worst_excess, slot, value - PPM)
             if value > PPM + TOLERANCE_PPM:
+                excess_of[slot] += value - PPM
                 violated_slots.add(slot)
                 elements.add(branch_id)
     return {
         "violated_slots": len(violated_slots),
         "violated_elements": sorted(elements),
-        "worst_slot": worst_slot,
+        "worst_slot": min(excess_of, key=lambda k: (-excess_of[k], k), default=None),
         **extremes,
     }
 
@@ -151,10 +151,6 @@ def congestion(area: Area, state: dict[str, Any] | None) -> dict[str, Any] | Non
 def _extreme(extremes: dict[str, Any], name: str, value: int | None, choose: Any) -> None:
     if value is not None:
         extremes[name] = value if extremes[name] is None else choose(extremes[name], value)
-
-
-def _worse(slot: int | None, excess: int, new_slot: int, new_excess: int) -> tuple[int | None, int]:
-    return (new_slot, new_excess) if slot is None or new_excess > excess else (slot, excess)
 
 
 def _activations(area: Area, session_id: str) -> dict[str, int]:

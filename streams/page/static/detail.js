@@ -2,7 +2,7 @@
 import { at, el, energy, euro, sum, svg, hhmm, perUnit, percent, power, price, arrow, UP, DOWN } from "./format.js";
 import { loadingClass, voltageClass, PPM } from "./diagram.js";
 
-const MODES = [["forecast", "without flexibility"], ["cleared", "cleared"], ["metered", "metered (est.)"]];
+const MODES = [["forecast", "forecast"], ["cleared", "cleared"], ["metered", "metered (est.)"]];
 
 export class Detail {
   constructor(root, select, ctx) {
@@ -53,13 +53,13 @@ export class Detail {
     const now = (series) => at(series, grid.start_ms, grid.resolution_s, ms);
     for (const b of network.branches) {
       const l = now(grid.loading_ppm[b.branch_id]);
-      if (l && b.limited) rows.push({ excess: l - PPM, id: ["branch", b.branch_id], text: percent(l), bad: l > PPM });
+      if (l && b.limited) rows.push({ excess: l - PPM, id: ["branch", b.branch_id], text: percent(l), bad: loadingClass(b, l) === "l-over" });
     }
     for (const b of network.buses) {
       const v = now(grid.voltage_ppm[b.bus_id]);
       if (v) {
         const excess = 10 * Math.max(v - b.max_voltage_ppm, b.min_voltage_ppm - v);
-        rows.push({ excess, id: ["bus", b.bus_id], text: `${perUnit(v)} p.u.`, bad: excess > 0 });
+        rows.push({ excess, id: ["bus", b.bus_id], text: `${perUnit(v)} p.u.`, bad: ["v-over", "v-under"].includes(voltageClass(b, v)) });
       }
     }
     rows.sort((a, b) => b.excess - a.excess);

@@ -3,6 +3,7 @@ import { at, percent, perUnit, power, svg, UP, DOWN } from "./format.js";
 
 const PAD = { left: 34, right: 30, top: 22, bottom: 20 };
 export const PPM = 1e6;
+const TOLERANCE_PPM = 1; // as in the summary: the clearing promises limits to 1e-6 pu
 
 // Position of a voltage in its band: -1 at the lower limit, 1 at the upper, beyond = violated.
 export function band(bus, ppm) {
@@ -11,15 +12,15 @@ export function band(bus, ppm) {
 }
 export function voltageClass(bus, ppm) {
   if (!ppm) return "v-dead";
+  if (ppm > bus.max_voltage_ppm + TOLERANCE_PPM) return "v-over";
+  if (ppm < bus.min_voltage_ppm - TOLERANCE_PPM) return "v-under";
   const t = band(bus, ppm);
-  if (t > 1) return "v-over";
-  if (t < -1) return "v-under";
   return t > 0.66 ? "v-high" : t > 0.33 ? "v-high1" : t < -0.66 ? "v-low" : t < -0.33 ? "v-low1" : "v-mid";
 }
 export function loadingClass(branch, ppm) {
   if (!branch.closed) return "l-open";
   if (!branch.limited) return "l-free";
-  return ppm > PPM ? "l-over" : ppm > 0.8 * PPM ? "l-high" : ppm > 0.5 * PPM ? "l-mid" : "l-low";
+  return ppm > PPM + TOLERANCE_PPM ? "l-over" : ppm > 0.8 * PPM ? "l-high" : ppm > 0.5 * PPM ? "l-mid" : "l-low";
 }
 
 export class Diagram {
@@ -33,19 +34,22 @@ export class Diagram {
     document.getElementById("legend").append(...legend());
   }
 
-  // The slot in which the forecast is furthest beyond its limits: where an engineer looks first.
+  // The quarter-hour in which the forecast is furthest beyond its limits: where an engineer looks first.
   worstSlot() {
     const network = this.ctx.network(), grid = this.ctx.grid("forecast") ?? this.ctx.grid();
     if (!network || !grid) return null;
     if (this.worst.get("grid") === grid) return this.worst.get("slot");
-    let worst = null, most = -Infinity;
-    const look = (slot, excess) => { if (excess > most) { most = excess; worst = slot; } };
+    // Summed over the elements: many buses a little too high are worse than one.
+    const total = new Map(), add = (slot, excess) => total.set(slot, (total.get(slot) ?? 0) + excess);
     for (const bus of network.buses) {
-      (grid.voltage_ppm[bus.bus_id] ?? []).forEach((v, k) =>
-        v && look(k, 10 * Math.max(v - bus.max_voltage_ppm, bus.min_voltage_ppm - v)));
+      (grid.voltage_ppm[bus.bus_id] ?? []).forEach((v, k) => {
+        const excess = v ? Math.max(v - bus.max_voltage_ppm, bus.min_voltage_ppm - v) : 0;
+        if (excess > TOLERANCE_PPM) add(k, 10 * excess);
+      });
     }
-    for (const b of network.branches) (grid.loading_ppm[b.branch_id] ?? []).forEach((l, k) => look(k, l - PPM));
-    if (most <= 0) worst = null; // within limits all day: there is no worst
+    for (const b of network.branches) (grid.loading_ppm[b.branch_id] ?? []).forEach((l, k) => l > PPM + TOLERANCE_PPM && add(k, l - PPM));
+    const most = Math.max(0, ...total.values());
+    const worst = most ? Math.min(...[...total].filter(([, e]) => e === most).map(([k]) => k)) : null;
     this.worst = new Map([["grid", grid], ["slot", worst]]);
     return worst;
   }
@@ -165,7 +169,7 @@ export class Diagram {
         mark.ring.setAttribute("class", bad ? "ring bad" : "ring");
         mark.halo.setAttribute("class", chosen?.kind === "bus" && chosen.id === mark.bus.bus_id ? "halo on" : "halo");
         mark.flag.textContent = kind === "v-over" ? "V↑" : kind === "v-under" ? "V↓" : "";
-        mark.label.setAttribute("class", this.crowded && !bad && chosen?.id !== mark.bus.bus_id ? "label off" : "label");
+        mark.label.setAttribute("class", this.crowded && chosen?.id !== mark.bus.bus_id ? "label off" : "label");
         const text = `${mark.bus.bus_id}: ${v ? `${perUnit(v)} p.u.` : "no voltage known"}${bad ? ", outside its band" : ""}`;
         mark.dot.firstChild.textContent = text;
         mark.group.setAttribute("aria-label", text);
