@@ -64,7 +64,8 @@ class Mirror:
     def stop(self) -> None:
         """End the reader."""
         self._stop.set()
-        self._thread.join(timeout=10)
+        if self._thread.is_alive():
+            self._thread.join(timeout=10)
 
     def wait(self, done: Callable[[], bool], what: str | Callable[[], str], patience_s: float = _PATIENCE_S) -> None:
         """Wait until a condition over the journal holds.
