@@ -158,6 +158,45 @@ def test_what_a_worker_gave_away_it_forgets(bus: Bus, tmp_path: Path) -> None:
         assert others[0].get("view/moved") == {"status": 404}
 
 
+def test_started_twice_and_paused_past_its_time_outs_it_tells_the_same(bus: Bus, tmp_path: Path) -> None:
+    area = "zombie"
+    (tmp_path / "twin").mkdir()
+    with working(bus, tmp_path) as (one,), working(bus, tmp_path / "twin") as (twin,):  # the same slot: one place
+        wait_for(one.ready)
+        wait_for(twin.ready)
+        for number in range(10):
+            bus.ask(area, f"r{number}")
+        bus.flush()
+        wait_for(lambda: len(told(bus, area)) >= 12)
+        for paused, other in ((one, twin), (twin, one)):
+            paused.process.send_signal(signal.SIGSTOP)
+            bus.ask(area, f"while-{paused is one}")
+            bus.flush()
+            time.sleep(8)  # the session time-out is 6 s
+            paused.process.send_signal(signal.SIGCONT)
+            other.restart()
+            bus.ask(area, f"after-{paused is one}")
+            bus.flush()
+        wait_for(lambda: set(told(bus, area)) >= owed(bus, area), within_s=60)
+    assert sorted(told(bus, area)) == sorted(owed(bus, area))
+
+
+def test_a_rebalance_in_the_midst_of_a_rebuild_is_survived(bus: Bus, tmp_path: Path) -> None:
+    areas = [a for p in range(PARTITIONS) for a in areas_of(p, "midst")]
+    for number in range(60):
+        bus.ask(areas[number % 6], f"r{number}")
+    bus.flush()
+    with working(bus, tmp_path) as workers:
+        for slot in (1, 2):  # they join while the first rebuilds
+            workers.append(Worker(bus, tmp_path, slot))
+        for area in areas:
+            wait_for(lambda area=area: len(told(bus, area)) >= 12)
+        wait_for(lambda: sorted(p for w in workers for p in w.get("health").get("assigned", ())) == [0, 1, 2])
+        assert all(w.process.poll() is None for w in workers)
+    for area in areas:
+        assert sorted(told(bus, area)) == sorted(owed(bus, area))
+
+
 def test_aborted_blocks_are_not_seen(bus: Bus, tmp_path: Path) -> None:
     area = "aborted"
     place = partition_of(area.encode(), PARTITIONS)
