@@ -193,6 +193,8 @@ class Intake:
                 FaultCode.ID_REUSED, "$headers.ce_id", "this id stands for another event; give each event its own id"
             )
             return self._reject(reading, outcome)
+        if area.pending_bytes + len(value) > BLOCK_BYTES:
+            self._close(area, outcome)
         fact = Fact(
             event=reading.event,
             event_id=reading.event_id,
@@ -227,7 +229,7 @@ class Intake:
         self._areas[area.area_id] = touched[area.area_id] = area
         count = (entry.event_type, area.area_id)
         outcome.accepted[count] = outcome.accepted.get(count, 0) + 1
-        if len(area.pending) >= BLOCK_ENTRIES or area.pending_bytes >= BLOCK_BYTES:
+        if len(area.pending) >= BLOCK_ENTRIES:
             self._close(area, outcome)
         return _receipt(reading, Verdict.ACCEPTED, fact.block, fact.index)
 

@@ -10,9 +10,7 @@ START_MS = 1_782_864_000_000
 
 
 def bus(bus_id: str, *, band: tuple[int, int] = (950_000, 1_050_000), zone: str | None = None) -> Bus:
-    return Bus(
-        bus_id=bus_id, nominal_voltage_v=20_000, min_voltage_ppm=band[0], max_voltage_ppm=band[1], zone_id=zone
-    )
+    return Bus(bus_id=bus_id, nominal_voltage_v=20_000, min_voltage_ppm=band[0], max_voltage_ppm=band[1], zone_id=zone)
 
 
 def line(branch_id: str, a: str, b: str, km: float = 1.0, max_a: float | None = None) -> Branch:
@@ -28,9 +26,7 @@ def line(branch_id: str, a: str, b: str, km: float = 1.0, max_a: float | None = 
     )
 
 
-def network(
-    buses: list[Bus], branches: list[Branch], *, root: str = "b0", price: int = 0
-) -> NetworkModelPublished:
+def network(buses: list[Bus], branches: list[Branch], *, root: str = "b0", price: int = 0) -> NetworkModelPublished:
     return NetworkModelPublished(
         area_id="area",
         network_id="net",
@@ -74,9 +70,7 @@ def offer(
 
 
 def request(request_id: str, direction: Direction, curves: list[list[tuple[int, int]]], **more: object) -> Request:
-    slots = tuple(
-        RequestSlot(steps=tuple(Step(quantity=q, price_milli_per_mwh=m) for q, m in s)) for s in curves
-    )
+    slots = tuple(RequestSlot(steps=tuple(Step(quantity=q, price_milli_per_mwh=m) for q, m in s)) for s in curves)
     return Request(request_id=request_id, direction=direction, slots=slots, **more)  # type: ignore[arg-type]
 
 

@@ -113,7 +113,8 @@ def test_no_slot_violates_a_limit(code: str, day: str) -> None:
         after += any(kind is not LimitKind.REQUEST for kind, _ in named)
         before += any(o.quantity[t] for o in result.offers)
     print(
-        f"{code} {day}: V {worst_v:.1e} pu, S {worst_s:.1e} MVA, slots with awards {before}, with a limit that stays broken {after}"
+        f"{code} {day}: V {worst_v:.1e} pu, S {worst_s:.1e} MVA, slots with awards {before}, "
+        f"with a limit that stays broken {after}"
     )
     assert worst_v <= VOLTAGE_PU
     assert worst_s <= POWER_MW

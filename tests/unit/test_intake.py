@@ -18,6 +18,7 @@ from streams.intake import Input, Intake, Rules
 from streams.sequencer import RULES
 from tests import market
 from tests.integration.core import FMO, FSP_A, FSP_B, founding, offer_of
+from tests.integration.test_publisher import cleared
 
 AREA, PARTITIONS = "north", 4
 HOME = partition_of(AREA.encode(), PARTITIONS)
@@ -224,3 +225,24 @@ def test_receipts_name_the_verdict() -> None:
     record = box.record(FSP_A, offer_of(1, AREA))
     (issued,) = intake.take([record, record, box.record(FSP_A, b"")]).receipts
     assert [r.verdict for r in issued.receipts] == [Verdict.ACCEPTED, Verdict.DUPLICATE, Verdict.REJECTED]
+
+
+def test_a_service_may_say_more_than_a_party_and_its_word_is_a_block_of_its_own() -> None:
+    box = Inbox()
+    intake, _ = opened(box)
+    long = cleared(AREA)
+    long = replace(long, non_awards=tuple(replace(long.non_awards[0], text="x" * 1000) for _ in range(5000)))
+    assert 1_000_000 < len(codec.encode(long)) < codec.MAX_SERVICE_EVENT_BYTES
+    batch = [
+        box.record(FSP_A, offer_of(1, AREA)),
+        box.record("clearing", long),
+        box.record(FSP_A, offer_of(2, AREA)),
+        box.record(FSP_A, long),
+    ]
+    outcome = intake.take(batch)
+    assert [[e.event_type for e in b.entries] for b in outcome.blocks] == [
+        ["FlexOfferSubmitted"],
+        ["MarketCleared"],
+        ["FlexOfferSubmitted"],
+    ]
+    assert codes(outcome.rejections[0].faults) == {"TOO_LARGE"}

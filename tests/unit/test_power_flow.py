@@ -9,9 +9,7 @@ from flexbus.events.grid import Branch, BranchKind, Bus, InfeedPoint, NetworkMod
 
 
 def bus(k: int, volt: int = 20_000, **more: object) -> Bus:
-    return Bus(
-        bus_id=f"b{k}", nominal_voltage_v=volt, min_voltage_ppm=900_000, max_voltage_ppm=1_100_000, **more
-    )
+    return Bus(bus_id=f"b{k}", nominal_voltage_v=volt, min_voltage_ppm=900_000, max_voltage_ppm=1_100_000, **more)
 
 
 def line(f: int, t: int, r: float = 0.4, x: float = 0.3, **more: object) -> Branch:
@@ -24,9 +22,7 @@ def root(k: int = 0, ppm: int = 1_000_000, **more: object) -> InfeedPoint:
     return InfeedPoint(infeed_id=f"r{k}", bus_id=f"b{k}", voltage_ppm=ppm, **more)
 
 
-def net(
-    buses: list[Bus], branches: list[Branch], roots: list[InfeedPoint] | None = None
-) -> NetworkModelPublished:
+def net(buses: list[Bus], branches: list[Branch], roots: list[InfeedPoint] | None = None) -> NetworkModelPublished:
     return NetworkModelPublished(
         area_id="a",
         network_id="n",
@@ -43,23 +39,16 @@ def random_grid(seed: int) -> tuple[NetworkModelPublished, np.ndarray, np.ndarra
     rng = np.random.default_rng(seed)
     n = 30
     buses = [bus(0, 110_000)] + [
-        bus(k, shunt_g_s=float(rng.uniform(0, 1e-5)), shunt_b_s=float(rng.uniform(-1e-4, 1e-4)))
-        for k in range(1, n)
+        bus(k, shunt_g_s=float(rng.uniform(0, 1e-5)), shunt_b_s=float(rng.uniform(-1e-4, 1e-4))) for k in range(1, n)
     ]
-    branches = [
-        line(0, 1, 0.05, 1.9, g_s=1e-4, b_s=-5e-4, ratio=1.025, shift_deg=150.0, kind=BranchKind.TRANSFORMER)
-    ]
+    branches = [line(0, 1, 0.05, 1.9, g_s=1e-4, b_s=-5e-4, ratio=1.025, shift_deg=150.0, kind=BranchKind.TRANSFORMER)]
     for k in range(2, n):
         up = int(rng.integers(max(1, k - 4), k))
         if rng.random() < 0.15:
             branches.append(line(up, k, 0.0, 0.0, kind=BranchKind.SWITCH))
         else:
-            branches.append(
-                line(up, k, *rng.uniform(0.05, 0.8, 2), g_s=1e-7, b_s=float(rng.uniform(0, 3e-5)))
-            )
-    branches.append(
-        line(5, 25, 0.3, 0.4, suffix="loop", ratio=0.99, shift_deg=1.0, kind=BranchKind.TRANSFORMER)
-    )
+            branches.append(line(up, k, *rng.uniform(0.05, 0.8, 2), g_s=1e-7, b_s=float(rng.uniform(0, 3e-5))))
+    branches.append(line(5, 25, 0.3, 0.4, suffix="loop", ratio=0.99, shift_deg=1.0, kind=BranchKind.TRANSFORMER))
     branches.append(line(8, 28, 0.3, 0.4, suffix="open", closed=False))
     roots = [root(0, 1_020_000)]
     if seed % 2:
@@ -70,9 +59,7 @@ def random_grid(seed: int) -> tuple[NetworkModelPublished, np.ndarray, np.ndarra
     return net(buses, branches, roots), p, q
 
 
-def by_power_grid_model(
-    network: NetworkModelPublished, p: np.ndarray, q: np.ndarray
-) -> tuple[np.ndarray, ...]:
+def by_power_grid_model(network: NetworkModelPublished, p: np.ndarray, q: np.ndarray) -> tuple[np.ndarray, ...]:
     """Solve with power-grid-model, built from the events alone.
 
     Its links and its source have an impedance: joined buses become one node, the source is made stiff.
@@ -260,9 +247,7 @@ def test_only_held_buses_need_no_solving() -> None:
         (net([bus(0), bus(1)], [line(0, 1)]), np.zeros((1, 3)), "expected slots x 2"),
     ],
 )
-def test_what_cannot_be_solved_names_the_element(
-    network: NetworkModelPublished, p: np.ndarray, word: str
-) -> None:
+def test_what_cannot_be_solved_names_the_element(network: NetworkModelPublished, p: np.ndarray, word: str) -> None:
     with pytest.raises(PowerFlowInputError, match=word):
         solve_ac(network, p, np.zeros_like(p))
 
