@@ -260,16 +260,12 @@ class Settings:
     loading_price_milli_per_mwh: Annotated[
         int, "worth of keeping a branch or infeed point at its limit, 1/1000 EUR per MVA of violation and hour"
     ] = 3_000_000
-    shed_price_milli_per_mwh: Annotated[
-        int | None, "price at which load or generation may be cut outside the market; null = never"
-    ] = None
     price_cap_milli_per_mwh: Annotated[
         int | None, "most that is paid per MWh delivered, whatever the shadow price; null = no cap"
     ] = None
     voltage_margin_ppm: Annotated[int, "taken off both ends of every voltage band, millionths of nominal"] = 0
     loading_margin_ppm: Annotated[int, "taken off every thermal limit, millionths of the limit"] = 0
     quantity_step_w: Annotated[int, "awards are multiples of this, W or var, except full steps"] = 1
-    allow_paradoxical_rejection: Annotated[bool, "blocks may be rejected although in the money"] = True
     max_repair_steps: Annotated[int, "most linear programs per slot group in the repair"] = 30
 
 

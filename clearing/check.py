@@ -49,12 +49,6 @@ def _frame(case: Case) -> Iterator[Fault]:
         yield _fault(FaultCode.BAD_QUANTITY, "$.settings.quantity_step_w", "must be between 1 W and 10 MW")
     if settings.loading_margin_ppm >= PPM:
         yield _fault(FaultCode.BAD_VALUE, "$.settings.loading_margin_ppm", "leaves no capacity at all")
-    if settings.shed_price_milli_per_mwh is not None:
-        yield _fault(
-            FaultCode.BAD_VALUE,
-            "$.settings.shed_price_milli_per_mwh",
-            "cutting load outside the market is not available yet; use null",
-        )
     if not 1 <= settings.max_repair_steps <= 1000:
         yield _fault(FaultCode.BAD_VALUE, "$.settings.max_repair_steps", "must be between 1 and 1000")
 

@@ -17,7 +17,11 @@ from flexbus.views.fact import Emission, emit
 
 __all__ = ["clear_session", "facts_of_result", "facts_uncleared", "market_cleared_id"]
 
-_NOT_POWER = frozenset({LimitKind.VOLTAGE_MAX, LimitKind.VOLTAGE_MIN, LimitKind.POWER_FLOW})
+_VOLTAGE = frozenset({LimitKind.VOLTAGE_MAX, LimitKind.VOLTAGE_MIN})
+_NOT_POWER = _VOLTAGE | {LimitKind.POWER_FLOW}
+_IN_W = frozenset({LimitKind.IMPORT, LimitKind.EXPORT})
+# Per slot: a feeder whose voltage collapses breaks every limit on it, and one event tells of a whole day.
+MAX_UNMET_NAMED = 20
 
 
 def market_cleared_id(area_id: str, session_id: str) -> str:
@@ -153,6 +157,9 @@ def _on_the_wire(prices: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def _slot(at_ms: int, slot: SlotResult) -> ev.ClearedSlot:
+    voltages = [s.amount for s in slot.shortfalls if s.kind in _VOLTAGE]
+    # What cannot be counted in W comes first, so that no list of overloads hides it.
+    ranked = sorted(slot.shortfalls, key=lambda s: (s.kind not in _NOT_POWER, -s.amount, s.kind.value, s.element_id))
     return ev.ClearedSlot(
         start_ms=at_ms,
         status=slot.status,
@@ -164,6 +171,11 @@ def _slot(at_ms: int, slot: SlotResult) -> ev.ClearedSlot:
         ac_violation_ppm=slot.ac_violation_ppm,
         cost_nano=slot.cost_nano,
         binding=tuple(dict.fromkeys(b.element_id for b in slot.binding)),
+        voltage_shortfall_ppm=max(voltages, default=0),
+        unmet_count=len(ranked),
+        unmet=tuple(
+            ev.UnmetNeed(kind=s.kind, element_id=s.element_id, amount=s.amount) for s in ranked[:MAX_UNMET_NAMED]
+        ),
     )
 
 
@@ -255,13 +267,29 @@ def _outcomes(snapshot: Snapshot, result: Result) -> tuple[ev.RequestOutcome, ..
             matched = tuple(
                 max(0, asked - _missing_w(result, first + n, request)) for n, asked in enumerate(request.power_w)
             )
-            short = sum(m < a for m, a in zip(matched, request.power_w, strict=True))
-            reason = f"the limit of {request.location_id} cannot be held in {short} slots with the flexibility offered"
-            found.append(_outcome(request, matched, reason if short else ""))
+            found.append(_outcome(request, matched, _why_held_unmet(result, first, request, matched)))
         else:
             text = f"{request.location_kind.value} {request.location_id} is not on the network, or the terms do not fit"
             found.append(_outcome(request, (0,) * len(request.power_w), text))
     return tuple(found)
+
+
+def _why_held_unmet(result: Result, first: int, request: ev.FlexRequest, matched: tuple[int, ...]) -> str:
+    """Say why the limit that a request stands for is not held, by how much; empty when it is."""
+    short = [first + n for n, (m, a) in enumerate(zip(matched, request.power_w, strict=True)) if m < a]
+    if not short:
+        return ""
+    text = f"the limit of {request.location_id} cannot be held in {len(short)} slots with the flexibility offered"
+    slots = [result.slots[t] for t in short if 0 <= t < len(result.slots)]
+    dead = sum(s.kind is LimitKind.POWER_FLOW for slot in slots for s in slot.shortfalls)
+    if dead:
+        return f"{text}: in {dead} of them the forecast has no AC solution"
+    broken = [s for slot in slots for s in slot.shortfalls if _is_limit_of(s, request)]
+    if not broken:
+        return text
+    worst = max(broken, key=lambda s: s.amount)
+    unit = "ppm of the nominal voltage" if worst.kind in _VOLTAGE else "W" if worst.kind in _IN_W else "VA"
+    return f"{text}: {worst.kind.value} exceeded by up to {worst.amount} {unit}"
 
 
 def _missing_w(result: Result, slot: int, request: ev.FlexRequest) -> int:
@@ -273,9 +301,13 @@ def _missing_w(result: Result, slot: int, request: ev.FlexRequest) -> int:
         if shortfall.kind is LimitKind.POWER_FLOW or _is_voltage_of(shortfall, request):
             # A voltage cannot be counted against a power: the need is met when the limit holds, else it is not.
             return max(request.power_w)
-        if shortfall.element_id == request.location_id and shortfall.kind is not LimitKind.REQUEST:
+        if _is_limit_of(shortfall, request):
             missing = max(missing, shortfall.amount)
     return missing
+
+
+def _is_limit_of(shortfall: Shortfall, request: ev.FlexRequest) -> bool:
+    return shortfall.element_id == request.location_id and shortfall.kind is not LimitKind.REQUEST
 
 
 def _is_voltage_of(shortfall: Shortfall, request: ev.FlexRequest) -> bool:

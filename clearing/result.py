@@ -1,10 +1,9 @@
 """The result of a clearing, as frozen dataclasses; integers except where a multiplier needs all its digits."""
 
 from dataclasses import dataclass
-from enum import Enum
 from typing import Annotated
 
-from flexbus.events.clearing import NonAwardReason, SlotStatus
+from flexbus.events.clearing import LimitKind, NonAwardReason, SlotStatus
 
 __all__ = [
     "Binding",
@@ -23,22 +22,6 @@ __all__ = [
     "SolverInfo",
     "ZonePrice",
 ]
-
-
-class LimitKind(Enum):
-    """What binds, or what is violated."""
-
-    VOLTAGE_MAX = "VOLTAGE_MAX"
-    VOLTAGE_MIN = "VOLTAGE_MIN"
-    CURRENT_FROM = "CURRENT_FROM"
-    CURRENT_TO = "CURRENT_TO"
-    APPARENT_POWER_FROM = "APPARENT_POWER_FROM"
-    APPARENT_POWER_TO = "APPARENT_POWER_TO"
-    IMPORT = "IMPORT"
-    EXPORT = "EXPORT"
-    REQUEST = "REQUEST"
-    SHED = "SHED"
-    POWER_FLOW = "POWER_FLOW"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,6 +12,7 @@ __all__ = [
     "BusVoltage",
     "ClearedSlot",
     "GridStatePublished",
+    "LimitKind",
     "MarketCleared",
     "NodalPrice",
     "NodalPricesPublished",
@@ -19,6 +20,7 @@ __all__ = [
     "NonAwardReason",
     "RequestOutcome",
     "SlotStatus",
+    "UnmetNeed",
 ]
 
 
@@ -31,6 +33,21 @@ class SlotStatus(Enum):
     LINEARISED = "LINEARISED"
     MERIT_ORDER = "MERIT_ORDER"
     BASELINE_KEPT = "BASELINE_KEPT"
+
+
+class LimitKind(Enum):
+    """What binds, or what is violated."""
+
+    VOLTAGE_MAX = "VOLTAGE_MAX"
+    VOLTAGE_MIN = "VOLTAGE_MIN"
+    CURRENT_FROM = "CURRENT_FROM"
+    CURRENT_TO = "CURRENT_TO"
+    APPARENT_POWER_FROM = "APPARENT_POWER_FROM"
+    APPARENT_POWER_TO = "APPARENT_POWER_TO"
+    IMPORT = "IMPORT"
+    EXPORT = "EXPORT"
+    REQUEST = "REQUEST"
+    POWER_FLOW = "POWER_FLOW"
 
 
 class NonAwardReason(Enum):
@@ -50,6 +67,15 @@ class NonAwardReason(Enum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class UnmetNeed:
+    """A limit that stays broken, or a request that stays unmet, in one slot."""
+
+    kind: Annotated[LimitKind, "kind of limit, or REQUEST; POWER_FLOW = the baseline has no AC solution"]
+    element_id: Annotated[str, "bus, branch, infeed point, request or network"]
+    amount: Annotated[int, "by how much: W, VA, var or (voltage) millionths of nominal; 0 for POWER_FLOW"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ClearedSlot:
     """How one slot was cleared and how sure the result is."""
 
@@ -58,11 +84,14 @@ class ClearedSlot:
     up_w: Annotated[int, "upward flexibility taken, W"]
     down_w: Annotated[int, "downward flexibility taken, W"]
     requested_w: Annotated[int, "flexibility asked for by explicit requests, W"]
-    shortfall_w: Annotated[int, "power by which limits or requests stay unmet, W"]
+    shortfall_w: Annotated[int, "power by which limits or requests stay unmet, W; voltages are told apart"]
     loss_gap_w: Annotated[int, "fictitious loss of the relaxation before repair, W"]
     ac_violation_ppm: Annotated[int, "greatest violation in the independent AC power flow, millionths"]
     cost_nano: Annotated[int, "payment to providers, 1e-9 EUR"]
     binding: Annotated[tuple[str, ...], "limits that bind, as branch or bus ids"]
+    voltage_shortfall_ppm: Annotated[int, "greatest excess over a voltage limit that stays, millionths of nominal"] = 0
+    unmet_count: Annotated[int, "limits that stay broken and requests that stay unmet"] = 0
+    unmet: Annotated[tuple[UnmetNeed, ...], "the first 20 of them: voltages, then power, largest first"] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

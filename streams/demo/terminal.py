@@ -39,7 +39,7 @@ def _session(session_id: str, s: dict[str, Any]) -> Iterator[tuple[str, str]]:
         how = ", ".join(f"{n} {status}" for status, n in clearing["status"].items())
         yield "cleared", f"{clearing['awards']} awards ({_up_down(clearing)})"
         yield "slots", f"{how}; worst AC violation {clearing['worst_ac_violation_ppm']} ppm"
-        yield "unmet", f"{clearing['shortfall_wh'] / 1e6:.3f} MWh"
+        yield "unmet", _unmet(clearing)
         yield "cost", f"{clearing['cost_nano'] / 1e9:,.2f} EUR, welfare {clearing['welfare_nano'] / 1e9:,.2f} EUR"
     if s["prices"]:
         p = s["prices"]
@@ -83,3 +83,17 @@ def _congestion(value: dict[str, Any]) -> str:
         f"voltage {value['min_voltage_ppm'] / 1e6:.4f} to {value['max_voltage_ppm'] / 1e6:.4f} pu, "
         f"loading up to {(loading or 0) / 1e4:.1f} %"
     )
+
+
+def _unmet(clearing: dict[str, Any]) -> str:
+    """Say what stayed unmet: energy, voltages, and the first causes by name."""
+    text = f"{clearing['shortfall_wh'] / 1e6:.3f} MWh"
+    if clearing["voltage_shortfall_slots"]:
+        worst = clearing["voltage_shortfall_ppm"]
+        text += f", voltage out of its band in {clearing['voltage_shortfall_slots']} slots by up to {worst} ppm"
+    causes = clearing["unmet_causes"]
+    named = ", ".join(
+        f"{c['kind'].lower().replace('_', ' ')} {c['element_id']} in {c['slots']} slots" for c in causes[:3]
+    )
+    more = f" and {len(causes) - 3} more" if len(causes) > 3 else ""
+    return f"{text} ({named}{more})" if named else text

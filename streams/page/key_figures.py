@@ -61,6 +61,14 @@ def _offers(offers: dict[str, Any]) -> str:
     return f"{offers['count']} offers, {offers['clipped']} clipped by limits"
 
 
+def _unmet(cleared: dict[str, Any]) -> tuple[str, str]:
+    value, note = f"{mwh(cleared['shortfall_wh'])} MWh", "limits or requests that no offer could meet"
+    if cleared["voltage_shortfall_slots"]:
+        slots = cleared["voltage_shortfall_slots"]
+        note += f"; a voltage out of its band in {slots} slots, by up to {cleared['voltage_shortfall_ppm'] / 1e4:.2f} %"
+    return value, note
+
+
 def _clearing(cleared: dict[str, Any] | None, prices: dict[str, int] | None) -> list[tuple[str, str, str]]:
     if cleared is None:
         return [("Cleared", "not cleared", "")]
@@ -68,7 +76,7 @@ def _clearing(cleared: dict[str, Any] | None, prices: dict[str, int] | None) -> 
     worst = f"worst violation in the independent power flow {cleared['worst_ac_violation_ppm'] / 1e4:.2f} %"
     rows = [
         ("Cleared", _both(cleared), f"{cleared['awards']} awards to {cleared['awarded_offers']} offers"),
-        ("Unmet", f"{mwh(cleared['shortfall_wh'])} MWh", "limits or requests that no offer could meet"),
+        ("Unmet", *_unmet(cleared)),
         ("Quarter-hours", status, worst),
         ("Payment to providers", f"{eur(cleared['cost_nano'])} EUR", f"welfare {eur(cleared['welfare_nano'])} EUR"),
     ]

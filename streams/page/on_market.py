@@ -244,6 +244,9 @@ def _cleared(area: Area, event: ev.MarketCleared) -> None:
             "ac_violation_ppm": s.ac_violation_ppm,
             "cost_nano": s.cost_nano,
             "binding": list(s.binding),
+            "voltage_shortfall_ppm": s.voltage_shortfall_ppm,
+            "unmet_count": s.unmet_count,
+            "unmet": [[u.kind.value, u.element_id, u.amount] for u in s.unmet],
         }
         for s in event.slots
     ]

@@ -9,15 +9,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from flexbus.access import ALL_SEEING, sight_of
 from flexbus.catalogue import CATALOGUE, Sight
 from flexbus.events import Role
 
-__all__ = ["ALL_SEEING", "EVERYTHING", "Lens", "Row", "Rows", "sight"]
+__all__ = ["EVERYTHING", "Lens", "Row", "Rows", "sight"]
 
 Key = tuple[str, str, str]
-
-# The catalogue's rule: auditors and the market operator see every event.
-ALL_SEEING = frozenset({Role.FMO, Role.AUDITOR})
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +78,7 @@ def sight(lens: Lens, event_type: str, parties: frozenset[str]) -> Sight | None:
     kind = CATALOGUE.get(event_type)
     if kind is None:  # a record of the bus itself: the all-seeing and its parties only
         return None
-    return Sight.FULL if Sight.FULL in (kind.see.get(lens.role), kind.public) else kind.see.get(lens.role, kind.public)
+    return sight_of(lens.role, kind)
 
 
 class Rows:

@@ -90,11 +90,27 @@ def _clearing(area: Area, session: Session) -> dict[str, Any] | None:
         "down_wh": _energy([s["down_w"] for s in slots], seconds),
         "requested_wh": _energy([s["requested_w"] for s in slots], seconds),
         "shortfall_wh": _energy([s["shortfall_w"] for s in slots], seconds),
+        "voltage_shortfall_ppm": max((s["voltage_shortfall_ppm"] for s in slots), default=0),
+        "voltage_shortfall_slots": sum(s["voltage_shortfall_ppm"] > 0 for s in slots),
+        "unmet_causes": _causes(slots),
         "status": dict(sorted(Counter(s["status"] for s in slots).items())),
         "worst_ac_violation_ppm": max((s["ac_violation_ppm"] for s in slots), default=0),
         "cost_nano": value["cost_nano"],
         "welfare_nano": value["welfare_nano"],
     }
+
+
+def _causes(slots: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return what stayed unmet: kind, element, in how many slots, by how much at worst; the longest first."""
+    found: dict[tuple[str, str], list[int]] = {}
+    for slot in slots:
+        for kind, element_id, amount in slot["unmet"]:
+            found.setdefault((kind, element_id), []).append(amount)
+    rows = [
+        {"kind": kind, "element_id": element_id, "slots": len(amounts), "worst": max(amounts)}
+        for (kind, element_id), amounts in found.items()
+    ]
+    return sorted(rows, key=lambda r: (-r["slots"], -r["worst"], r["kind"], r["element_id"]))
 
 
 def _prices(area: Area, session_id: str) -> dict[str, int] | None:

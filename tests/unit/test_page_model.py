@@ -11,6 +11,7 @@ from flexbus import events as ev
 from flexbus.catalogue import CATALOGUE, Sight
 from flexbus.events import Role
 from flexbus.journal import Block
+from streams.demo.terminal import table
 from streams.page.handlers import HANDLERS
 from streams.page.layout import map_positions, tree_positions
 from streams.page.metered import refresh_metered
@@ -389,3 +390,25 @@ def test_slots_of_a_day_with_a_clock_change_are_all_there() -> None:
     )  # fmt: skip
     state = folded(blocks([("fmo", area, start), ("fmo", session, start)]))
     assert summary(state)["areas"][AREA]["sessions"]["S"]["slots"] == 100 != SLOTS
+
+
+def test_the_summary_names_what_stayed_unmet_voltages_among_it(events: list[tuple[str, object, int]]) -> None:
+    volt = ev.UnmetNeed(kind=ev.LimitKind.VOLTAGE_MAX, element_id="b7", amount=2_500)
+    power = ev.UnmetNeed(kind=ev.LimitKind.IMPORT, element_id="up", amount=900)
+
+    def broken(e: object) -> object:
+        if not isinstance(e, ev.MarketCleared):
+            return e
+        first = replace(e.slots[0], voltage_shortfall_ppm=2_500, unmet_count=2, unmet=(volt, power))
+        return replace(e, slots=(first, replace(e.slots[1], unmet_count=1, unmet=(power,)), *e.slots[2:]))
+
+    state = folded(blocks([(sender, broken(e), at) for sender, e, at in events]))
+    told = numbers(state)["clearing"]
+    assert (told["voltage_shortfall_ppm"], told["voltage_shortfall_slots"]) == (2_500, 1)
+    assert told["unmet_causes"] == [
+        {"kind": "IMPORT", "element_id": "up", "slots": 2, "worst": 900},
+        {"kind": "VOLTAGE_MAX", "element_id": "b7", "slots": 1, "worst": 2_500},
+    ]
+    text = table(summary(state))
+    assert "voltage out of its band in 1 slots by up to 2500 ppm" in text
+    assert "import up in 2 slots, voltage max b7 in 1 slots" in text

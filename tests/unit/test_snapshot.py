@@ -9,6 +9,7 @@ from clearing.case import BusShare, Case, Location, RequestKind
 from clearing.facts import facts_of_result
 from clearing.pipeline import clear
 from clearing.session import Sessions
+from clearing.result import Shortfall
 from clearing.snapshot import case_of
 from flexbus import codec
 from flexbus import events as ev
@@ -280,6 +281,39 @@ def test_a_need_that_cannot_be_met_is_a_shortfall_of_its_request() -> None:
     assert all(290_000 <= w <= 300_000 for w in outcome.matched_w)
     assert "cannot be held in 4 slots" in outcome.reason
     assert all(100_000 <= s.shortfall_w < 110_000 for s in market.slots)
+
+
+def test_a_voltage_that_cannot_be_held_is_unmet_with_its_cause_and_how_far() -> None:
+    #  100 --- n1 draws 1 MW; its band ends 2 000 ppm above what the voltage comes to, and nobody offers anything
+    band = replace(
+        NETWORK,
+        revision=2,
+        buses=tuple(replace(b, min_voltage_ppm=1_001_000) if b.bus_id == "n1" else b for b in NETWORK.buses),
+    )
+    asked = request("held", causes=("forecast 1",), location_kind=LocationKind.BUS, location_id="n1")
+    grid, _, market = facts(band, asked, margin_ppm=0)
+    volts = next(b.voltage_ppm for b in grid.buses if b.bus_id == "n1")
+    for slot, volt in zip(market.slots, volts, strict=True):
+        (unmet,) = slot.unmet
+        assert (unmet.kind, unmet.element_id) == (ev.LimitKind.VOLTAGE_MIN, "n1")
+        assert unmet.amount == slot.voltage_shortfall_ppm == 1_001_000 - volt > 1_000
+        assert slot.unmet_count == 1
+        assert slot.shortfall_w == 0  # ppm are no watts
+    (outcome,) = market.requests
+    assert outcome.matched_w == (0,) * 4
+    assert f"VOLTAGE_MIN exceeded by up to {1_001_000 - min(volts)} ppm" in outcome.reason
+
+
+def test_only_the_first_unmet_needs_of_a_slot_are_named_but_all_are_counted() -> None:
+    snapshot = _snapshot(forecast())
+    result = clear(case_of(snapshot))
+    broken = tuple(Shortfall(kind=ev.LimitKind.CURRENT_TO, element_id=f"l{n}", amount=n) for n in range(30))
+    volts = Shortfall(kind=ev.LimitKind.VOLTAGE_MAX, element_id="n1", amount=1)
+    slots = (replace(result.slots[0], shortfalls=(*broken, volts)), *result.slots[1:])
+    market = facts_of_result(snapshot, replace(result, slots=slots))[-1].event
+    first = market.slots[0]
+    assert (len(first.unmet), first.unmet_count) == (20, 31)
+    assert [u.element_id for u in first.unmet[:3]] == ["n1", "l29", "l28"]
 
 
 def test_a_manual_request_is_bought_beside_the_limits() -> None:

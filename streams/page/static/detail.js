@@ -76,6 +76,8 @@ export class Detail {
       rows.push(["cleared up", energy(wh(cleared.slots.map((k) => k.up_w)))], ["cleared down", energy(wh(cleared.slots.map((k) => k.down_w)))]);
       const missing = wh(cleared.slots.map((k) => k.shortfall_w));
       rows.push(["unmet", energy(missing)], ["payment", `${(cleared.cost_nano / 1e9).toFixed(2)} EUR`]);
+      const volts = cleared.slots.filter((k) => k.voltage_shortfall_ppm > 0);
+      if (volts.length) rows.push(["voltage out of band", `${volts.length} slots, up to ${(Math.max(...volts.map((k) => k.voltage_shortfall_ppm)) / 1e4).toFixed(2)} %`]);
       const kinds = {};
       for (const k of cleared.slots) kinds[k.status] = (kinds[k.status] ?? 0) + 1;
       for (const [kind, n] of Object.entries(kinds)) rows.push([`slots ${kind.toLowerCase().replaceAll("_", " ")}`, String(n)]);
