@@ -8,8 +8,8 @@ from clearing import session as sessions
 from clearing.case import BusShare, Case, Location, RequestKind
 from clearing.facts import facts_of_result
 from clearing.pipeline import clear
-from clearing.session import Sessions
 from clearing.result import Shortfall
+from clearing.session import Sessions
 from clearing.snapshot import case_of
 from flexbus import codec
 from flexbus import events as ev
