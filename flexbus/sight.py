@@ -10,12 +10,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
+from flexbus.access import told
 from flexbus.catalogue import Kind, Sight, values_at, without_identities
 from flexbus.events import Role
 
 __all__ = ["public_view", "views_of"]
-
-_SEE_ALL = frozenset({Role.FMO, Role.AUDITOR})
 
 
 def public_view(event: Any, kind: Kind) -> Any:
@@ -45,8 +44,8 @@ def views_of(
     in_full.update(senders)
     own = _own_entries(event, kind)
     for party, has in roles.items():
-        sights = {kind.see[role] for role in has if role in kind.see}
-        if party in in_full or Sight.FULL in sights or has & _SEE_ALL:
+        sights = {sight for role in has if (sight := told(role, kind)) is not None}
+        if party in in_full or Sight.FULL in sights:
             yield party, event
         elif sights:
             yield party, without_identities(event, keep=party)

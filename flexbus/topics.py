@@ -8,6 +8,7 @@ from flexbus.catalogue import CATALOGUE, Service
 __all__ = [
     "CLOCK",
     "JOURNAL",
+    "READS",
     "REJECTIONS",
     "Topic",
     "changelog",
@@ -20,6 +21,7 @@ __all__ = [
 JOURNAL = "flexbus.journal.v1"
 REJECTIONS = "flexbus.rejections.v1"
 CLOCK = "flexbus.clock.v1"
+READS = "flexbus.reads.v1"
 _INBOX_PREFIX, _VERSION = "flexbus.in.", ".v1"
 
 _KEEP = {"retention.ms": "-1", "retention.bytes": "-1"}
@@ -74,6 +76,7 @@ def topics(parties: Iterable[str], partitions: int) -> tuple[Topic, ...]:
         Topic(JOURNAL, partitions, dict(_KEEP) | {"max.message.bytes": "16000000"}),
         Topic(REJECTIONS, partitions, dict(_KEEP) | {"max.message.bytes": "16000000"}),
         Topic(CLOCK, 1, {"cleanup.policy": "compact"}),
+        Topic(READS, 1, dict(_KEEP) | {"message.timestamp.type": "LogAppendTime"}),
     ]
     # The stream framework makes no topics, and one that is made while it starts has no partitions in its eyes.
     stages = (s.value for s in Service if s is not Service.SCHEDULER)

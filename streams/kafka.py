@@ -135,7 +135,7 @@ class Connection:
     """
 
     bootstrap: str
-    security: Mapping[str, str] = field(default_factory=dict)
+    security: Mapping[str, str] = field(default_factory=dict, repr=False)  # it holds the password
 
     @classmethod
     def of(cls, bootstrap: str | None, properties: Path | None = None) -> "Connection":

@@ -7,7 +7,8 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from flexbus import events as ev
-from flexbus.catalogue import CATALOGUE, Service
+from flexbus.access import is_reserved
+from flexbus.catalogue import CATALOGUE
 from flexbus.errors import Fault, FaultCode
 from flexbus.quantities import PPM
 from flexbus.validation.series import series
@@ -16,8 +17,6 @@ from flexbus.validation.units import fault
 __all__ = ["CHECKS", "after"]
 
 _EIC = re.compile(r"[A-Z0-9][A-Z0-9-]{14}[A-Z0-9]")
-# The names of the bus's own inboxes; a party of that name could write as the service.
-_RESERVED = frozenset(s.value for s in Service) | {"sequencer", "publisher", "monitor", "party", "journal"}
 
 
 def after(e: Any, first: str, second: str) -> Iterator[Fault]:
@@ -49,7 +48,7 @@ def _area_opened(e: ev.AreaOpened) -> Iterator[Fault]:
 
 def _participant_registered(e: ev.ParticipantRegistered) -> Iterator[Fault]:
     yield from _blank(e, "name")
-    if e.participant_id in _RESERVED:
+    if is_reserved(e.participant_id):  # a party of that name could write as the service
         text = f"{e.participant_id!r} is the name of a service of the bus; choose another"
         yield fault(FaultCode.BAD_VALUE, "$.participant_id", text)
     if not e.roles:

@@ -1,0 +1,163 @@
+"""Rights on a broker with access control: principals with passwords, and ACLs exactly as the table says."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka.admin import (
+    AclBinding,
+    AclBindingFilter,
+    AclOperation,
+    AclPermissionType,
+    ResourcePatternType,
+    ResourceType,
+)
+
+from flexbus.access import PLAYER, SERVICE_PRINCIPALS, Grant, grants_of, grants_of_party, public_grants
+from flexbus.errors import EnvironmentProblem
+from flexbus.events import Role
+from streams import broker_security as security
+from streams.broker import Broker
+from streams.kafka import Connection, Trouble, environment_problem
+from streams.topics import create_topics
+
+__all__ = ["Applied", "Provisioned", "apply_grants", "provision", "revoke", "rights_of_parties"]
+
+_TIMEOUT_S = 30.0
+_USER = "User:"
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """What a call changed on the broker."""
+
+    added: tuple[Grant, ...]
+    removed: tuple[Grant, ...]
+
+
+def apply_grants(connection: Connection, grants: Iterable[Grant], principals: Iterable[str] = ()) -> Applied:
+    """Make the rights of principals exactly these: what is missing is added, what is too much is taken away.
+
+    Args:
+        connection: the broker, as a principal that may alter rights.
+        grants: the rights.
+        principals: further principals, which have no rights but those among the grants; others are left alone.
+
+    Raises:
+        EnvironmentProblem: the broker does not answer, refuses, or has no access control.
+    """
+    wanted = frozenset(grants)
+    ours = {g.principal for g in wanted} | set(principals)
+    trouble = Trouble()
+    admin = connection.admin(trouble)
+    try:
+        found = admin.describe_acls(_ANY_ACL, request_timeout=_TIMEOUT_S).result(_TIMEOUT_S)
+        there = {_grant(acl): acl for acl in found if acl.principal.removeprefix(_USER) in ours}
+        missing, surplus = sorted(wanted - set(there)), [g for g in there if g not in wanted]
+        # What is too much goes first: a call that is interrupted leaves too few rights, never too many.
+        taken = [_filter(there[g]) for g in surplus]
+        for removing in (admin.delete_acls(taken) if taken else {}).values():
+            removing.result(_TIMEOUT_S)
+        for adding in (admin.create_acls([_binding(g) for g in missing]) if missing else {}).values():
+            adding.result(_TIMEOUT_S)
+    except KafkaException as error:
+        if error.args[0].code() == KafkaError.SECURITY_DISABLED:
+            raise EnvironmentProblem(
+                f"Kafka at {connection.bootstrap} has no access control, so no rights can be given: start it by "
+                "`flexbus broker start --secure`, or set authorizer.class.name on your own."
+            ) from error
+        raise environment_problem(error, connection.bootstrap, trouble, admin) from error
+    return Applied(tuple(missing), tuple(surplus))
+
+
+def revoke(connection: Connection, principals: Iterable[str]) -> Applied:
+    """Take every right of principals away; see `apply_grants`."""
+    return apply_grants(connection, (), principals)
+
+
+def rights_of_parties(connection: Connection, parties: Mapping[str, Iterable[Role]]) -> Applied:
+    """Make the rights of some participants, and what anyone may, as the table says; others keep theirs."""
+    grants = [g for party, roles in parties.items() for g in grants_of_party(party, roles)]
+    return apply_grants(connection, [*public_grants(), *grants])
+
+
+@dataclass(frozen=True, slots=True)
+class Provisioned:
+    """A secure local broker made ready.
+
+    Attributes:
+        admin: connection that may do everything; for making topics and rights, not for work.
+        properties: file of client properties by principal, services and participants.
+    """
+
+    admin: Connection
+    properties: Mapping[str, Path]
+
+    def connection(self, principal: str) -> Connection:
+        """Return the connection of a principal."""
+        return Connection.of(self.admin.bootstrap, self.properties[principal])
+
+
+def provision(broker: Broker, parties: Mapping[str, Iterable[Role]], partitions: int | None = None) -> Provisioned:
+    """Make topics, principals and rights on a running secure broker; what is there already stays.
+
+    Args:
+        broker: the broker, started with `secure`.
+        parties: roles by participant.
+        partitions: as for `create_topics`.
+
+    Raises:
+        EnvironmentProblem: the broker does not answer.
+        ValueError: a participant has a name that is reserved or no principal can have.
+    """
+    admin = Connection.of(broker.bootstrap, security.properties_file(broker.data_dir, security.ADMIN))
+    grants = grants_of(parties)
+    create_topics(admin, parties, partitions)
+    names = (*SERVICE_PRINCIPALS, PLAYER, *parties)
+    broker.add_users(*names)
+    apply_grants(admin, grants)
+    return Provisioned(admin, {name: security.properties_file(broker.data_dir, name) for name in names})
+
+
+_ANY_ACL = AclBindingFilter(
+    ResourceType.ANY, None, ResourcePatternType.ANY, None, None, AclOperation.ANY, AclPermissionType.ANY
+)
+
+
+def _binding(grant: Grant) -> AclBinding:
+    return AclBinding(
+        ResourceType[grant.resource],
+        grant.name,
+        ResourcePatternType.PREFIXED if grant.prefixed else ResourcePatternType.LITERAL,
+        f"{_USER}{grant.principal}",
+        "*",
+        AclOperation[grant.operation],
+        AclPermissionType.ALLOW,
+    )
+
+
+def _grant(acl: AclBinding) -> Grant | AclBinding:
+    """Return an ACL of the broker as a grant; itself, which is never wanted, if no grant of ours can say it."""
+    ours = acl.host == "*" and acl.permission_type is AclPermissionType.ALLOW
+    if not ours:
+        return acl
+    return Grant(
+        acl.principal.removeprefix(_USER),
+        acl.restype.name,
+        acl.name,
+        acl.operation.name,
+        acl.resource_pattern_type is ResourcePatternType.PREFIXED,
+    )
+
+
+def _filter(acl: AclBinding) -> AclBindingFilter:
+    return AclBindingFilter(
+        acl.restype,
+        acl.name,
+        acl.resource_pattern_type,
+        acl.principal,
+        acl.host,
+        acl.operation,
+        acl.permission_type,
+    )
