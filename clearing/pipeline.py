@@ -36,6 +36,8 @@ MAX_BANS = 20
 # EUR per MWh: a step left out must be worth this much more than its price to be looked at again.
 WORTH_MORE = 1e-3
 MAX_ROUNDS = 12
+# pu, MW: an excess beyond this counts as a broken limit.
+BROKEN = 1e-6
 
 
 @dataclass(slots=True, kw_only=True)
@@ -94,8 +96,7 @@ def solve(case: Case) -> Cleared:
     energy_price = _energy_price(case, grid)
     problem = _Problem(case, grid, flow, base, limits, energy_price)
     market, repair, point, multipliers, prices, value, bound = problem.optimise()
-    awards = round_awards(market, point.x, _relief(market, value), settings.quantity_step_w, case.resolution_s)
-    integer = repair.point(columns_of(market, awards, point.x), point.state)
+    awards, integer = _rounded(case, market, repair, point, value)
     return Cleared(
         case=case,
         grid=grid,
@@ -111,6 +112,29 @@ def solve(case: Case) -> Cleared:
         active=problem.live,
         bound=bound,
     )
+
+
+def _rounded(case: Case, market: Market, repair: Repair, point: Point, value: Real) -> tuple[Awards, Point]:
+    """Return the integer awards and their AC point.
+
+    An offer with an energy budget cannot be rounded to the relieving side in every slot. Where that leaves a limit
+    broken, those offers keep their integers and the others make up for it.
+    """
+    step, relief = case.settings.quantity_step_w, _relief(market, value)
+    awards = round_awards(market, point.x, relief, step, case.resolution_s)
+    made = repair.point(columns_of(market, awards, point.x), point.state)
+    tied = [
+        c
+        for c, members in enumerate(market.members)
+        if not market.integer[c] and any(market.offers[m.offer].max_energy_wh is not None for m in members)
+    ]
+    broken = (made.excess > BROKEN).any(axis=1) & ~(point.excess > BROKEN).any(axis=1)
+    if not tied or not broken.any():
+        return awards, made
+    again = repair.restore(made, tied, broken)
+    more = round_awards(market, again.x, relief, step, case.resolution_s)
+    best = repair.point(columns_of(market, more, again.x), again.state)
+    return (more, best) if float(best.merit.sum()) < float(made.merit.sum()) else (awards, made)
 
 
 class _Problem:

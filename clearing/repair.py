@@ -384,6 +384,22 @@ class Repair:
             best = self._mix(best, there, better)
         return best
 
+    def restore(self, made: Point, tied: list[int], slots: NDArray[np.bool_]) -> Point:
+        """Return the best point near a rounded one in which some columns stay as they were rounded.
+
+        Args:
+            made: the rounded dispatch.
+            tied: columns that stay.
+            slots: slots that may change (with those coupled to them).
+        """
+        self.pins = {c: float(made.x[c]) for c in tied}
+        self.radius[:] = np.inf
+        fixed, self.fixed = self.fixed, made.x
+        self._watch_more(made)
+        there = self._descend(made, frozenset(self.group[slots].tolist()))
+        self.pins, self.fixed = {}, fixed
+        return there
+
     def _push(self, best: Point, slots: NDArray[np.bool_], tried: set[tuple[int, float]]) -> dict[int, float]:
         """Return one untried push per slot that has at least two partly taken columns."""
         partly = (best.x > 1e-6) & (best.x < self.upper - 1e-6) & self.own

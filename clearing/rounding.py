@@ -42,7 +42,7 @@ def round_awards(market: Market, x: Real, relief: Real, step_w: int, resolution_
                 if part:
                     awards[m.offer, m.slot] = awards.get((m.offer, m.slot), 0) + part
     _respect_minimum(market, awards)
-    _respect_budgets(market, awards, resolution_s)
+    _share_budgets(market, awards, x, step_w, resolution_s)
     return awards
 
 
@@ -87,24 +87,38 @@ def _respect_minimum(market: Market, awards: Awards) -> None:
             awards[k, t] = offer.slots[t].min_quantity
 
 
-def _respect_budgets(market: Market, awards: Awards, resolution_s: int) -> None:
-    """Take the few Wh that rounding put above a budget from the last slots."""
-    for k, offer in enumerate(market.offers):
-        if offer.max_energy_wh is None:
+def _share_budgets(market: Market, awards: Awards, x: Real, step_w: int, resolution_s: int) -> None:
+    """Round each offer that has an energy budget so that no slot is off by a whole quantum.
+
+    Rounded one by one, the quanta of a day add up to more than the budget. So every slot is rounded down, and what
+    the budget still holds goes to the slots that lost most, ties to the earlier slot.
+    """
+    mine: dict[int, dict[int, float]] = {}
+    for column, members in enumerate(market.members):
+        if market.integer[column]:
             continue
-        mine = sorted(t for o, t in awards if o == k) if len(awards) < 64 else _slots(awards, k)
-        over = sum(awards[k, t] for t in mine) * resolution_s - offer.max_energy_wh * 3600
-        for t in reversed(mine):
-            if over <= 0:
-                break
-            room = awards[k, t] - max(offer.slots[t].min_quantity, 0)
-            less = min(-(-over // resolution_s), max(room, 0))
-            awards[k, t] -= less
-            over -= less * resolution_s
-
-
-def _slots(awards: Awards, k: int) -> list[int]:
-    return sorted(t for t in range(192) if (k, t) in awards)
+        for m in members:
+            if market.offers[m.offer].max_energy_wh is not None:
+                slots = mine.setdefault(m.offer, {})
+                slots[m.slot] = slots.get(m.slot, 0.0) + float(x[column]) * 1e6
+    for k, watts in sorted(mine.items()):
+        offer = market.offers[k]
+        assert offer.max_energy_wh is not None
+        budget = offer.max_energy_wh * 3600 // resolution_s
+        if sum(awards.get((k, t), 0) for t in watts) <= budget:
+            continue
+        lost = {}
+        for t, exact in sorted(watts.items()):
+            most = awards.get((k, t), 0)
+            least = min(math.floor((exact + NOISE_W) / step_w) * step_w, most)
+            awards[k, t] = max(least, offer.slots[t].min_quantity if most else 0)
+            lost[t] = (exact - awards[k, t], most - awards[k, t])
+        left = budget - sum(awards[k, t] for t in watts)
+        for t in sorted(lost, key=lambda t: (-lost[t][0], t)):
+            more = lost[t][1]
+            if 0 < more <= left:
+                awards[k, t] += more
+                left -= more
 
 
 def columns_of(market: Market, awards: Awards, x: Real) -> Real:
