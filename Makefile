@@ -21,8 +21,8 @@ setup: .venv/.ready ## make the environment in .venv from the locked versions
 lock: ## resolve the locked versions again
 	@$(UV) pip compile -q --python-version 3.11 --no-emit-index-url --generate-hashes --no-header --all-extras pyproject.toml -o requirements.lock
 
-demo: setup ## one whole market day on a real grid and a real Kafka  [GRID= DAY= SPEED=]
-	@.venv/bin/flexbus demo $(if $(GRID),--grid $(GRID)) $(if $(DAY),--day $(DAY)) $(if $(SPEED),--speed $(SPEED))
+demo: setup ## one whole market day on a real grid and a real Kafka  [GRID= DAY= SPEED= SECURE=1]
+	@.venv/bin/flexbus demo $(if $(GRID),--grid $(GRID)) $(if $(DAY),--day $(DAY)) $(if $(SPEED),--speed $(SPEED)) $(if $(SECURE),--secure)
 
 tools: .venv/.tools ## what the tests need beside Python packages: prometheus, kubeconform, compose loader, Chromium
 

@@ -1,6 +1,7 @@
 """Rights on a broker with access control: principals with passwords, and ACLs exactly as the table says."""
 
-from collections.abc import Iterable, Mapping
+import time
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from confluent_kafka.admin import (
     AclBindingFilter,
     AclOperation,
     AclPermissionType,
+    AdminClient,
     ResourcePatternType,
     ResourceType,
 )
@@ -52,8 +54,7 @@ def apply_grants(connection: Connection, grants: Iterable[Grant], principals: It
     trouble = Trouble()
     admin = connection.admin(trouble)
     try:
-        found = admin.describe_acls(_ANY_ACL, request_timeout=_TIMEOUT_S).result(_TIMEOUT_S)
-        there = {_grant(acl): acl for acl in found if acl.principal.removeprefix(_USER) in ours}
+        there = _present(admin, ours)
         missing, surplus = sorted(wanted - set(there)), [g for g in there if g not in wanted]
         # What is too much goes first: a call that is interrupted leaves too few rights, never too many.
         taken = [_filter(there[g]) for g in surplus]
@@ -61,6 +62,11 @@ def apply_grants(connection: Connection, grants: Iterable[Grant], principals: It
             removing.result(_TIMEOUT_S)
         for adding in (admin.create_acls([_binding(g) for g in missing]) if missing else {}).values():
             adding.result(_TIMEOUT_S)
+        deadline = time.monotonic() + _TIMEOUT_S
+        while set(_present(admin, ours)) != wanted:  # the broker says yes a moment before it acts on it
+            if time.monotonic() > deadline:
+                raise EnvironmentProblem(f"Kafka at {connection.bootstrap} took the rights and does not have them yet")
+            time.sleep(0.02)
     except KafkaException as error:
         if error.args[0].code() == KafkaError.SECURITY_DISABLED:
             raise EnvironmentProblem(
@@ -69,6 +75,11 @@ def apply_grants(connection: Connection, grants: Iterable[Grant], principals: It
             ) from error
         raise environment_problem(error, connection.bootstrap, trouble, admin) from error
     return Applied(tuple(missing), tuple(surplus))
+
+
+def _present(admin: AdminClient, principals: Container[str]) -> dict[Grant | AclBinding, AclBinding]:
+    found = admin.describe_acls(_ANY_ACL, request_timeout=_TIMEOUT_S).result(_TIMEOUT_S)
+    return {_grant(acl): acl for acl in found if acl.principal.removeprefix(_USER) in principals}
 
 
 def revoke(connection: Connection, principals: Iterable[str]) -> Applied:
@@ -115,8 +126,8 @@ def provision(broker: Broker, parties: Mapping[str, Iterable[Role]], partitions:
     grants = grants_of(parties)
     create_topics(admin, parties, partitions)
     names = (*SERVICE_PRINCIPALS, PLAYER, *parties)
-    broker.add_users(*names)
     apply_grants(admin, grants)
+    broker.add_users(*names)
     return Provisioned(admin, {name: security.properties_file(broker.data_dir, name) for name in names})
 
 

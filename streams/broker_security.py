@@ -11,10 +11,12 @@ import os
 import re
 import secrets
 import ssl
+import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from confluent_kafka import KafkaException
 from confluent_kafka.admin import (
     AdminClient,
     ScramCredentialInfo,
@@ -51,6 +53,7 @@ ITERATIONS = 4096  # the least Kafka takes; passwords are random, not chosen, so
 CA_DAYS = 3650
 CERTIFICATE_DAYS = 398
 RENEW_DAYS = 30
+_KNOWN_WITHIN_S = 15.0
 _PRINCIPAL = re.compile(r"[a-z0-9][a-z0-9._-]{0,99}")
 
 
@@ -187,6 +190,26 @@ def add_users(data_dir: Path, bootstrap: str, names: Iterable[str], *, rotate: b
     )
     for name, password in new.items():  # after the broker took them: an interrupted call is simply repeated
         _write_user(data_dir, name, password)
+    for name in new:
+        _await_login(data_dir, bootstrap, name)
+
+
+def _await_login(data_dir: Path, bootstrap: str, name: str) -> None:
+    """Wait until a new password opens the door: the broker says yes a moment before it acts on it."""
+    deadline = time.monotonic() + _KNOWN_WITHIN_S
+    while True:
+        quiet: dict[str, Any] = {"log_level": 0, "error_cb": lambda _: None}
+        admin = AdminClient({"bootstrap.servers": bootstrap, **client_config(data_dir, name), **quiet})
+        try:
+            admin.list_topics(timeout=1.0)
+        except KafkaException as error:
+            if time.monotonic() > deadline:
+                raise EnvironmentProblem(
+                    f"Kafka at {bootstrap} still refuses {name} {_KNOWN_WITHIN_S:.0f} s after its password was set: "
+                    f"{error.args[0].str()}"
+                ) from error
+        else:
+            return
 
 
 def remove_users(data_dir: Path, bootstrap: str, names: Iterable[str]) -> None:

@@ -20,6 +20,7 @@ __all__ = ["command"]
 @click.option("--port", default=None, type=int, help="port of the page  [default: a free one]")
 @click.option("--report", default="report.html", show_default=True, type=click.Path(path_type=Path))
 @click.option("--wait/--no-wait", default=None, help="keep the page up at the end  [default: when at a terminal]")
+@click.option("--secure", is_flag=True, help="TLS, a principal for each service and party, rights from the table")
 @click.option("--verify/--no-verify", default=True, help="replay the journal and solve the clearing again")
 def command(
     grid: str,
@@ -29,6 +30,7 @@ def command(
     port: int | None,
     report: Path,
     wait: bool | None,
+    secure: bool,
     verify: bool,
 ) -> int:
     """Play a whole market day: forecast, auction, clearing, delivery, settlement; then summary and report."""
@@ -51,6 +53,7 @@ def command(
         bootstrap=bootstrap or os.environ.get("FLEXBUS_BOOTSTRAP"),
         page_port=port,
         report=report,
+        secure=secure,
     )
     the_day = Day(options, say)
     try:

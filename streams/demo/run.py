@@ -3,17 +3,21 @@
 import json
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from flexbus.access import PLAYER
+from flexbus.errors import EnvironmentProblem
+from flexbus.events import Role
 from flexbus.views.fact import Fact
+from streams.access import provision
 from streams.broker import Broker
 from streams.demo.grid_day import DEFAULT_GRID, scenario_of
 from streams.demo.scenario import another_day
-from streams.demo.world import PARTIES, KafkaPorts, World
+from streams.demo.world import PARTIES, ROLES, KafkaPorts, World
 from streams.kafka import Connection
 from streams.page.model import summary
 from streams.replay import Verification, verify
@@ -26,6 +30,7 @@ __all__ = ["Day", "Options"]
 # Real seconds that a quarter-hour lasts at SPEED=1: with set-up, auction and settlement about two minutes in all.
 _PACE_S = 0.7
 _PARTITIONS = 2
+_AUDITOR = "auditor"  # follows the journal for the day, and verifies it in the end
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +45,7 @@ class Options:
         bootstrap: an existing broker, or None to start one.
         page_port: port of the page, or None for a free one.
         report: where the report goes.
+        secure: TLS, passwords and access control; every service and party as a principal of its own.
     """
 
     run_dir: Path
@@ -49,6 +55,7 @@ class Options:
     bootstrap: str | None = None
     page_port: int | None = None
     report: Path = field(default_factory=lambda: Path("report.html"))
+    secure: bool = False
 
 
 class Day:
@@ -85,15 +92,12 @@ class Day:
         options.run_dir.mkdir(parents=True, exist_ok=True)
         with ThreadPoolExecutor(max_workers=1) as pool:
             loading = pool.submit(scenario_of, options.grid, options.day)
-            bootstrap = options.bootstrap
-            if bootstrap is None:
-                self._say("starting Kafka")
-                self._broker = Broker(options.run_dir / "broker")
-                bootstrap = self._broker.start()
-            self.connection = Connection(bootstrap)
-            create_topics(self.connection, PARTIES, _PARTITIONS)
-            self._say(f"starting the services (Kafka at {bootstrap})")
-            self.supervisor = Supervisor(self.connection, options.run_dir, clock="played", page_port=options.page_port)
+            ports, properties = self._secure_bus() if options.secure else self._plain_bus()
+            self.connection = ports.connection
+            self._say(f"starting the services (Kafka at {self.connection.bootstrap})")
+            self.supervisor = Supervisor(
+                self.connection, options.run_dir, clock="played", page_port=options.page_port, properties=properties
+            )
             self.supervisor.start()
             scenario = loading.result()
         if options.bootstrap is not None:
@@ -103,7 +107,31 @@ class Day:
         if scenario.note:
             self._say(scenario.note)
         pace = _PACE_S / options.speed if options.speed else 0.0
-        self.world = World(KafkaPorts(self.connection), scenario, self._say, pace, self._on_fact)
+        self.world = World(ports, scenario, self._say, pace, self._on_fact)
+
+    def _plain_bus(self) -> tuple[KafkaPorts, Mapping[str, Path]]:
+        bootstrap = self.options.bootstrap
+        if bootstrap is None:
+            self._say("starting Kafka; PLAIN MODE: no passwords, no encryption; loopback only")
+            self._broker = Broker(self.options.run_dir / "broker")
+            bootstrap = self._broker.start()
+        connection = Connection(bootstrap)
+        create_topics(connection, PARTIES, _PARTITIONS)
+        return KafkaPorts(connection), {}
+
+    def _secure_bus(self) -> tuple[KafkaPorts, Mapping[str, Path]]:
+        """Start a broker where every service and party is somebody, and an auditor looks on."""
+        if self.options.bootstrap is not None:
+            raise EnvironmentProblem(
+                "A secure demo starts a Kafka of its own, as it makes principals and rights there: leave --bootstrap "
+                "and FLEXBUS_BOOTSTRAP away, or play it plain."
+            )
+        self._say("starting Kafka; SECURE MODE: TLS, a password for each principal, everything else forbidden")
+        self._broker = Broker(self.options.run_dir / "broker", secure=True)
+        self._broker.start()
+        made = provision(self._broker, {_AUDITOR: (Role.AUDITOR,)} | {p: (r,) for p, r in ROLES.items()}, _PARTITIONS)
+        principals = {name: made.connection(name) for name in (*PARTIES, PLAYER)}
+        return KafkaPorts(made.connection(_AUDITOR), principals), made.properties
 
     def page_url(self) -> str:
         """Return the address of the page."""

@@ -5,11 +5,12 @@ Everyone acts through the SDK as its own party and reacts to what the bus tells 
 
 import time
 import uuid
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from flexbus import events as ev
+from flexbus.access import PLAYER
 from flexbus.client import Client, Record
 from flexbus.events import Role
 from flexbus.quantities import Direction
@@ -20,9 +21,16 @@ from streams.demo.plant import Plant
 from streams.demo.scenario import DSO, FMO, FSPS, METER, SLOT_S, TSO, Scenario, offers_of
 from streams.kafka import Connection
 
-__all__ = ["PARTIES", "KafkaPorts", "Ports", "World"]
+__all__ = ["PARTIES", "ROLES", "KafkaPorts", "Ports", "World"]
 
 PARTIES = (FMO, DSO, TSO, METER, *FSPS)
+ROLES = {
+    FMO: Role.FMO,
+    DSO: Role.DSO,
+    TSO: Role.TSO,
+    METER: Role.METER_OPERATOR,
+    **dict.fromkeys(FSPS, Role.FSP),
+}
 _HOUR_MS = 3_600_000
 _SLOT_MS = SLOT_S * 1000
 _READ_EVERY = 4
@@ -43,9 +51,15 @@ class Ports(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class KafkaPorts:
-    """The world on a real bus."""
+    """The world on a real bus.
+
+    Attributes:
+        connection: the broker, as a principal that may read the journal.
+        principals: on a broker with access control, the connection of every party and of the clock's player.
+    """
 
     connection: Connection
+    principals: Mapping[str, Connection] = field(default_factory=dict)
 
     def mirror(self, area_id: str, on_fact: Callable[[Fact], None]) -> Mirror:
         """Return a reader of the journal in a thread of its own."""
@@ -53,11 +67,12 @@ class KafkaPorts:
 
     def client(self, party: str) -> Client:
         """Return the SDK as a party."""
-        return Client(self.connection.bootstrap, party)
+        known = self.principals.get(party, self.connection)
+        return Client(known.bootstrap, party, security=known.security)
 
     def ticker(self) -> Ticker:
         """Return the hand that moves the market's clock."""
-        return Ticker(self.connection)
+        return Ticker(self.principals.get(PLAYER, self.connection))
 
 
 class World:
@@ -191,15 +206,16 @@ class World:
         self._tick(self._opens - 2 * _HOUR_MS)
         self._send(FMO, ev.AreaOpened(area_id=area, name=s.title, fmo_id=FMO, time_zone=s.time_zone))
         self._quiet("the area")
-        roles = {
-            FMO: ("Local Flexibility Market Operator", Role.FMO),
-            DSO: ("Distribution System Operator", Role.DSO),
-            TSO: ("Transmission System Operator", Role.TSO),
-            METER: ("Meter Operator", Role.METER_OPERATOR),
-            **{fsp: (name, Role.FSP) for fsp, (name, _) in FSPS.items()},
+        names = {
+            FMO: "Local Flexibility Market Operator",
+            DSO: "Distribution System Operator",
+            TSO: "Transmission System Operator",
+            METER: "Meter Operator",
+            **{fsp: name for fsp, (name, _) in FSPS.items()},
         }
-        for party, (name, role) in roles.items():
-            self._send(FMO, ev.ParticipantRegistered(area_id=area, participant_id=party, name=name, roles=(role,)))
+        for party, role in ROLES.items():
+            admitted = ev.ParticipantRegistered(area_id=area, participant_id=party, name=names[party], roles=(role,))
+            self._send(FMO, admitted)
         small = s.step_w < 1000
         self._send(
             FMO,
