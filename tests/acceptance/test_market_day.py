@@ -27,6 +27,7 @@ class Played:
     summary: dict[str, Any]
     facts: list[Fact]
     report: Path
+    script: str  # what the README's script printed while the gate was open
 
     @property
     def session(self) -> dict[str, Any]:
@@ -38,16 +39,35 @@ class Played:
         return [f.event for f in self.facts if isinstance(f.event, kind)]
 
 
+def run_readme_script(day: Day, folder: Path) -> str:
+    """Run the README's script on its own, outside the tree, and return what it printed."""
+    (script,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+    assert len([line for line in script.splitlines() if line.strip()]) <= 15
+    assert day.connection is not None
+    here = folder / "example.py"
+    here.write_text(script.replace("127.0.0.1:9092", day.connection.bootstrap), encoding="utf-8")
+    done = subprocess.run([sys.executable, str(here)], cwd=folder, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
 @pytest.fixture(scope="module")
 def played(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Played]:
     folder = tmp_path_factory.mktemp("day")
     facts: list[Fact] = []
-    said: list[str] = []
-    day = Day(Options(run_dir=folder / "run", speed=0, report=folder / "report.html"), said.append, facts.append)
+    printed = ""
+
+    def see(fact: Fact) -> None:
+        nonlocal printed
+        facts.append(fact)
+        if isinstance(fact.event, ev.FlexOfferSubmitted) and not printed:
+            printed = run_readme_script(day, folder)
+
+    day = Day(Options(run_dir=folder / "run", speed=0, report=folder / "report.html"), lambda _: None, see)
     try:
         day.start()
         summary = day.play()
-        yield Played(day, summary, facts, day.report())
+        yield Played(day, summary, facts, day.report(), printed)
     finally:
         day.close()
 
@@ -156,14 +176,9 @@ def test_the_replay_proves_chain_views_and_clearing(played: Played) -> None:
 
 
 def test_fifteen_lines_outside_the_tree_read_the_cleared_market(played: Played, tmp_path: Path) -> None:
-    """The README's script, on its own, reads the cleared market into pandas."""
-    (script,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
-    assert len([line for line in script.splitlines() if line.strip()]) <= 16
-    assert played.day.connection is not None
-    here = tmp_path / "example.py"
-    here.write_text(script.replace("127.0.0.1:9092", played.day.connection.bootstrap), encoding="utf-8")
-    done = subprocess.run([sys.executable, str(here)], cwd=tmp_path, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stderr
-    # The day is over, so the offer is refused as late, and the awards are there.
-    assert "GATE_CLOSED" in done.stdout
-    assert "price" in done.stdout
+    """The README's script offers as an FSP while the gate is open, and reads the cleared market into pandas after."""
+    assert "ACCEPTED" in played.script
+    assert any(f.event.offer.offer_id == "my-battery-1" for f in played.facts if hasattr(f.event, "offer"))
+    afterwards = run_readme_script(played.day, tmp_path)
+    assert "GATE_CLOSED" in afterwards
+    assert "price" in afterwards

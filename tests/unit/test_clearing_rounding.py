@@ -1,5 +1,7 @@
 """Integers keep what the optimum kept: budgets, limits, no slot off by a whole quantum."""
 
+from itertools import pairwise
+
 from clearing import clear
 from clearing.case import Settings
 from flexbus.quantities import Direction
@@ -29,5 +31,5 @@ def test_an_energy_budget_is_rounded_without_breaking_a_limit() -> None:
     assert all(w % 1000 == 0 for w in (*awarded["cheap"], *awarded["dear"]))
     assert [s.shortfalls for s in result.slots] == [()] * SLOTS
     whole = [a + b for a, b in zip(awarded["cheap"], awarded["dear"], strict=True)]
-    steps = [later - earlier for earlier, later in zip(whole, whole[1:], strict=False)]
+    steps = [later - earlier for earlier, later in pairwise(whole)]
     assert max(steps) - min(steps) <= 2000  # relief grows as evenly as the feed-in does
