@@ -30,6 +30,7 @@ def canonical_case(case: Case) -> Case:
             for o in sorted(case.offers, key=lambda o: o.offer_id)
         ),
         requests=tuple(sorted(case.requests, key=lambda r: r.request_id)),
+        limit_prices=tuple(sorted(case.limit_prices, key=lambda p: (p.kind.value, p.element_id or ""))),
         units=tuple(sorted(case.units, key=lambda u: u.unit_id)),
         fixed_awards=tuple(sorted(case.fixed_awards, key=lambda a: a.award_id)),
         scenarios=tuple(sorted(case.scenarios, key=lambda s: s.scenario_id)),

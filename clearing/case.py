@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Annotated
 
+from flexbus.events.clearing import LimitKind
 from flexbus.events.grid import BusInjection, NetworkModelPublished
 from flexbus.events.market import PricingRule
 from flexbus.quantities import Direction
@@ -20,6 +21,7 @@ __all__ = [
     "Case",
     "FixedAward",
     "InfeedPrice",
+    "LimitPrice",
     "Location",
     "Offer",
     "OfferSlot",
@@ -230,6 +232,15 @@ class InfeedPrice:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LimitPrice:
+    """What keeping one limit, or every limit of a kind, is worth; a named element goes before its kind."""
+
+    kind: Annotated[LimitKind, "kind of limit"]
+    element_id: Annotated[str | None, "bus, branch, infeed point; null = every limit of the kind"] = None
+    price_milli: Annotated[int, "1/1000 EUR per MVA, MW or (voltage) pu of violation and hour"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class FixedAward:
     """An award of an earlier phase that stands: its delivery is part of every state of the grid."""
 
@@ -261,7 +272,8 @@ class Settings:
         int, "worth of keeping a branch or infeed point at its limit, 1/1000 EUR per MVA of violation and hour"
     ] = 3_000_000
     price_cap_milli_per_mwh: Annotated[
-        int | None, "most that is paid per MWh delivered, whatever the shadow price; null = no cap"
+        int | None,
+        "most that is paid per MWh delivered above an accepted bid, whatever it is worth; null = no cap (NODAL)",
     ] = None
     voltage_margin_ppm: Annotated[int, "taken off both ends of every voltage band, millionths of nominal"] = 0
     loading_margin_ppm: Annotated[int, "taken off every thermal limit, millionths of the limit"] = 0
@@ -282,6 +294,7 @@ class Case:
     infeed_prices: Annotated[tuple[InfeedPrice, ...], "prices of energy at infeed points"] = ()
     offers: Annotated[tuple[Offer, ...], "supply"] = ()
     requests: Annotated[tuple[Request, ...], "explicit demand"] = ()
+    limit_prices: Annotated[tuple[LimitPrice, ...], "worth of limits where the settings' do not hold"] = ()
     units: Annotated[tuple[Unit, ...], "storages and inverters that tie offers together"] = ()
     fixed_awards: Annotated[tuple[FixedAward, ...], "awards of earlier phases that stand"] = ()
     scenarios: Annotated[tuple[Scenario, ...], "possible baselines (STOCHASTIC), at most 20"] = ()

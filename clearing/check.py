@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 
 from clearing.case import Case, Location, Offer, Phase, Quantity, Request, UnitKind
 from flexbus.errors import Fault, FaultCode
+from flexbus.events.clearing import LimitKind
 from flexbus.quantities import MAX_POWER_W, MAX_PRICE_MILLI_PER_MWH, PPM
 
 __all__ = ["check_case"]
@@ -20,7 +21,15 @@ MAX_ADMITTANCE_S = 1e6
 
 def check_case(case: Case) -> tuple[Fault, ...]:
     """Return every fault of a case; empty = it can be cleared."""
-    return (*_frame(case), *_network(case), *_series(case), *_offers(case), *_requests(case), *_units(case))
+    return (
+        *_frame(case),
+        *_network(case),
+        *_series(case),
+        *_limit_prices(case),
+        *_offers(case),
+        *_requests(case),
+        *_units(case),
+    )
 
 
 def _fault(code: FaultCode, path: str, message: str) -> Fault:
@@ -49,8 +58,39 @@ def _frame(case: Case) -> Iterator[Fault]:
         yield _fault(FaultCode.BAD_QUANTITY, "$.settings.quantity_step_w", "must be between 1 W and 10 MW")
     if settings.loading_margin_ppm >= PPM:
         yield _fault(FaultCode.BAD_VALUE, "$.settings.loading_margin_ppm", "leaves no capacity at all")
+    cap = settings.price_cap_milli_per_mwh
+    if cap is not None and not 0 <= cap <= MAX_PRICE_MILLI_PER_MWH:
+        yield _fault(
+            FaultCode.BAD_PRICE, "$.settings.price_cap_milli_per_mwh", "is not within 0..1 million EUR per MWh"
+        )
     if not 1 <= settings.max_repair_steps <= 1000:
         yield _fault(FaultCode.BAD_VALUE, "$.settings.max_repair_steps", "must be between 1 and 1000")
+
+
+def _limit_prices(case: Case) -> Iterator[Fault]:
+    net = case.network
+    elements = {
+        LimitKind.VOLTAGE_MAX: {b.bus_id for b in net.buses},
+        LimitKind.CURRENT_FROM: {b.branch_id for b in net.branches},
+        LimitKind.IMPORT: {p.infeed_id for p in net.infeed_points},
+    }
+    elements[LimitKind.VOLTAGE_MIN] = elements[LimitKind.VOLTAGE_MAX]
+    for kind in (LimitKind.CURRENT_TO, LimitKind.APPARENT_POWER_FROM, LimitKind.APPARENT_POWER_TO):
+        elements[kind] = elements[LimitKind.CURRENT_FROM]
+    elements[LimitKind.EXPORT] = elements[LimitKind.IMPORT]
+    seen = set()
+    for k, price in enumerate(case.limit_prices):
+        here = f"$.limit_prices[{k}]"
+        known = elements.get(price.kind)
+        if known is None:
+            yield _fault(FaultCode.BAD_VALUE, f"{here}.kind", f"{price.kind.value} is no limit of the grid")
+        elif price.element_id is not None and price.element_id not in known:
+            yield _fault(FaultCode.UNKNOWN_ELEMENT, f"{here}.element_id", f"the grid has no {price.element_id!r}")
+        if (price.kind, price.element_id) in seen:
+            yield _fault(FaultCode.DUPLICATE_ID, here, "this limit has a price already")
+        seen.add((price.kind, price.element_id))
+        if not 0 <= price.price_milli <= MAX_PRICE_MILLI_PER_MWH * 1000:
+            yield _fault(FaultCode.BAD_PRICE, f"{here}.price_milli", "must not be negative or absurd")
 
 
 def _duplicates(ids: Iterable[str], path: str, word: str) -> Iterator[Fault]:

@@ -74,7 +74,7 @@ def facts_of_result(snapshot: Snapshot, result: Result) -> tuple[Emission, ...]:
         start_ms=start_ms,
         resolution_s=resolution_s,
         buses=tuple(
-            ev.NodalPrice(bus_id=b.bus_id, price_milli_per_mwh=_on_the_wire(b.p_price_milli_per_mwh))
+            ev.NodalPrice(bus_id=b.bus_id, price_milli_per_mwh=_paid_at_most(b.p_price_milli_per_mwh, snapshot))
             for b in result.buses
         ),
     )
@@ -150,9 +150,9 @@ def facts_uncleared(snapshot: Snapshot, problem: str) -> tuple[Emission, ...]:
     return (emit(market, snapshot.session.session_id),)
 
 
-def _on_the_wire(prices: tuple[int, ...]) -> tuple[int, ...]:
-    """Return prices within what a price may be: where no offer can hold a voltage, its worth knows no bounds."""
-    most = MAX_PRICE_MILLI_PER_MWH
+def _paid_at_most(prices: tuple[int, ...], snapshot: Snapshot) -> tuple[int, ...]:
+    """Return worths as prices: where limits stay broken a MWh is worth what all of them cost, but paid is the cap."""
+    most = min(snapshot.product.violation_price_milli_per_mwh, MAX_PRICE_MILLI_PER_MWH)
     return tuple(max(-most, min(most, price)) for price in prices)
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from clearing.case import Settings
+from clearing.case import LimitPrice, Settings
 from clearing.network import Grid
 from clearing.result import LimitKind
 from clearing.state import Measure
@@ -35,16 +35,29 @@ class LimitTable:
         return np.asarray(self.sign * np.array(columns).T - self.bound)
 
 
-def build_limits(grid: Grid, settings: Settings) -> LimitTable:
-    """Return every finite limit of a grid; voltages at held nodes are given and no limit of the market."""
+def build_limits(grid: Grid, settings: Settings, prices: tuple[LimitPrice, ...] = ()) -> LimitTable:
+    """Return every finite limit of a grid; voltages at held nodes are given and no limit of the market.
+
+    Args:
+        grid: the reduced grid.
+        settings: worth of limits in general.
+        prices: worth of single limits and kinds; the most specific holds.
+    """
     rows: list[tuple[LimitKind, Measure, float, float, float, float]] = []
-    voltage = settings.voltage_price_milli_per_puh / 1e3
-    loading = settings.loading_price_milli_per_mwh / 1e3
+    given = {(p.kind, p.element_id): p.price_milli / 1e3 for p in prices}
+
+    def price(kind: LimitKind, element_id: str) -> float:
+        voltage = kind in (LimitKind.VOLTAGE_MAX, LimitKind.VOLTAGE_MIN)
+        usual = settings.voltage_price_milli_per_puh if voltage else settings.loading_price_milli_per_mwh
+        return given.get((kind, element_id), given.get((kind, None), usual / 1e3))
+
     for n in grid.free.tolist():
         if np.isfinite(grid.v_max[n]):
-            rows.append((LimitKind.VOLTAGE_MAX, Measure("v", n), 1.0, float(grid.v_max[n]), voltage, 0.02))
+            worth = price(LimitKind.VOLTAGE_MAX, grid.bus_ids[int(grid.bus_of_v_max[n])])
+            rows.append((LimitKind.VOLTAGE_MAX, Measure("v", n), 1.0, float(grid.v_max[n]), worth, 0.02))
         if np.isfinite(grid.v_min[n]):
-            rows.append((LimitKind.VOLTAGE_MIN, Measure("v", n), -1.0, -float(grid.v_min[n]), voltage, 0.02))
+            worth = price(LimitKind.VOLTAGE_MIN, grid.bus_ids[int(grid.bus_of_v_min[n])])
+            rows.append((LimitKind.VOLTAGE_MIN, Measure("v", n), -1.0, -float(grid.v_min[n]), worth, 0.02))
     for kind, word, bounds in (
         (LimitKind.CURRENT_FROM, "if", grid.max_i_from),
         (LimitKind.CURRENT_TO, "it", grid.max_i_to),
@@ -53,14 +66,15 @@ def build_limits(grid: Grid, settings: Settings) -> LimitTable:
     ):
         for k in np.flatnonzero(np.isfinite(bounds)).tolist():
             bound = float(bounds[k])
-            rows.append((kind, Measure(word, k), 1.0, bound, loading, 0.3 * bound))
+            rows.append((kind, Measure(word, k), 1.0, bound, price(kind, grid.branch_ids[k]), 0.3 * bound))
     for k in range(len(grid.infeed_ids)):
         for kind, sign, limit in (
             (LimitKind.IMPORT, 1.0, grid.max_import[k]),
             (LimitKind.EXPORT, -1.0, grid.max_export[k]),
         ):
             if np.isfinite(limit):
-                rows.append((kind, Measure("root_p", k), sign, float(limit), loading, 0.3 * float(limit) + 1e-3))
+                worth, near = price(kind, grid.infeed_ids[k]), 0.3 * float(limit) + 1e-3
+                rows.append((kind, Measure("root_p", k), sign, float(limit), worth, near))
     return LimitTable(
         kinds=tuple(r[0] for r in rows),
         measures=tuple(r[1] for r in rows),

@@ -92,7 +92,7 @@ def solve(case: Case) -> Cleared:
     )
     flow = PowerFlow(grid)
     base = flow.solve(baseline_injections(case, grid))
-    limits = build_limits(grid, settings)
+    limits = build_limits(grid, settings, case.limit_prices)
     energy_price = _energy_price(case, grid)
     problem = _Problem(case, grid, flow, base, limits, energy_price)
     market, repair, point, multipliers, prices, value, bound = problem.optimise()
@@ -128,7 +128,7 @@ def _rounded(case: Case, market: Market, repair: Repair, point: Point, value: Re
         for c, members in enumerate(market.members)
         if not market.integer[c] and any(market.offers[m.offer].max_energy_wh is not None for m in members)
     ]
-    broken = (made.excess > BROKEN).any(axis=1) & ~(point.excess > BROKEN).any(axis=1)
+    broken = np.asarray((made.excess > BROKEN).any(axis=1) & ~(point.excess > BROKEN).any(axis=1))
     if not tied or not broken.any():
         return awards, made
     again = repair.restore(made, tied, broken)
@@ -353,22 +353,18 @@ def _at_buses(offer: Offer, index: dict[str, int], p: Real, q: Real) -> Real:
 
 
 def _offer_values(case: Case, grid: Grid, market: Market, prices: NodalPrices) -> Real:
-    """Return what one more MW of each offer is paid in each slot (offers x slots), EUR per MWh.
-
-    It is the offer's nodal price, at most the cap: where several limits are short at once their shadow prices
-    add up beyond what anyone has agreed to pay.
-    """
+    """Return what one more MW of each offer is worth in each slot (offers x slots), EUR per MWh."""
     index = {b: k for k, b in enumerate(grid.bus_ids)}
     p, q = prices.total_p(), prices.total_q()
     if not market.offers:
         return np.zeros((0, case.slots))
-    value = np.array([_at_buses(o, index, p, q) for o in market.offers])
+    return np.array([_at_buses(o, index, p, q) for o in market.offers])
+
+
+def _paid(case: Case, worth: float, asked_milli: int) -> float:
+    """Return what a MWh of that worth is paid: at most the cap, but never less than was asked and accepted."""
     cap = case.settings.price_cap_milli_per_mwh
-    if cap is None:
-        return value
-    # Nobody is paid below the price that was asked and accepted.
-    asked = [max((s.price_milli_per_mwh for e in o.slots for s in e.steps), default=0) for o in market.offers]
-    return np.asarray(np.minimum(value, np.maximum(cap, asked)[:, None] / 1e3))
+    return worth if cap is None else min(worth, max(cap, asked_milli) / 1e3)
 
 
 def _losing_blocks(case: Case, market: Market, x: Real, value: Real) -> frozenset[int]:
@@ -381,14 +377,15 @@ def _losing_blocks(case: Case, market: Market, x: Real, value: Real) -> frozense
             continue
         if offer.start_choice is not None:
             columns = [c for c, m in enumerate(market.members) if m and market.integer[c] and m[0].offer == k]
+            asked = offer.start_choice.price_milli_per_mwh
             profit = sum(
-                (value[k, m.slot] - offer.start_choice.price_milli_per_mwh / 1e3) * m.cap * x[c]
+                (_paid(case, value[k, m.slot], asked) - asked / 1e3) * m.cap * x[c]
                 for c in columns
                 for m in market.members[c]
             )
         else:
             profit = sum(
-                (value[k, t] - s.price_milli_per_mwh / 1e3) * s.quantity
+                (_paid(case, value[k, t], e.steps[-1].price_milli_per_mwh) - s.price_milli_per_mwh / 1e3) * s.quantity
                 for t, e in enumerate(offer.slots)
                 for s in e.steps
             )

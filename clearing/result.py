@@ -92,6 +92,7 @@ class RequestResult:
     requested: Annotated[tuple[int, ...], "asked per slot, W or var"]
     matched: Annotated[tuple[int, ...], "met per slot, W or var"]
     price_milli_per_mwh: Annotated[tuple[int, ...], "marginal worth of its delivery per slot, 1/1000 EUR per MWh"]
+    payment_nano: Annotated[int, "what it pays: matched energy x price, at most what it bid, 1e-9 EUR"]
     reason: Annotated[str, "why not in full, for people; empty = met"]
 
 
@@ -201,6 +202,9 @@ class Result:
     violation_cost_nano: Annotated[int, "priced violations that stay, 1e-9 EUR"]
     baseline_violation_cost_nano: Annotated[int, "priced violations of the baseline, 1e-9 EUR"]
     welfare_nano: Annotated[int, "gain over keeping the baseline: value met less bids, infeed and violations"]
-    network_residual_nano: Annotated[int, "payments not covered by prices at buses: network cost, 1e-9 EUR"]
+    network_residual_nano: Annotated[
+        int,
+        "cost_nano less what requests pay: the network operator's bill for limits, losses and reactive power, 1e-9 EUR",
+    ]
     certificate: Annotated[Certificate, "value, bound and gap"]
     solver: Annotated[SolverInfo, "what computed it"]

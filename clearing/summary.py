@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clearing.canonical import result_hash
-from clearing.case import Case, Location, Offer, Quantity, Request
+from clearing.case import Case, Location, Offer, Quantity, Request, RequestSlot
 from clearing.power_flow import AcGrid
 from clearing.reasons import Explainer
 from clearing.result import (
@@ -106,7 +106,7 @@ class _Summary:
             violation_cost_nano=violation,
             baseline_violation_cost_nano=base_violation,
             welfare_nano=value + base_violation - bids - infeed - violation,
-            network_residual_nano=cost - self._bus_payments(),
+            network_residual_nano=cost - sum(r.payment_nano for r in requests),
             certificate=self._certificate(published),
             solver=SolverInfo(
                 name="Clarabel, HiGHS",
@@ -155,11 +155,6 @@ class _Summary:
             )
         return tuple(made)
 
-    def _bus_payments(self) -> int:
-        """Return what the taken injections are worth at the prices of their buses, 1e-9 EUR."""
-        worth = self.c.value * self.taken * (self.hours * 1e3)
-        return round(float(worth.sum())) if worth.size else 0
-
     def _requests(self) -> tuple[RequestResult, ...]:
         c, case = self.c, self.case
         matched = {r: np.zeros(case.slots, dtype=int) for r in range(len(c.market.requests))}
@@ -202,6 +197,14 @@ class _Summary:
                     requested=asked,
                     matched=got,
                     price_milli_per_mwh=tuple(price[r].tolist()),
+                    payment_nano=sum(
+                        min(
+                            amount_nano(energy_wh(q, case.resolution_s), m),
+                            _worth_to_buyer(entry, q, case.resolution_s),
+                        )
+                        for entry, q, m in zip(request.slots, got, price[r].tolist(), strict=True)
+                        if q
+                    ),
                     reason=self._unmet(request, asked, got),
                 )
             )
@@ -253,15 +256,11 @@ class _Summary:
         return self.q - _baseline(self.case)[1]
 
     def _request_value(self, requests: tuple[RequestResult, ...]) -> int:
-        total = 0
-        for request, got in zip(self.c.market.requests, requests, strict=True):
-            for entry, matched in zip(request.slots, got.matched, strict=True):
-                left = matched
-                for step in entry.steps:
-                    part = min(left, step.quantity)
-                    total += round(part * self.case.resolution_s * step.price_milli_per_mwh / 3600)
-                    left -= part
-        return total
+        return sum(
+            _worth_to_buyer(entry, matched, self.case.resolution_s)
+            for request, got in zip(self.c.market.requests, requests, strict=True)
+            for entry, matched in zip(request.slots, got.matched, strict=True)
+        )
 
     def _infeed_cost(self) -> int:
         change = self.c.point.values["root_p"] - self.c.repair.base_values["root_p"]
@@ -462,6 +461,16 @@ def _steps(offer: Offer, t: int, quantity: int) -> list[tuple[int, int]]:
     return filled
 
 
+def _worth_to_buyer(entry: RequestSlot, matched: int, resolution_s: int) -> int:
+    """Return what a met quantity is worth at the bids of its demand curve, 1e-9 EUR."""
+    total, left = 0, matched
+    for step in entry.steps:
+        part = min(left, step.quantity)
+        total += round(part * resolution_s * step.price_milli_per_mwh / 3600)
+        left -= part
+    return total
+
+
 def _bid_cost(offer: Offer, t: int, quantity: int, resolution_s: int) -> int:
     return round(sum(q * m for q, m in _steps(offer, t, quantity)) * resolution_s / 3600)
 
@@ -486,9 +495,15 @@ def _offer_prices(cleared: "Cleared", taken: NDArray[np.int_]) -> NDArray[np.int
             prices = zone.up_milli_per_mwh if offer.direction is Direction.UP else zone.down_milli_per_mwh
             paid[k, t] = prices[t]
         return paid
-    # Integer prices must not put an accepted marginal step a rounding error below its own bid.
+    cap = case.settings.price_cap_milli_per_mwh
+    worth = nodal
+    if cap is not None:
+        nodal = np.minimum(nodal, cap)
     for k, t in np.argwhere(taken).tolist():
         bid = _steps(market.offers[k], t, int(taken[k, t]))[-1][1]
+        # Above the cap nobody is paid below what was asked and accepted.
+        nodal[k, t] = max(nodal[k, t], min(worth[k, t], bid))
+        # Integer prices must not put an accepted marginal step a rounding error below its own bid.
         if 0 < bid - nodal[k, t] <= 2:
             nodal[k, t] = bid
     return nodal

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from clearing.case import Location, Offer, Quantity, Request
+from clearing.case import Location, Offer, Quantity, Request, RequestSlot
 from clearing.certificate.evidence import PPM, Evidence, Finding, places
 from clearing.certificate.physics import violation_cost_eur
 from clearing.certificate.prices import infeed_price
@@ -39,6 +39,7 @@ def check_money(e: Evidence) -> Iterator[Finding]:
         - r.bid_cost_nano
         - r.infeed_cost_nano
         - r.violation_cost_nano,
+        "network_residual_nano": r.cost_nano - sum(got.payment_nano for got in r.requests),
     }
     for name, truth in sums.items():
         if getattr(r, name) != truth:
@@ -114,6 +115,10 @@ def _price_fault(
         want = (found.up_milli_per_mwh if offer.direction is Direction.UP else found.down_milli_per_mwh)[t]
         return "" if price == want else f"the price of zone {zone!r} is {want}, published {price}"
     truth = float(nodal[k, t])
+    cap = e.case.settings.price_cap_milli_per_mwh
+    if cap is not None:
+        # What a MWh is worth may exceed what anyone agreed to pay; an accepted bid is paid all the same.
+        truth = min(truth, max(cap, *(m for _, m in filled)) if filled else cap)
     reach = PRICE_NOISE * (1 + abs(offer.tan_phi_ppm) / PPM + (2 if offer.payback is not None else 0))
     return "" if abs(price - truth) <= reach else f"its bus is worth {truth:.0f}, published {price}"
 
@@ -171,6 +176,13 @@ def _requests(e: Evidence) -> Iterator[Finding]:
         asked = tuple(sum(s.quantity for s in slot.steps) for slot in request.slots)
         if got.requested != asked:
             yield Finding(f"$.requests[{j}].requested", "is not what the case asks for")
+        payment = sum(
+            min(_wh(met, e.case.resolution_s) * price, _worth(slot, met, e.case.resolution_s))
+            for slot, met, price in zip(request.slots, got.matched, got.price_milli_per_mwh, strict=True)
+        )
+        if got.payment_nano != payment:
+            path = f"$.requests[{j}].payment_nano"
+            yield Finding(path, f"published {got.payment_nano}, energy times price is {payment}")
         for t, (want, met) in enumerate(zip(asked, got.matched, strict=True)):
             if not 0 <= met <= want:
                 yield Finding(f"$.requests[{j}].matched[{t}]", f"{met} met of {want} asked")
@@ -218,13 +230,18 @@ def _delivered(e: Evidence, request: Request) -> NDArray[np.float64]:
 
 def request_value_nano(e: Evidence) -> int:
     """What the published deliveries are worth to those who asked, 1e-9 EUR."""
-    total = 0
     by_id = {request.request_id: request for request in e.case.requests}
-    for got in e.result.requests:
-        for slot, met in zip(by_id[got.request_id].slots, got.matched, strict=True):
-            left = met
-            for step in slot.steps:
-                part = min(left, step.quantity)
-                total += round(part * e.case.resolution_s * step.price_milli_per_mwh / 3600)
-                left -= part
+    return sum(
+        _worth(slot, met, e.case.resolution_s)
+        for got in e.result.requests
+        for slot, met in zip(by_id[got.request_id].slots, got.matched, strict=True)
+    )
+
+
+def _worth(slot: RequestSlot, met: int, resolution_s: int) -> int:
+    total, left = 0, met
+    for step in slot.steps:
+        part = min(left, step.quantity)
+        total += round(part * resolution_s * step.price_milli_per_mwh / 3600)
+        left -= part
     return total

@@ -22,7 +22,13 @@ def excesses(e: Evidence, state: AcState) -> Iterator[tuple[LimitKind, str, Real
     """Yield every limit of the case: kind, element, excess per slot (pu or MVA), price per unit and hour (EUR)."""
     settings, network = e.case.settings, e.case.network
     index = {bus.bus_id: k for k, bus in enumerate(network.buses)}
-    voltage, loading = settings.voltage_price_milli_per_puh / 1e3, settings.loading_price_milli_per_mwh / 1e3
+    given = {(p.kind, p.element_id): p.price_milli / 1e3 for p in e.case.limit_prices}
+
+    def price(kind: LimitKind, element_id: str) -> float:
+        voltage = kind in (LimitKind.VOLTAGE_MAX, LimitKind.VOLTAGE_MIN)
+        usual = settings.voltage_price_milli_per_puh if voltage else settings.loading_price_milli_per_mwh
+        return given.get((kind, element_id), given.get((kind, None), usual / 1e3))
+
     margin, share = settings.voltage_margin_ppm / PPM, 1 - settings.loading_margin_ppm / PPM
     held = {int(e.node[index[point.bus_id]]) for point in network.infeed_points}
     size = np.abs(state.voltage_pu)
@@ -38,8 +44,9 @@ def excesses(e: Evidence, state: AcState) -> Iterator[tuple[LimitKind, str, Real
         v = size[:, node]
         upper = network.buses[top].max_voltage_ppm / PPM - margin
         lower = network.buses[low].min_voltage_ppm / PPM + margin
-        yield LimitKind.VOLTAGE_MAX, network.buses[top].bus_id, v - upper, voltage
-        yield LimitKind.VOLTAGE_MIN, network.buses[low].bus_id, lower - v, voltage
+        for kind, k, excess in ((LimitKind.VOLTAGE_MAX, top, v - upper), (LimitKind.VOLTAGE_MIN, low, lower - v)):
+            bus_id = network.buses[k].bus_id
+            yield kind, bus_id, excess, price(kind, bus_id)
     for k, branch in enumerate(network.branches):
         f, t = index[branch.from_bus_id], index[branch.to_bus_id]
         if not branch.closed or (branch.r_ohm == 0 and branch.x_ohm == 0) or not state.energised[f]:
@@ -50,21 +57,23 @@ def excesses(e: Evidence, state: AcState) -> Iterator[tuple[LimitKind, str, Real
         ):
             if limit is not None:
                 mva = 3**0.5 * network.buses[bus].nominal_voltage_v / 1e6
-                yield kind, branch.branch_id, (amps - limit / 1e3 * share) * mva, loading
+                yield kind, branch.branch_id, (amps - limit / 1e3 * share) * mva, price(kind, branch.branch_id)
         if branch.max_apparent_power_va is not None:
             most = branch.max_apparent_power_va / 1e6 * share
             s_from = np.hypot(state.p_from_w[:, k], state.q_from_var[:, k]) / 1e6
             s_to = np.hypot(state.p_to_w[:, k], state.q_to_var[:, k]) / 1e6
-            yield LimitKind.APPARENT_POWER_FROM, branch.branch_id, s_from - most, loading
-            yield LimitKind.APPARENT_POWER_TO, branch.branch_id, s_to - most, loading
+            for kind, size_mva in ((LimitKind.APPARENT_POWER_FROM, s_from), (LimitKind.APPARENT_POWER_TO, s_to)):
+                yield kind, branch.branch_id, size_mva - most, price(kind, branch.branch_id)
     roots = [int(e.node[index[point.bus_id]]) for point in network.infeed_points]
     for k, point in enumerate(network.infeed_points):
         together = [j for j, node in enumerate(roots) if node == roots[k]]
         power = state.root_p_w[:, together].sum(axis=1) / 1e6
         if point.max_import_w is not None:
-            yield LimitKind.IMPORT, point.infeed_id, power - point.max_import_w / 1e6, loading
+            worth = price(LimitKind.IMPORT, point.infeed_id)
+            yield LimitKind.IMPORT, point.infeed_id, power - point.max_import_w / 1e6, worth
         if point.max_export_w is not None:
-            yield LimitKind.EXPORT, point.infeed_id, -power - point.max_export_w / 1e6, loading
+            worth = price(LimitKind.EXPORT, point.infeed_id)
+            yield LimitKind.EXPORT, point.infeed_id, -power - point.max_export_w / 1e6, worth
 
 
 def violation_cost_eur(e: Evidence, state: AcState) -> float:

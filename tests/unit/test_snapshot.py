@@ -325,10 +325,11 @@ def test_a_manual_request_is_bought_beside_the_limits() -> None:
     assert market.requests[0].matched_w == (0, 120_000, 0, 0)
 
 
-def test_a_worth_without_bounds_is_cut_to_what_a_price_may_be() -> None:
+def test_a_worth_without_bounds_is_published_as_the_most_that_is_paid() -> None:
     snapshot = _snapshot(forecast())
+    most = snapshot.product.violation_price_milli_per_mwh
     result = clear(case_of(snapshot))
     bus = replace(result.buses[0], p_price_milli_per_mwh=(10**12, -(10**12), 7, 0))
     _, prices, _ = facts_of_result(snapshot, replace(result, buses=(bus,)))
-    assert prices.event.buses[0].price_milli_per_mwh == (10**9, -(10**9), 7, 0)
+    assert prices.event.buses[0].price_milli_per_mwh == (most, -most, 7, 0)
     assert content_faults(prices.event) == ()
