@@ -24,10 +24,14 @@ from streams.broker import Broker
 from streams.kafka import Connection, Trouble, environment_problem
 from streams.topics import create_topics
 
-__all__ = ["Applied", "Provisioned", "apply_grants", "provision", "revoke", "rights_of_parties"]
+__all__ = ["Applied", "NoAccessControlError", "Provisioned", "apply_grants", "provision", "revoke", "rights_of_parties"]
 
 _TIMEOUT_S = 30.0
 _USER = "User:"
+
+
+class NoAccessControlError(EnvironmentProblem):
+    """The broker lets everybody do everything."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +51,8 @@ def apply_grants(connection: Connection, grants: Iterable[Grant], principals: It
         principals: further principals, which have no rights but those among the grants; others are left alone.
 
     Raises:
-        EnvironmentProblem: the broker does not answer, refuses, or has no access control.
+        NoAccessControlError: the broker lets everybody do everything.
+        EnvironmentProblem: the broker does not answer or refuses.
     """
     wanted = frozenset(grants)
     ours = {g.principal for g in wanted} | set(principals)
@@ -69,7 +74,7 @@ def apply_grants(connection: Connection, grants: Iterable[Grant], principals: It
             time.sleep(0.02)
     except KafkaException as error:
         if error.args[0].code() == KafkaError.SECURITY_DISABLED:
-            raise EnvironmentProblem(
+            raise NoAccessControlError(
                 f"Kafka at {connection.bootstrap} has no access control, so no rights can be given: start it by "
                 "`flexbus broker start --secure`, or set authorizer.class.name on your own."
             ) from error

@@ -16,6 +16,7 @@ __all__ = ["main"]
 
 # Subcommand -> module with a `command`; loaded only when used, so that `flexbus --help` is quick.
 _COMMANDS: dict[str, tuple[str, str]] = {
+    "access": ("flexbus.cli.access", "who may do what: the table, Kafka's rights, the log of reads"),
     "broker": ("flexbus.cli.broker", "the local Kafka: start, stop, status, logs"),
     "certify": ("flexbus.cli.certify", "check a clearing result without a solver"),
     "clear": ("flexbus.cli.clear", "clear a case file, no Kafka"),

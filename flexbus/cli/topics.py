@@ -5,8 +5,11 @@ from pathlib import Path
 
 import click
 
+from flexbus.access import grants_of
+from flexbus.cli.access import parties_of, party_option
 from flexbus.cli.options import bootstrap_option, json_option, kafka_option
 from flexbus.topics import topics
+from streams.access import NoAccessControlError, apply_grants
 from streams.kafka import Connection
 from streams.topics import PARTITIONS, create_topics, existing_topics
 
@@ -14,7 +17,7 @@ __all__ = ["command"]
 
 
 @click.command()
-@click.option("--party", "parties", multiple=True, help="Participant that needs an inbox and a topic; repeatable.")
+@party_option
 @click.option("--create", is_flag=True, help="Create what is missing.")
 @click.option("--partitions", type=click.IntRange(1), help=f"Of a new cluster.  [default: {PARTITIONS}]")
 @json_option
@@ -28,13 +31,23 @@ def command(
     bootstrap: str | None,
     properties: Path | None,
 ) -> int:
-    """List the topics that the bus needs, and create what is missing; exit code 1 if some are."""
+    """List the topics that the bus needs, and create what is missing; exit code 1 if some are.
+
+    On a broker with access control --create also gives the named participants and the services their rights.
+    """
     connection = Connection.of(bootstrap, properties)
+    roles = parties_of(parties)
     if create:
-        for name in create_topics(connection, parties, partitions):
+        for name in create_topics(connection, roles, partitions):
             click.echo(f"created {name}", err=True)
+        if connection.security:
+            try:
+                done = apply_grants(connection, grants_of(roles))
+                click.echo(f"{len(done.added)} rights added, {len(done.removed)} removed", err=True)
+            except NoAccessControlError as problem:
+                click.echo(f"NO ACCESS CONTROL: {problem}", err=True)
     there = existing_topics(connection)
-    wanted = {t.name: t.partitions for t in topics(parties, partitions or PARTITIONS)}
+    wanted = {t.name: t.partitions for t in topics(roles, partitions or PARTITIONS)}
     names = sorted(wanted.keys() | {n for n in there if n.startswith("flexbus.")})
     for name in names:
         found = there.get(name)

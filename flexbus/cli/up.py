@@ -3,10 +3,12 @@
 import logging
 import sys
 import threading
+from collections.abc import Mapping
 from pathlib import Path
 
 import click
 
+from flexbus.cli.access import parties_of, party_option
 from flexbus.cli.options import bootstrap_option
 
 __all__ = ["command"]
@@ -25,15 +27,25 @@ DEFAULT_DIR = Path(".flexbus/up")
 )
 @click.option("--clock", type=click.Choice(["system", "played"]), default="system", show_default=True)
 @click.option("--workers", type=click.IntRange(1, 64), default=1, show_default=True, help="processes per stage")
-@click.option("--party", "parties", multiple=True, help="participant that needs an inbox (repeat)")
+@party_option
+@click.option("--secure", is_flag=True, help="the own Kafka with TLS, passwords and access control")
 @click.option("--page-port", type=int, help="port of the page  [default: a free one]")
 def command(
-    bootstrap: str | None, run_dir: Path, clock: str, workers: int, parties: tuple[str, ...], page_port: int | None
+    bootstrap: str | None,
+    run_dir: Path,
+    clock: str,
+    workers: int,
+    parties: tuple[str, ...],
+    secure: bool,
+    page_port: int | None,
 ) -> int:
     """Run every service, restart what dies, and stop all of it on Ctrl-C.
 
-    Without --bootstrap or FLEXBUS_BOOTSTRAP a local Kafka is started in the run directory and stopped at the end.
+    Without --bootstrap or FLEXBUS_BOOTSTRAP a local Kafka is started in the run directory and stopped at the end. With
+    --secure it is one with access control: each service and each --party is a principal of its own, whose client
+    properties are in RUN_DIR/broker/security/users.
     """
+    from streams.access import provision
     from streams.broker import Broker
     from streams.kafka import Connection
     from streams.process import stop_on_signals
@@ -44,16 +56,33 @@ def command(
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s")
     stop = threading.Event()
     stop_on_signals(stop)
-    broker = None if bootstrap else Broker(run_dir / "broker")
+    roles = parties_of(parties)
+    if bootstrap and secure:
+        raise click.UsageError(
+            "--secure is for the Kafka that `flexbus up` starts itself; give your own its rights by `flexbus access "
+            "apply`, and each service its password by `flexbus run SERVICE --kafka-properties`"
+        )
+    broker = None if bootstrap else Broker(run_dir / "broker", secure=secure)
     supervisor: Supervisor | None = None
     try:
         if broker is not None:
-            click.echo("starting Kafka; PLAIN MODE: no passwords, no encryption; loopback only", err=True)
+            mode = "SECURE MODE" if secure else "PLAIN MODE: no passwords, no encryption; loopback only"
+            click.echo(f"starting Kafka; {mode}", err=True)
             bootstrap = broker.start()
-        connection = Connection.of(bootstrap)
-        create_topics(connection, parties)
+        properties: Mapping[str, Path] = {}
+        if broker is not None and secure:
+            made = provision(broker, roles)
+            connection, properties = made.admin, made.properties
+        else:
+            connection = Connection.of(bootstrap)
+            create_topics(connection, roles)
         supervisor = Supervisor(
-            connection, run_dir, clock=clock, page_port=page_port, workers=dict.fromkeys(STAGES, workers)
+            connection,
+            run_dir,
+            clock=clock,
+            page_port=page_port,
+            workers=dict.fromkeys(STAGES, workers),
+            properties=properties,
         )
         supervisor.start()
         click.echo(f"Kafka at {connection.bootstrap}; logs in {run_dir / 'logs'}", err=True)

@@ -1,0 +1,186 @@
+"""`flexbus access`: who may do what, as a table, as Kafka ACLs, and on a broker."""
+
+import json
+from collections.abc import Iterable, Mapping
+from itertools import groupby
+from pathlib import Path
+
+import click
+
+from flexbus.access import (
+    PLAYER,
+    SERVICE_PRINCIPALS,
+    TABLE,
+    TRADING,
+    Grant,
+    Verb,
+    grants_of,
+    grants_of_party,
+    public_grants,
+    service_grants,
+)
+from flexbus.catalogue import CATALOGUE, Service
+from flexbus.cli.options import bootstrap_option, json_option, kafka_option
+from flexbus.events import Role
+
+__all__ = ["command", "markdown", "parties_of"]
+
+_SIGNS = {Verb.SEND: "send", Verb.SEE: "see", Verb.SEE_WITHOUT_IDENTITY: "anon", Verb.SEE_OWN: "own"}
+_EXAMPLES: Mapping[str, tuple[Role, ...]] = {
+    "fsp-a": (Role.FSP,),
+    "auditor": (Role.AUDITOR,),
+    "visitor": (Role.OBSERVER,),
+}
+_INTRODUCTION = """\
+# Who may do what
+
+Made by `flexbus access table --markdown`; do not edit. Everything here follows from the event catalogue
+(`flexbus/catalogue.py`) by `flexbus/access.py`; Kafka's ACLs, the publisher's filters and the page's follow from the
+same table.
+
+- **send**: parties of this role may send the event. Which role a party has is an event of the market area
+  (`ParticipantRegistered`), so this is judged by the sequencer: it refuses with `WRONG_ROLE`, and nobody else can write
+  the journal. What Kafka proves is *who* sends: only the party's own principal can write its inbox.
+- **see**: they see every such event of their area in full.
+- **anon**: they see every such event with the identities of others removed.
+- **own**: they see in full what they sent and what names them; of lists, their own entries.
+- empty: it does not reach them.
+
+What a role is told comes on the topic of its party, `flexbus.out.party.<party>.v1`, which only that party may read.
+What anyone may see comes on `flexbus.out.<event>.v1`, for every principal that has proven who it is. The page shows the
+same to a reader who has proven who it is; see [the page](page.md).
+"""
+_RIGHTS = """\
+## What the broker allows
+
+On a broker with access control (`flexbus broker start --secure`, `flexbus up --secure`) everything is forbidden that no
+line below allows. `*` as principal is any user with a password; `*` after a name means every name that begins so.
+`flexbus access acls --party NAME` prints these lines, `flexbus access apply --party NAME` makes them so.
+"""
+_PARTIES = """\
+### Participants
+
+The name of the principal is the name of the party. By example: `fsp-a` trades, `auditor` audits, `visitor` is an
+observer, who may send nothing and so has no inbox to write. An auditor reads the journal, as a chain can be checked on
+the journal alone, what was refused, and the log of reads. The journal holds all areas of the cluster, so who runs the
+bus, not the operator of one market, decides who audits it.
+"""
+_SERVICES = """\
+### Our own processes
+
+Each is a principal of its own. A process that is broken into can do what is written here: only the sequencer can write
+the journal, only the publisher can publish, a stage can only propose facts in its own name, and the page can change
+nothing but the log of reads. `player` moves the clock of a played day; a real market has none.
+"""
+
+
+def markdown() -> str:
+    """Return the page docs/access.md."""
+    lines = [_INTRODUCTION]
+    roles = [r for r in Role if r not in (Role.FMO, Role.AUDITOR)]
+    lines.append("FMO and AUDITOR see every event in full; what an FMO may send stands in its column.")
+    lines.append("`services` are those of our own processes that send the event.\n")
+    for family, kinds in groupby(CATALOGUE.values(), key=lambda k: k.family):
+        lines.append(f"## {family}\n")
+        lines.append("| event | FMO | " + " | ".join(r.value for r in roles) + " | services | public |")
+        lines.append("|---" * (len(roles) + 4) + "|")
+        for kind in kinds:
+            own = ", ".join(_signs(TABLE[Role.FMO, kind.type_name] & {Verb.SEND}))
+            cells = [", ".join(_signs(TABLE[r, kind.type_name])) for r in roles]
+            public = "" if kind.public is None else ("in full" if kind.public.value == "FULL" else "anon")
+            ours = ", ".join(sorted(s.value for s in kind.send if isinstance(s, Service)))
+            lines.append(f"| {kind.type_name} | {own} | " + " | ".join(cells) + f" | {ours} | {public} |")
+        lines.append("")
+    lines.append(_RIGHTS)
+    lines += _listed("### Anyone with a password\n", public_grants())
+    lines.append(_PARTIES)
+    lines += _listed("", [g for name, held in _EXAMPLES.items() for g in grants_of_party(name, held)])
+    lines.append(_SERVICES)
+    lines += _listed("", [g for name in (*SERVICE_PRINCIPALS, PLAYER) for g in service_grants(name)])
+    return "\n".join(lines).rstrip("\n") + "\n"
+
+
+def _signs(verbs: Iterable[Verb]) -> list[str]:
+    return [sign for verb, sign in _SIGNS.items() if verb in verbs]
+
+
+def _listed(heading: str, grants: Iterable[Grant]) -> list[str]:
+    return [*([heading] if heading else []), "```", *(str(g).rstrip() for g in grants), "```", ""]
+
+
+def parties_of(named: Iterable[str]) -> dict[str, frozenset[Role]]:
+    """Return roles by participant of options such as `fsp-a` or `dso=DSO,METER_OPERATOR`.
+
+    Raises:
+        BadParameter: a role that there is not, or a name of the bus's own.
+    """
+    found = {}
+    for text in named:
+        name, _, roles = text.partition("=")
+        try:
+            found[name] = frozenset(Role(r) for r in roles.split(",")) if roles else TRADING
+            grants_of_party(name)
+        except ValueError as error:
+            raise click.BadParameter(f"{error}; roles are {', '.join(r.value for r in Role)}") from error
+    return found
+
+
+party_option = click.option(
+    "--party",
+    "parties",
+    multiple=True,
+    metavar="NAME[=ROLE,...]",
+    help="Participant, with its roles if it is more or less than a trading party; repeatable.",
+)
+
+
+@click.group()
+def command() -> None:
+    """Who may do what: one table, and everything that follows from it."""
+
+
+@command.command()
+@click.option("--markdown", "as_markdown", is_flag=True, help="the page docs/access.md")
+@json_option
+def table(as_markdown: bool, as_json: bool) -> None:
+    """Print role x event x verb."""
+    if as_markdown:
+        click.echo(markdown(), nl=False)
+        return
+    for (role, name), verbs in TABLE.items():
+        if as_json:
+            click.echo(json.dumps({"role": role.value, "event": name, "may": sorted(v.value for v in verbs)}))
+        elif verbs:
+            click.echo(f"{name:28} {role.value:15} {', '.join(v.value for v in Verb if v in verbs)}")
+
+
+@command.command()
+@party_option
+@json_option
+def acls(parties: tuple[str, ...], as_json: bool) -> None:
+    """Print the Kafka ACLs of anyone, of our services and of the named participants."""
+    for grant in grants_of(parties_of(parties)):
+        if as_json:
+            about = {"principal": f"User:{grant.principal}", "operation": grant.operation}
+            pattern = "PREFIXED" if grant.prefixed else "LITERAL"
+            about |= {"resource": grant.resource, "name": grant.name, "pattern": pattern, "permission": "ALLOW"}
+            click.echo(json.dumps(about))
+        else:
+            click.echo(str(grant).rstrip())
+
+
+@command.command()
+@party_option
+@click.option("--revoke", "gone", multiple=True, metavar="NAME", help="Participant that loses every right; repeatable.")
+@bootstrap_option
+@kafka_option
+def apply(parties: tuple[str, ...], gone: tuple[str, ...], bootstrap: str | None, properties: Path | None) -> None:
+    """Make the broker's rights what the table says, for our services and the named participants; others keep theirs."""
+    from streams.access import apply_grants
+    from streams.kafka import Connection
+
+    done = apply_grants(Connection.of(bootstrap, properties), grants_of(parties_of(parties)), gone)
+    for word, grants in (("added", done.added), ("removed", done.removed)):
+        for grant in grants:
+            click.echo(f"{word:8} {grant}".rstrip(), err=True)
+    click.echo(f"{len(done.added)} rights added, {len(done.removed)} removed", err=True)
