@@ -253,7 +253,7 @@ def test_active_and_reactive_payments_cost_the_network_no_more_than_they_save_it
         chain_request(),
         offers=(
             offer("p", "b3", UP, [[(400_000, 20_000)]]),
-            offer("q", "b3", UP, [[(400_000, 1_000)]], quantity=Quantity.REACTIVE),
+            offer("q", "b3", UP, [[(400_000, 100)]], quantity=Quantity.REACTIVE),
         ),
     )
     result = clear(given)
