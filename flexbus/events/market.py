@@ -44,6 +44,9 @@ class MarketProductDefined:
     violation_price_milli_per_mwh: Annotated[
         int, "what relieving a violated grid limit is worth at most to the DSO, 1/1000 EUR per MWh"
     ] = 1_000_000
+    voltage_price_milli_per_puh: Annotated[
+        int, "what keeping a bus in its voltage band is worth to the DSO, 1/1000 EUR per pu of violation and hour"
+    ] = 100_000_000
     request_max_price_milli_per_mwh: Annotated[
         int | None, "price cap of requests made from forecasts; null = none are made (HEDGE 0.3 max_price)"
     ] = None

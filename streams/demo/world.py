@@ -230,6 +230,7 @@ class World:
                 amend_step_w=s.step_w if small else 10_000,
                 request_max_price_milli_per_mwh=400_000,
                 violation_price_milli_per_mwh=400_000,
+                voltage_price_milli_per_puh=1_000_000_000,
             ),
         )
         self._quiet("the participants")
