@@ -15,7 +15,7 @@ from flexbus import codec
 from flexbus.journal import Block, verify_block
 from flexbus.views.fact import Emission, Fact, Job
 
-__all__ = ["Area", "Due", "Stage"]
+__all__ = ["Area", "Due", "Kept", "Stage"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +58,16 @@ class Due:
     sent: bool = False
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kept:
+    """What a checkpoint keeps of an area beside its place in the chain."""
+
+    state: Any
+    pending: tuple[tuple[Emission | Job, int], ...]
+    counts: dict[str, int]
+    said: set[int]
+
+
 @dataclass(slots=True)
 class Area:
     """One area as a stage sees it.
@@ -69,6 +79,7 @@ class Area:
         last: number and hash of the last block, None before the first.
         pending: what is due and not in the journal, by event id, in the order it fell due.
         counts: events seen, by kind.
+        offset: where the last block stands in the partition; -1 where nobody has said.
     """
 
     area_id: str
@@ -76,6 +87,7 @@ class Area:
     partition: int
     state: Any = None
     last: tuple[int, bytes] | None = None
+    offset: int = -1
     pending: dict[str, Due] = field(default_factory=dict)
     counts: Counter[str] = field(default_factory=Counter)
     _said: set[int] = field(default_factory=set)
@@ -114,6 +126,24 @@ class Area:
             facts.append(fact)
         self.last = verified
         return tuple(facts)
+
+    def kept(self) -> Kept:
+        """Return what a successor cannot do without; it sends again what is due."""
+        pending = tuple((due.what, due.cause_ms) for due in self.pending.values())
+        return Kept(state=self.state, pending=pending, counts=dict(self.counts), said=self._said)
+
+    def restore(self, kept: Kept, last: tuple[int, bytes], offset: int) -> None:
+        """Go on from what was kept.
+
+        Args:
+            kept: what `kept` gave.
+            last: number and hash of the last block then.
+            offset: where that block stands in the partition.
+        """
+        self.state, self.last, self.offset = kept.state, last, offset
+        self.counts, self._said = Counter(kept.counts), kept.said
+        for what, cause_ms in kept.pending:
+            self.pending[what.job_id if isinstance(what, Job) else what.event_id] = Due(what, cause_ms)
 
     def unsent(self) -> list[Due]:
         """Return what is due, not in the journal and not yet sent by this process."""

@@ -21,7 +21,7 @@ from flexbus.time import parse_ms
 from flexbus.topics import party_of_inbox
 from flexbus.views.fact import Fact, facts_of
 
-__all__ = ["Input", "Intake", "Outcome", "Rules"]
+__all__ = ["Input", "Intake", "Kept", "Outcome", "Rules"]
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +37,7 @@ _LONGEST_TEXT = 500
 _MOST_KEPT = 8_000_000  # a compressed record passes the broker's limit and may still be larger than this
 _RECEIPTS_BYTES = 1_000_000
 _SIGNATURE_BYTES = 64  # Ed25519
+_ID_BYTES, _DIGEST_BYTES = 16, 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +81,15 @@ class Outcome:
     duplicates: int = 0
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kept:
+    """What a checkpoint keeps of an area: the state of admission and the ids seen, packed."""
+
+    state: Any
+    seen: bytes
+    seen_of_services: bytes
+
+
 @dataclass(slots=True)
 class _Area:
     """The chain of one area and what is decided by it."""
@@ -87,6 +97,7 @@ class _Area:
     area_id: str
     state: Any
     head: tuple[int, bytes] | None = None
+    offset: int = -1  # where the head stands in the journal, once that is known
     # Digest of sender and payload by id. Parties and services apart: derived ids can be foretold, and a party
     # that uses one up must not keep the service's own fact out.
     seen: dict[int, bytes] = field(default_factory=dict)
@@ -150,6 +161,30 @@ class Intake:
             area.remember(entry)
             area.state = self._rules.fold(area.state, fact)
         self._areas[block.area_id] = area
+
+    def placed(self, area_id: str, number: int, offset: int) -> None:
+        """Say where a block stands in the journal."""
+        area = self._areas[area_id]
+        if area.head is not None and area.head[0] == number:
+            area.offset = offset
+
+    def kept(self) -> Iterator[tuple[str, tuple[int, bytes], int, Kept]]:
+        """Yield of each area its id, number and hash of its last block, the offset of that, and what to keep."""
+        for area in self._areas.values():
+            assert area.head is not None  # only accepted events make an area
+            kept = Kept(state=area.state, seen=_packed(area.seen), seen_of_services=_packed(area.seen_of_services))
+            yield area.area_id, area.head, area.offset, kept
+
+    def restore(self, area_id: str, head: tuple[int, bytes], offset: int, kept: Kept) -> None:
+        """Go on from what was kept of an area; arguments as `kept` yields them."""
+        self._areas[area_id] = _Area(
+            area_id,
+            kept.state,
+            head,
+            offset,
+            _unpacked(kept.seen),
+            _unpacked(kept.seen_of_services),
+        )
 
     def take(self, inputs: Iterable[Input]) -> Outcome:
         """Decide on inputs in their order and move on; if the outcome cannot be published, throw the intake away.
@@ -417,8 +452,19 @@ def _number(event_id: str) -> int:
     return int(event_id.replace("-", ""), 16)  # a third of the memory of the text
 
 
+def _packed(seen: dict[int, bytes]) -> bytes:
+    return b"".join([number.to_bytes(_ID_BYTES, "big") + digest for number, digest in seen.items()])
+
+
+def _unpacked(packed: bytes) -> dict[int, bytes]:
+    places = range(0, len(packed), _ID_BYTES + _DIGEST_BYTES)
+    cut = ((packed[n : n + _ID_BYTES], packed[n + _ID_BYTES : n + _ID_BYTES + _DIGEST_BYTES]) for n in places)
+    return {int.from_bytes(number, "big"): digest for number, digest in cut}
+
+
 def _digest(sender_id: str, on_behalf_of: str | None, payload: bytes) -> bytes:
-    return blake2b(b"\x1f".join((sender_id.encode(), (on_behalf_of or "").encode(), payload)), digest_size=12).digest()
+    content = b"\x1f".join((sender_id.encode(), (on_behalf_of or "").encode(), payload))
+    return blake2b(content, digest_size=_DIGEST_BYTES).digest()
 
 
 def _area_of_key(key: bytes | None) -> str:

@@ -1,6 +1,6 @@
 """Committed journal blocks of one partition, in order, up to its end."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from confluent_kafka import Consumer, IsolationLevel, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import OffsetSpec
@@ -11,9 +11,10 @@ from flexbus.journal import Block
 from flexbus.topics import JOURNAL
 from streams.kafka import Connection, Trouble, environment_problem, patiently
 
-__all__ = ["end_offset", "read_blocks", "read_records"]
+__all__ = ["end_offset", "read_blocks", "read_blocks_at", "read_records"]
 
 _TIMEOUT_S = 30.0
+_NOTHING_THERE = frozenset({KafkaError._PARTITION_EOF, KafkaError.OFFSET_OUT_OF_RANGE, KafkaError._AUTO_OFFSET_RESET})
 _POLL_S = 0.05  # consume() waits this long for a full batch even when the end has been reached
 
 
@@ -107,3 +108,35 @@ def read_blocks(
     """Yield offset and block of the journal's committed blocks of a partition; see `read_records`."""
     for offset, value in read_records(connection, JOURNAL, partition, start, end, beat):
         yield offset, codec.decode_as(value, Block)
+
+
+def read_blocks_at(
+    connection: Connection, partition: int, offsets: Iterable[int], beat: Callable[[], None] = lambda: None
+) -> Iterator[tuple[int, Block | None]]:
+    """Yield the journal's committed block at each of some offsets; None where there is none.
+
+    Raises:
+        EnvironmentProblem: the broker does not answer.
+    """
+    trouble = Trouble()
+    reader: Consumer = connection.reader(trouble, **{"fetch.wait.max.ms": 10})
+    try:
+        for offset in sorted(offsets):
+            reader.assign([TopicPartition(JOURNAL, partition, offset)])
+            message = reader.poll(_TIMEOUT_S)
+            beat()
+            if message is None:
+                raise EnvironmentProblem(
+                    f"{JOURNAL} partition {partition} gave nothing at offset {offset} for {_TIMEOUT_S:.0f} s; "
+                    f"is Kafka at {connection.bootstrap} running?"
+                )
+            error = message.error()
+            if error is None:
+                found = message.offset() == offset
+                yield offset, codec.decode_as(message.value(), Block) if found else None
+            elif error.code() in _NOTHING_THERE:
+                yield offset, None
+            else:
+                raise environment_problem(error, connection.bootstrap, trouble)
+    finally:
+        reader.close()

@@ -21,6 +21,7 @@ from flexbus.topics import JOURNAL, party_topic
 from flexbus.views import registry
 from flexbus.views.fact import Fact
 from flexbus.views.registry import Registry
+from streams.checkpoint import AreaImage, Checkpoints, Image
 from streams.journal_reader import read_blocks
 from streams.kafka import Connection, Trouble, environment_problem
 from streams.monitor import Monitor
@@ -58,13 +59,23 @@ class Publisher:
         connection: the broker, as the publisher's principal.
         slot: number of this worker among its siblings, from 0; at most one process has it.
         monitor: where it says what it does.
+        checkpoints: where it keeps its checkpoints; None keeps none.
     """
 
-    def __init__(self, connection: Connection, slot: int = 0, monitor: Monitor | None = None) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        slot: int = 0,
+        monitor: Monitor | None = None,
+        checkpoints: Checkpoints | None = None,
+    ) -> None:
         self._monitor = monitor or Monitor("publisher")
+        self._checkpoints = checkpoints or Checkpoints(None, "publisher")
         self._connection = connection
         self._trouble = Trouble()
         self._registers: dict[str, Registry] = {}
+        self._next: dict[int, int] = {}  # next offset that the registers have not seen, by partition
+        self._heads: dict[str, tuple[int, int, bytes, int]] = {}  # partition, last block's number, hash and offset
         self._lag_at = 0.0
         self.watchdog = Watchdog()
         name = f"{GROUP}-{slot}"
@@ -104,6 +115,7 @@ class Publisher:
             blocks.append(block)
             outputs.extend(self._outputs(message.partition(), block))
             nexts[message.partition()] = message.offset() + 1
+            self._seen(message.partition(), block, message.offset())
             self.watchdog.beat()
             if number == len(messages) or len(outputs) >= BATCH_OUTPUTS:
                 positions = [TopicPartition(JOURNAL, partition, offset) for partition, offset in nexts.items()]
@@ -112,12 +124,15 @@ class Publisher:
                     break
                 self._count(blocks)
                 outputs, blocks, nexts = [], [], {}
+        if due := [p for p in self._checkpoints.due() if p in self._next]:
+            self._checkpoints.write(self._image, due)
         return len(messages)
 
     def close(self) -> None:
         """Leave in good order."""
         self._consumer.close()
         self.watchdog.stop()
+        self._checkpoints.close()
 
     def _outputs(self, partition: int, block: Block) -> Iterator[Output]:
         register = self._registers.setdefault(block.area_id, Registry())
@@ -155,17 +170,42 @@ class Publisher:
 
     def _assigned(self, consumer: Any, assignment: list[TopicPartition]) -> None:
         committed = consumer.committed([TopicPartition(t.topic, t.partition) for t in assignment], timeout=_TIMEOUT_S)
-        self._registers = {}
+        self._registers, self._next, self._heads = {}, {}, {}
         for place in committed:
-            for _, block in read_blocks(
-                self._connection, place.partition, end=max(place.offset, 0), beat=self.watchdog.beat
-            ):
+            end = max(place.offset, 0)
+            start = self._restore(place.partition, end)
+            for offset, block in read_blocks(self._connection, place.partition, start, end, self.watchdog.beat):
                 self._learn_roles(block)
+                self._seen(place.partition, block, offset)
         consumer.assign(
             [t if t.offset >= 0 else TopicPartition(JOURNAL, t.partition, OFFSET_BEGINNING) for t in committed]
         )
         self._monitor.ready(sorted(t.partition for t in committed))
         log.info("assigned: journal partitions %s", sorted(t.partition for t in committed))
+
+    def _restore(self, partition: int, end: int) -> int:
+        with self.watchdog.paused():
+            image = self._checkpoints.read(self._connection, partition, end)
+        if image is None:
+            return 0
+        self._next[partition] = image.next_offset
+        for area in image.areas:
+            self._registers[area.area_id] = area.state
+            self._heads[area.area_id] = (partition, area.number, area.hash, area.offset)
+        return image.next_offset
+
+    def _seen(self, partition: int, block: Block, offset: int) -> None:
+        self._heads[block.area_id] = (partition, block.number, block.hash, offset)
+        self._next[partition] = offset + 1
+        self._checkpoints.folded(partition, len(block.entries))
+
+    def _image(self, partition: int) -> Image:
+        areas = tuple(
+            AreaImage(area_id=area_id, number=number, hash=digest, offset=offset, state=self._registers[area_id])
+            for area_id, (home, number, digest, offset) in self._heads.items()
+            if home == partition
+        )
+        return Image(partition=partition, next_offset=self._next[partition], areas=areas)
 
     def _learn_roles(self, block: Block) -> None:
         register = self._registers.setdefault(block.area_id, Registry())
@@ -182,9 +222,10 @@ def run(
     slot: int = 0,
     stop: threading.Event | None = None,
     monitor: Monitor | None = None,
+    checkpoints: Checkpoints | None = None,
 ) -> None:
     """Publish until told to stop; arguments and errors as for the sequencer's `run`."""
-    worker = Publisher(connection, slot, monitor)
+    worker = Publisher(connection, slot, monitor, checkpoints)
     worker.open()
     while stop is None or not stop.is_set():
         worker.step()

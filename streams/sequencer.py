@@ -10,6 +10,7 @@ import logging
 import threading
 import time
 from collections.abc import Iterable
+from functools import partial
 from itertools import groupby
 from typing import Any
 
@@ -17,9 +18,11 @@ from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, KafkaException, Messag
 from prometheus_client import Counter
 
 from flexbus import codec, validation
+from flexbus.journal import Block
 from flexbus.topics import JOURNAL, REJECTIONS, party_topic
+from streams.checkpoint import AreaImage, Checkpoints, Image
 from streams.intake import Input, Intake, Outcome, Rules
-from streams.journal_reader import read_blocks
+from streams.journal_reader import end_offset, read_blocks
 from streams.kafka import Connection, Trouble, environment_problem
 from streams.monitor import Monitor
 from streams.topics import PARTY_PARTITION, Targets, journal_partitions
@@ -40,6 +43,7 @@ NEW_INBOX_WITHIN_MS = 2_000
 PREFETCH_KBYTES = 65_536
 LAG_EVERY_S = 2.0
 _TIMEOUT_S = 30.0
+_Place = tuple[int, Block, int]  # partition, block and its offset
 
 RULES = Rules(
     content=validation.content_faults,
@@ -57,17 +61,25 @@ class Sequencer:
         slot: number of this worker among its siblings, from 0; at most one process has it.
         rules: the checks; others only in tests.
         monitor: where it says what it does.
+        checkpoints: where it keeps its checkpoints; None keeps none.
     """
 
     def __init__(
-        self, connection: Connection, slot: int = 0, rules: Rules = RULES, monitor: Monitor | None = None
+        self,
+        connection: Connection,
+        slot: int = 0,
+        rules: Rules = RULES,
+        monitor: Monitor | None = None,
+        checkpoints: Checkpoints | None = None,
     ) -> None:
         self._connection = connection
+        self._checkpoints = checkpoints or Checkpoints(None, "sequencer")
         self._counts = _Counts(monitor or Monitor("sequencer"))
         self._rules = rules
         self._trouble = Trouble()
         self._partitions = journal_partitions(connection)
         self._intakes: dict[int, Intake] = {}
+        self._delivered: list[_Place] = []
         self._read_to: dict[int, int] = {}  # next journal offset to read when a partition comes again
         self.watchdog = Watchdog()
         name = f"{GROUP}-{slot}"
@@ -114,15 +126,19 @@ class Sequencer:
                 self._intakes, self._read_to = {}, {}  # they are ahead of the journal
                 self._assigned(self._consumer, self._consumer.assignment())
                 break
+        if due := [p for p in self._checkpoints.due() if p in self._intakes]:
+            self._checkpoints.write(self._image, due)
         return len(inputs)
 
     def close(self) -> None:
         """Leave in good order; the place stays reserved for the session time-out."""
         self._consumer.close()
         self.watchdog.stop()
+        self._checkpoints.close()
 
     def _sequence(self, batch: list[Input]) -> bool:
         self.watchdog.beat()
+        self._delivered = []
         outputs: list[Output] = []
         outcomes: list[Outcome] = []
         for partition, inputs in groupby(sorted(batch, key=lambda i: i.partition), key=lambda i: i.partition):
@@ -138,11 +154,16 @@ class Sequencer:
             return False
         for outcome in outcomes:
             self._counts.add(outcome)
+        for partition, block, offset in self._delivered:
+            self._intakes[partition].placed(block.area_id, block.number, offset)
+            self._read_to[partition] = max(self._read_to.get(partition, 0), offset + 1)
+            self._checkpoints.folded(partition, len(block.entries))
         return True
 
     def _outputs(self, partition: int, outcome: Outcome) -> Iterable[Output]:
         for block in outcome.blocks:
-            yield Output(JOURNAL, partition, block.area_id.encode(), codec.encode(block))
+            place = partial(self._note, self._delivered, partition, block)
+            yield Output(JOURNAL, partition, block.area_id.encode(), codec.encode(block), delivered=place)
         for rejection in outcome.rejections:
             yield Output(REJECTIONS, partition, rejection.area_id.encode(), codec.encode(rejection))
         for receipt in outcome.receipts:
@@ -150,6 +171,17 @@ class Sequencer:
                 topic = party_topic(receipt.party_id)
                 headers = {"ce_type": "ReceiptsIssued", "ce_subject": receipt.area_id}
                 yield Output(topic, PARTY_PARTITION, receipt.area_id.encode(), codec.encode(receipt), headers)
+
+    @staticmethod
+    def _note(places: list[_Place], partition: int, block: Block, offset: int) -> None:
+        places.append((partition, block, offset))
+
+    def _image(self, partition: int) -> Image:
+        areas = tuple(
+            AreaImage(area_id=area_id, number=head[0], hash=head[1], offset=offset, state=kept)
+            for area_id, head, offset, kept in self._intakes[partition].kept()
+        )
+        return Image(partition=partition, next_offset=self._read_to[partition], areas=areas)
 
     def _assigned(self, consumer: Any, assignment: list[TopicPartition]) -> None:
         """Take over partitions: fenced, then stable offsets, then the journal, in this order (research F1)."""
@@ -174,11 +206,24 @@ class Sequencer:
         consumer.unassign()  # between two transactions: the intakes are as the journal is, and only need to catch up
 
     def _restored(self, partition: int) -> Intake:
-        intake = self._intakes.get(partition) or Intake(partition, self._partitions, self._rules)
+        intake = self._intakes.get(partition) or self._from_checkpoint(partition)
         start = self._read_to.get(partition, 0)
         for offset, block in read_blocks(self._connection, partition, start, beat=self.watchdog.beat):
             intake.replay(block)
+            intake.placed(block.area_id, block.number, offset)
             self._read_to[partition] = offset + 1
+            self._checkpoints.folded(partition, len(block.entries))
+        return intake
+
+    def _from_checkpoint(self, partition: int) -> Intake:
+        intake = Intake(partition, self._partitions, self._rules)
+        with self.watchdog.paused():
+            end = end_offset(self._connection, partition)
+            image = self._checkpoints.read(self._connection, partition, end)
+            if image is not None:
+                for area in image.areas:
+                    intake.restore(area.area_id, (area.number, area.hash), area.offset, area.state)
+                self._read_to[partition] = image.next_offset
         return intake
 
 
@@ -215,6 +260,7 @@ def run(
     slot: int = 0,
     stop: threading.Event | None = None,
     monitor: Monitor | None = None,
+    checkpoints: Checkpoints | None = None,
 ) -> None:
     """Sequence until told to stop.
 
@@ -223,12 +269,13 @@ def run(
         slot: number of this worker among its siblings, from 0; at most one process has it.
         stop: set to end in good order.
         monitor: where it says what it does; the caller serves it.
+        checkpoints: where it keeps its checkpoints; None keeps none.
 
     Raises:
         EnvironmentProblem: Kafka cannot be used.
         KafkaException: start a fresh process; what was not committed is read again.
     """
-    worker = Sequencer(connection, slot, monitor=monitor)
+    worker = Sequencer(connection, slot, monitor=monitor, checkpoints=checkpoints)
     worker.open()
     while stop is None or not stop.is_set():
         worker.step()

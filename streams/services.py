@@ -1,25 +1,30 @@
 """The services by name: what each process of the bus runs. Only the module of the wanted service is loaded."""
 
 import importlib
+import logging
 import threading
+from pathlib import Path
 
 from flexbus.errors import EnvironmentProblem
 from streams.context import Context
 
 __all__ = ["SERVICES", "run_service"]
 
+log = logging.getLogger(__name__)
+
 STAGES = ("congestion", "aggregation", "traffic_light", "clearing", "activation", "settlement")
 # In the order in which they are started: who sends after who receives.
 SERVICES = ("sequencer", *STAGES, "scheduler", "publisher", "monitor")
 
 
-def run_service(context: Context, host: str = "127.0.0.1", page_port: int = 0) -> None:
+def run_service(context: Context, host: str = "127.0.0.1", page_port: int = 0, readers: Path | None = None) -> None:
     """Run the context's service until it is told to stop.
 
     Args:
         context: what the service is given.
         host: address the page listens on.
         page_port: port of the page; 0 = a free one.
+        readers: directory of the tokens of the page's readers; None = plain mode.
 
     Raises:
         FlexbusError: what makes it end.
@@ -32,22 +37,22 @@ def run_service(context: Context, host: str = "127.0.0.1", page_port: int = 0) -
     elif name == "sequencer":
         from streams import sequencer
 
-        sequencer.run(context.connection, context.slot, context.stop, context.monitor)
+        sequencer.run(context.connection, context.slot, context.stop, context.monitor, context.checkpoints())
     elif name == "publisher":
         from streams import publisher
 
-        publisher.run(context.connection, context.slot, context.stop, context.monitor)
+        publisher.run(context.connection, context.slot, context.stop, context.monitor, context.checkpoints())
     elif name == "scheduler":
         from streams import scheduler
 
         scheduler.run(context)
     elif name == "monitor":
-        _run_monitor(context, host, page_port)
+        _run_monitor(context, host, page_port, readers)
     else:
         raise EnvironmentProblem(f"{name!r} is no service; there are {', '.join(SERVICES)}")
 
 
-def _run_monitor(context: Context, host: str, port: int) -> None:
+def _run_monitor(context: Context, host: str, port: int, readers: Path | None) -> None:
     """The page for people and the market's figures for Prometheus: two readers of the journal in one process."""
     from streams import figures
     from streams.page.server import PageConfig, run
@@ -70,7 +75,10 @@ def _run_monitor(context: Context, host: str, port: int) -> None:
 
     counting = threading.Thread(target=count, name="figures", daemon=True)
     counting.start()
-    run(PageConfig(connection=context.connection, host=host, port=port, on_ready=ready), context.stop)
+    if readers is None:
+        log.warning("PLAIN MODE: the page at %s asks nobody who they are, and shows everything", host)
+    config = PageConfig(connection=context.connection, host=host, port=port, on_ready=ready, readers=readers)
+    run(config, context.stop)
     context.stop.set()
     counting.join(5.0)
     if failed:

@@ -19,12 +19,14 @@ from flexbus.journal import Block
 from flexbus.topics import JOURNAL
 from flexbus.views.fact import Emission, Job
 from streams.area import Area, Due, Stage
+from streams.checkpoint import AreaImage, Image
 from streams.context import Context
 from streams.faust_app import new_app
 from streams.jobs import JobError, Jobs
 from streams.journal_reader import end_offset, read_blocks
 from streams.outbox import Outbox
 from streams.process import end_at_once
+from streams.refold import state_digest
 from streams.table import Summary, new_table
 
 __all__ = ["StageShell", "run_stage"]
@@ -34,6 +36,7 @@ _IDLE_S = 0.5
 _STOP_WITHIN_S = 8.0
 _LAG_EVERY_S = 5.0
 _STUCK_S = 60.0
+_PAGE_WITHIN_S = 30.0
 
 
 class StageShell:
@@ -52,6 +55,7 @@ class StageShell:
         self._next: dict[int, int] = {}  # next offset to read, by partition that is ours
         self._lags: dict[int, int] = {}
         self._behind = 0
+        self._checkpoints = context.checkpoints(packages=(stage.fold.__module__.partition(".")[0],))
         self._jobs = Jobs(modules=stage.imports)
         self._running: set[asyncio.Task[None]] = set()
         self._fatal: BaseException | None = None
@@ -69,6 +73,7 @@ class StageShell:
         )
         self._app.agent(journal, name=f"{stage.service}.blocks")(self._blocks)
         context.monitor.page("view", self._page)
+        context.monitor.page("digest", self._digest_page)
 
     async def run(self) -> None:
         """Work until told to stop; a broken journal or a lost broker ends the process."""
@@ -82,11 +87,13 @@ class StageShell:
             if self._app.crashed:
                 self._fail(self._app.crash_reason or FlexbusError("Faust ended without saying why"))
             self._outbox.poll()
+            self._write_checkpoints()
             if self._next and time.monotonic() - measured > _LAG_EVERY_S:
                 measured = time.monotonic()
                 await self._loop.run_in_executor(None, self._measure_lag)
                 self._check_progress()
         self._jobs.close()
+        self._checkpoints.close()
         if self._fatal is not None:
             # Faust's threads do not end with an error of ours; what they hold is in the journal anyway.
             end_at_once(self._fatal)
@@ -133,15 +140,37 @@ class StageShell:
     def _catch_up(self, partitions: list[int], abandoned: threading.Event) -> None:
         """Read each partition from where we stand to its end (in a thread; blocks under way wait meanwhile)."""
         for partition in partitions:
-            start = self._next.get(partition, 0)
             end = end_offset(self._context.connection, partition)
+            start = self._next[partition] if partition in self._next else self._restore(partition, end)
             for offset, block in read_blocks(self._context.connection, partition, start, end):
-                self._fold(block, partition)
+                self._fold(block, partition, offset)
                 start = offset + 1
                 if abandoned.is_set():
                     self._next[partition] = start
                     return
             self._next[partition] = max(start, end)
+
+    def _restore(self, partition: int, end: int) -> int:
+        """Begin with the checkpoint of a partition, if there is a good one; return the offset to read on from."""
+        image = self._checkpoints.read(self._context.connection, partition, end)
+        if image is None:
+            return 0
+        for found in image.areas:
+            area = self._areas[found.area_id] = Area(found.area_id, self._stage, partition)
+            area.restore(found.state, (found.number, found.hash), found.offset)
+        return image.next_offset
+
+    def _write_checkpoints(self) -> None:
+        if self._steady.is_set() and (due := [p for p in self._checkpoints.due() if p in self._next]):
+            self._checkpoints.write(self._image, due)
+
+    def _image(self, partition: int) -> Image:
+        areas = tuple(
+            AreaImage(area_id=a.area_id, number=a.last[0], hash=a.last[1], offset=a.offset, state=a.kept())
+            for a in self._areas.values()
+            if a.partition == partition and a.last is not None
+        )
+        return Image(partition=partition, next_offset=self._next[partition], areas=areas)
 
     async def _blocks(self, stream: Any) -> None:
         try:
@@ -150,7 +179,7 @@ class StageShell:
                 message = event.message
                 if message.partition not in self._next:
                     continue  # was under way when the partition went to somebody else
-                area = self._fold(codec.decode_as(message.value, Block), message.partition)
+                area = self._fold(codec.decode_as(message.value, Block), message.partition, message.offset)
                 self._next[message.partition] = max(self._next[message.partition], message.offset + 1)
                 if area is not None:
                     received = [e.received_at_ms for e in area[1].entries]
@@ -166,7 +195,7 @@ class StageShell:
             self._fail(error)
             raise
 
-    def _fold(self, block: Block, partition: int) -> tuple[Area, Block] | None:
+    def _fold(self, block: Block, partition: int, offset: int) -> tuple[Area, Block] | None:
         """Take in a block; None if it was seen before.
 
         Raises:
@@ -179,6 +208,8 @@ class StageShell:
         self._areas[block.area_id] = area
         if facts is None:
             return None
+        area.offset = offset
+        self._checkpoints.folded(partition, len(block.entries))
         name = self._stage.service
         for entry in block.entries:
             self._monitor.events.labels(name, entry.event_type, block.area_id).inc()
@@ -256,6 +287,17 @@ class StageShell:
             return None
         stored = self._table.get(area_id.encode())
         return Summary.of_bytes(stored).to_json() if stored else self._summary(self._areas[area_id]).to_json()
+
+    def _digest_page(self, area_id: str) -> Any:
+        """Return a digest of an area's state, for comparison with a fold of the journal from its beginning."""
+
+        async def digest() -> Any:  # in the loop, where the state does not change meanwhile
+            area = self._areas.get(area_id)
+            if area is None or area.last is None or not self._steady.is_set():
+                return None
+            return {"area": area_id, "block": area.last[0], "digest": state_digest(area.state)}
+
+        return asyncio.run_coroutine_threadsafe(digest(), self._loop).result(_PAGE_WITHIN_S)
 
 
 def run_stage(stage: Stage, context: Context) -> None:

@@ -9,8 +9,10 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
 
@@ -24,7 +26,7 @@ HANG_EXIT = 70
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """A record to be produced."""
+    """A record to be produced; `delivered` is told its offset, before its transaction commits."""
 
     topic: str
     partition: int
@@ -32,6 +34,7 @@ class Output:
     value: bytes
     headers: Mapping[str, str] = field(default_factory=dict)
     timestamp_ms: int = 0
+    delivered: Callable[[int], None] | None = None
 
 
 class Watchdog:
@@ -40,6 +43,7 @@ class Watchdog:
     def __init__(self, hang_s: float = HANG_S) -> None:
         self._hang_s = hang_s
         self._beat = time.monotonic()
+        self._paused = False
         self._off = threading.Event()
         threading.Thread(target=self._watch, name="watchdog", daemon=True).start()
 
@@ -51,6 +55,16 @@ class Watchdog:
         """Stop watching: the work ends in good order."""
         self._off.set()
 
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Do not watch for a while: long work of our own that has nobody to wait for."""
+        self._paused = True
+        try:
+            yield
+        finally:
+            self.beat()
+            self._paused = False
+
     @property
     def silent_s(self) -> float:
         """Seconds since the last beat."""
@@ -58,7 +72,7 @@ class Watchdog:
 
     def _watch(self) -> None:
         while not self._off.wait(1.0):
-            if self.silent_s > self._hang_s:
+            if self.silent_s > self._hang_s and not self._paused:
                 log.critical("a step has hung for %.0f s; ending, so that a fresh process takes over", self.silent_s)
                 os._exit(HANG_EXIT)
 
@@ -122,6 +136,9 @@ def is_record(message: Message) -> bool:
 
 
 def _produce(producer: Producer, output: Output) -> None:
+    further: dict[str, Any] = {}
+    if (delivered := output.delivered) is not None:
+        further["on_delivery"] = lambda error, message: error or delivered(message.offset())
     while True:
         try:
             producer.produce(
@@ -131,6 +148,7 @@ def _produce(producer: Producer, output: Output) -> None:
                 partition=output.partition,
                 headers=dict(output.headers),
                 timestamp=output.timestamp_ms,
+                **further,
             )
         except BufferError:  # the local queue is full: let deliveries make room
             producer.poll(0.1)

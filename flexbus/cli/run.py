@@ -27,6 +27,18 @@ _ALIASES = {"page": "monitor"}
 @click.option("--slot", type=click.IntRange(0), default=0, show_default=True, help="number among its siblings")
 @click.option("--listen", default="127.0.0.1:0", show_default=True, help="host:port of /metrics, /health and /view")
 @click.option("--page-port", type=int, help="port of the page (service monitor)  [default: --listen's, or a free one]")
+@click.option(
+    "--checkpoint-every",
+    type=click.IntRange(1),
+    default=50_000,
+    show_default=True,
+    help="journal entries of a partition between two checkpoints in --run-dir",
+)
+@click.option(
+    "--page-readers",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Tokens of those who may read the page (flexbus access reader); without it, anyone who reaches it.",
+)
 @click.option("--supervised", is_flag=True, hidden=True)
 def command(
     service: str,
@@ -38,6 +50,8 @@ def command(
     slot: int,
     listen: str,
     page_port: int | None,
+    page_readers: Path | None,
+    checkpoint_every: int,
     supervised: bool,
 ) -> int:
     """Run one service until Ctrl-C or SIGTERM.
@@ -79,9 +93,10 @@ def command(
         slot=slot,
         run_dir=run_dir,
         clock=clock,
+        checkpoint_every=checkpoint_every,
     )
     try:
-        run_service(context, host, page_port if page_port is not None else int(port))
+        run_service(context, host, page_port if page_port is not None else int(port), page_readers)
     except Exception as error:
         monitor.close()
         end_at_once(error)  # threads of a broken client must not hold the successor up

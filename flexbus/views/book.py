@@ -1,7 +1,8 @@
 """The order book: the live offers, requests and baselines of each session of one market area.
 
 The last valid revision before the gate counts (BeFlexible SUC10.3). Nothing changes a session's book after its
-gate has closed, so the book folded up to `GateClosed` is the book that the clearing sees, also later.
+gate has closed, so the book folded up to `GateClosed` is the book that the clearing sees. Once the session is cleared
+its book is emptied: what became of every offer stands in the result, and memory follows the open sessions only.
 """
 
 from collections.abc import Callable
@@ -22,7 +23,7 @@ class SessionBook:
         offers: live offers by id, newest revision.
         requests: live requests by id, newest revision.
         baselines: newest accepted baseline by connection point.
-        closed: the gate has closed, the book is final.
+        closed: the gate has closed, the book is final; empty once the session is cleared.
     """
 
     offers: dict[str, ev.FlexOffer] = field(default_factory=dict)
@@ -103,6 +104,17 @@ def _gate_closed(state: Book, e: ev.GateClosed) -> None:
     state.sessions.setdefault(e.session_id, SessionBook()).closed = True
 
 
+def _cleared(state: Book, e: ev.MarketCleared) -> None:
+    book = state.sessions.get(e.session_id)
+    if book is None or not book.closed:
+        return
+    for offer_id in book.offers:
+        state.session_of_offer.pop(offer_id, None)
+    for request_id in book.requests:
+        state.session_of_request.pop(request_id, None)
+    state.sessions[e.session_id] = SessionBook(closed=True)
+
+
 _CHANGES: dict[type[Any], Callable[[Book, Any], None]] = {
     ev.FlexOfferSubmitted: _offer,
     ev.FlexOfferReplaced: _offer,
@@ -112,6 +124,7 @@ _CHANGES: dict[type[Any], Callable[[Book, Any], None]] = {
     ev.FlexRequestWithdrawn: _request_withdrawn,
     ev.BaselineSubmitted: _baseline,
     ev.GateClosed: _gate_closed,
+    ev.MarketCleared: _cleared,
 }
 
 READS = frozenset(t.__name__ for t in _CHANGES)

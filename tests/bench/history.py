@@ -1,0 +1,110 @@
+"""A long journal, written straight to Kafka: sessions of 24-slice offers, each closed and cleared, the last one open.
+
+The blocks are chained and their events are what a validated market would have; they only never passed a sequencer.
+"""
+
+import random
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import replace
+from uuid import UUID
+
+from clearing.facts import market_cleared_id
+from flexbus import codec
+from flexbus.ids import derived_id
+from flexbus.journal import Block, Entry, next_block
+from flexbus.partition import partition_of
+from flexbus.topics import JOURNAL
+from streams.kafka import Connection
+from streams.topics import journal_partitions
+from tests import market
+from tests.integration.core import FSP_A, founding
+from tests.integration.test_publisher import cleared
+
+__all__ = ["AREAS", "blocks_of", "write_history"]
+
+AREAS = tuple(f"area-{n}" for n in range(8))
+SESSION_OFFERS = 5_000
+BLOCK = 100
+_OFFER, _SESSION = "o-00000000", "s-000000"
+
+
+def write_history(connection: Connection, events: int) -> Counter[int]:
+    """Write a journal of about that many events over all areas; return how many each partition has."""
+    producer = connection.producer(**{"linger.ms": 50, "queue.buffering.max.messages": 20_000})
+    partitions = journal_partitions(connection)
+    counts: Counter[int] = Counter()
+    for area_id in AREAS:
+        key = area_id.encode()
+        place = partition_of(key, partitions)
+        for block in blocks_of(area_id, events // len(AREAS)):
+            counts[place] += len(block.entries)
+            value = codec.encode(block)
+            while True:
+                try:
+                    producer.produce(JOURNAL, value, key, partition=place)
+                    break
+                except BufferError:
+                    producer.poll(0.1)
+            producer.poll(0)
+    assert producer.flush(60) == 0
+    return counts
+
+
+def blocks_of(area_id: str, events: int) -> Iterator[Block]:
+    """Yield the chain of one area with about that many events."""
+    head: tuple[int, bytes] | None = None
+    for entries in _in_blocks(_entries(area_id, events)):
+        block = next_block(area_id, head, tuple(entries))
+        head = (block.number, block.hash)
+        yield block
+
+
+def _in_blocks(entries: Iterator[Entry]) -> Iterator[list[Entry]]:
+    found: list[Entry] = []
+    for entry in entries:
+        found.append(entry)
+        if len(found) == BLOCK:
+            yield found
+            found = []
+    if found:
+        yield found
+
+
+def _entries(area_id: str, events: int) -> Iterator[Entry]:
+    ids = random.Random(area_id)
+    offset = 0
+
+    def entry(event: object, sender: str, event_id: str | None = None, payload: bytes | None = None) -> Entry:
+        nonlocal offset
+        offset += 1
+        return Entry(
+            event_id=event_id or str(UUID(int=ids.getrandbits(128), version=4)),
+            event_type=type(event).__name__,
+            schema_fingerprint=codec.fingerprint_of(type(event)),
+            sender_id=sender,
+            on_behalf_of=None,
+            received_at_ms=1_700_000_000_000 + offset,
+            inbox_partition=0,
+            inbox_offset=offset,
+            payload=payload or codec.encode(event),
+        )
+
+    for sender, event in founding(area_id)[:-2]:  # all but the session and its gate
+        yield entry(event, sender)
+    submitted = replace(market.submitted(_OFFER, slots=24, session_id=_SESSION), area_id=area_id)
+    template = codec.encode(submitted)
+    number = 0
+    for session in range(events // SESSION_OFFERS + 1):
+        session_id = f"s-{session:06d}"
+        yield entry(replace(market.session(session_id), area_id=area_id), "fmo")
+        yield entry(replace(market.gate_opened(session_id), area_id=area_id), "scheduler")
+        for _ in range(min(SESSION_OFFERS, events - number)):
+            number += 1
+            payload = template.replace(_OFFER.encode(), f"o-{number:08d}".encode())
+            yield entry(submitted, FSP_A, payload=payload.replace(_SESSION.encode(), session_id.encode()))
+        if number < events:
+            closed = replace(market.gate_closed(session_id), area_id=area_id)
+            yield entry(closed, "scheduler", derived_id("GateClosed", area_id, session_id))
+            result = replace(cleared(area_id), session_id=session_id)
+            yield entry(result, "clearing", market_cleared_id(area_id, session_id))
