@@ -36,6 +36,7 @@ class Bound:
     exact: NDArray[np.bool_]
     gap_mw: Real
     slots: dict[int, Relaxed]
+    requests: dict[int, dict[str, float]]  # per slot and first request of a pool: multiplier, EUR per MWh
 
 
 def bound_of(
@@ -99,6 +100,7 @@ class _Bounder:
         total, solved = self.offset, True
         total += self._away_terms()
         found: dict[int, Relaxed] = {}
+        requests: dict[int, dict[str, float]] = {}
         for t in range(self.slots):
             mine = np.flatnonzero(self.home == t)
             if not active[t] or not repair.live[t]:
@@ -106,6 +108,7 @@ class _Bounder:
                 continue
             relaxed = solve_slot(self._problem(t, mine))
             found[t] = relaxed
+            requests[t] = self._of_requests(t, relaxed)
             solved &= relaxed.solved
             exact[t] = relaxed.solved and relaxed.losses_mw <= EXACT_MW * max(
                 1.0, float(np.abs(repair.base.s[t]).sum())
@@ -113,7 +116,27 @@ class _Bounder:
             gap[t] = relaxed.losses_mw
             total += relaxed.bound - self._tie(t) * self._losses_up_to(t)
             total += self._copy_terms(t)
-        return Bound(value=total, solved=solved, exact=exact, gap_mw=gap, slots=found)
+        return Bound(value=total, solved=solved, exact=exact, gap_mw=gap, slots=found, requests=requests)
+
+    def _of_requests(self, t: int, relaxed: Relaxed) -> dict[str, float]:
+        """Return the multipliers of what is delivered to requests in a slot, by the first request of each pool."""
+        market = self.repair.market
+        place = {row: k for k, row in enumerate(self._kept_rows(t).tolist())}
+        found: dict[str, float] = {}
+        seen: set[int] = set()
+        for (r, slot), row in sorted(market.request_row.items()):
+            if slot == t and row in place and row not in seen:
+                seen.add(row)
+                found[market.requests[r].request_id] = float(relaxed.rows[place[row]])
+        column_request = {c: r for c, r, _ in market.request_columns}
+        mine = [m for m in market.measured if m.slot == t]
+        for m, value in zip(mine, relaxed.measured.tolist(), strict=True):
+            found[min(market.requests[column_request[c]].request_id for c in m.columns)] = float(value)
+        return found
+
+    def _kept_rows(self, t: int) -> NDArray[np.int_]:
+        rows = np.flatnonzero(self.row_slot == t)
+        return rows[np.diff(self.repair.rows.indptr)[rows] > 0]
 
     def _problem(self, t: int, kept: NDArray[np.int_]) -> SlotProblem:
         repair, grid = self.repair, self.repair.grid

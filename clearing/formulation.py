@@ -84,6 +84,9 @@ class Relaxed:
     balance_q: Real
     drop: Real
     losses_mw: float
+    limits: tuple[tuple[SlotLimit, float, float], ...]  # limit, multiplier (units of `LimitDual`), its reactive part
+    rows: Real  # per row of the problem, >= 0 where an upper side presses
+    measured: Real  # per measured request
 
 
 @dataclass(slots=True)
@@ -207,6 +210,7 @@ def solve_slot(problem: SlotProblem, tolerance: float = 1e-9) -> Relaxed:
         cones.append(block)
 
     main = _main_cones(m, at_p, at_q, at_l, at_v, f, a2)
+    limit_rows: list[tuple[SlotLimit, int]] = []  # row among the inequalities, or (apparent power) number of a cone
     for limit in problem.limits:
         j, scale = limit.index, 1.0 / base
         match limit.kind:
@@ -229,6 +233,7 @@ def solve_slot(problem: SlotProblem, tolerance: float = 1e-9) -> Relaxed:
                 branch_cone(ends_p, ends_q, square, v_at, v_scale)
                 c = slack(limit.price * base / ((1 + I_TOP) * limit_pu))
                 row = pos.grow(limit_pu**2)
+                limit_rows.append((limit, int(row[0])))
                 pos.put(row, square, 1.0)
                 pos.put(row, c, -1.0)
             case LimitKind.APPARENT_POWER_FROM | LimitKind.APPARENT_POWER_TO:
@@ -243,19 +248,23 @@ def solve_slot(problem: SlotProblem, tolerance: float = 1e-9) -> Relaxed:
                     block.put(1, column, -value)
                 for column, value in ends_q:
                     block.put(2, column, -value)
+                limit_rows.append((limit, len(cones)))
                 cones.append(block)
             case LimitKind.IMPORT | LimitKind.EXPORT:
                 sign = 1.0 if limit.kind is LimitKind.IMPORT else -1.0
                 c = slack(limit.price * base)
                 row = pos.grow(limit.bound * scale)
+                limit_rows.append((limit, int(row[0])))
                 pos.put(row, at_p0 + j, sign)
                 pos.put(row, c, -1.0)
             case _:
                 raise AssertionError(limit.kind)
+    measured_rows: list[int] = []
     for index, kind, sign, value, columns in problem.measured:
         worst = max([-float(problem.cost[c]) for c in columns] + [0.0])
         c = slack(worst * base)
         row = pos.grow(sign * value / base)
+        measured_rows.append(int(row[0]))
         if kind in ("root_p", "root_q"):
             pos.put(row, (at_p0 if kind == "root_p" else at_q0) + index, sign)
         else:
@@ -283,7 +292,20 @@ def solve_slot(problem: SlotProblem, tolerance: float = 1e-9) -> Relaxed:
     current = point[at_l : at_l + m]
     fixed = -float(problem.energy_price @ problem.base_root)
     bound = min(float(cost @ point), float(solution.obj_val_dual) / scale) + fixed
+    above = dual[eq.height : eq.height + pos.height]
+    firsts = eq.height + pos.height + 4 * m + np.cumsum([0, *(b.height for b in cones)])
+    of_limits: list[tuple[SlotLimit, float, float]] = []
+    for limit, place in limit_rows:
+        if limit.kind in (LimitKind.APPARENT_POWER_FROM, LimitKind.APPARENT_POWER_TO):
+            at = int(firsts[place])
+            of_limits.append((limit, -float(dual[at + 1]) / base, -float(dual[at + 2]) / base))
+        else:
+            squared = limit.kind in (LimitKind.CURRENT_FROM, LimitKind.CURRENT_TO)
+            of_limits.append((limit, float(above[place]) / (base**2 if squared else base), 0.0))
     return Relaxed(
+        limits=tuple(of_limits),
+        rows=np.where(same, dual[: eq.height][np.where(same, number, 0)], above[np.where(same, 0, number)]) / base,
+        measured=above[measured_rows] / base,
         solved=str(solution.status) in ("Solved", "AlmostSolved"),
         bound=bound,
         x=point[at_x : at_x + k] * base,

@@ -11,15 +11,18 @@ __all__ = [
     "BusResult",
     "Certificate",
     "InfeedResult",
+    "LimitDual",
     "LimitKind",
     "NonAward",
     "OfferResult",
+    "RequestDual",
     "RequestResult",
     "Result",
     "Shortfall",
     "SlotDuals",
     "SlotResult",
     "SolverInfo",
+    "UnitDuals",
     "ZonePrice",
 ]
 
@@ -80,6 +83,9 @@ class NonAward:
     slots: Annotated[tuple[int, ...], "slot indices it holds for"]
     element_id: Annotated[str | None, "branch, bus or offer that stood in the way"]
     amount: Annotated[int, "number of the reason: price distance in 1/1000 EUR per MWh, W, Wh or 1e-9 EUR"]
+    price_distance_milli_per_mwh: Annotated[
+        int | None, "the bid is dearer than its worth by this, 1/1000 EUR per MWh; null = price is not in the way"
+    ]
     rejected_energy_wh: Annotated[int, "offered and not taken in these slots, Wh or varh"]
     text: Annotated[str, "the same for people"]
 
@@ -146,8 +152,34 @@ class ZonePrice:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LimitDual:
+    """Multiplier of a limit of a branch or infeed point in the relaxation."""
+
+    kind: Annotated[LimitKind, "kind of limit"]
+    element_id: Annotated[str, "branch or infeed point"]
+    value: Annotated[float, "EUR per hour and pu squared (current), or EUR per MWh (others)"]
+    value_q: Annotated[float, "reactive part of an apparent power, EUR per Mvarh"] = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestDual:
+    """Multiplier of the delivery to the requests that share a place, under the first of their ids."""
+
+    request_id: Annotated[str, "request"]
+    value: Annotated[float, "EUR per MWh (Mvarh)"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnitDuals:
+    """Multipliers of a storage."""
+
+    unit_id: Annotated[str, "unit"]
+    worth_eur_per_mwh: Annotated[tuple[float, ...], "worth of stored energy per slot, EUR per MWh"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SlotDuals:
-    """Multipliers of the relaxation's equality rows in one slot; from them alone the bound follows.
+    """Multipliers of the relaxation in one slot; from them alone the bound follows.
 
     Order: buses and branches of the canonical reduced network (docs/formats/certificate.md).
     """
@@ -156,6 +188,8 @@ class SlotDuals:
     balance_p: Annotated[tuple[float, ...], "of the active balances, EUR per MWh"]
     balance_q: Annotated[tuple[float, ...], "of the reactive balances, EUR per Mvarh"]
     drop: Annotated[tuple[float, ...], "of the voltage drops, EUR per hour and pu squared"]
+    limits: Annotated[tuple[LimitDual, ...], "of branches and infeed points, where not zero"] = ()
+    requests: Annotated[tuple[RequestDual, ...], "of requests, where not zero"] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -166,6 +200,7 @@ class Certificate:
     lower_bound_nano: Annotated[int | None, "no dispatch of the same market costs less; null = not computed"]
     gap_nano: Annotated[int | None, "value less bound, 1e-9 EUR; null = not computed"]
     duals: Annotated[tuple[SlotDuals, ...], "multipliers of the slots that were optimised"] = ()
+    stored: Annotated[tuple[UnitDuals, ...], "multipliers of storages"] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,7 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clearing.canonical import result_hash
-from clearing.case import Case, Location, Offer, Quantity, Request, RequestSlot
+from clearing.case import Case, Location, Offer, Quantity, Request, RequestSlot, UnitKind
+from clearing.certificate.bound import lower_bound_nano
+from clearing.certificate.evidence import gather
+from clearing.certificate.money import value_nano
+from clearing.formulation import SlotLimit
 from clearing.power_flow import AcGrid
 from clearing.reasons import Explainer
 from clearing.result import (
@@ -17,14 +21,17 @@ from clearing.result import (
     BusResult,
     Certificate,
     InfeedResult,
+    LimitDual,
     LimitKind,
     OfferResult,
+    RequestDual,
     RequestResult,
     Result,
     Shortfall,
     SlotDuals,
     SlotResult,
     SolverInfo,
+    UnitDuals,
     ZonePrice,
 )
 from flexbus.events.clearing import SlotStatus
@@ -48,6 +55,8 @@ LADDER = (
 )
 # A price, in EUR per MW (MVA, pu) and hour, below which a limit does not count as binding.
 BINDING = 1e-3
+# A multiplier, in EUR per MWh, that is none.
+NO_DUAL = 1e-9
 
 
 def summarise(cleared: "Cleared", case_hash: str) -> Result:
@@ -83,7 +92,6 @@ class _Summary:
         cost = sum(o.revenue_nano for o in offers)
         bids = sum(o.cost_nano for o in offers)
         slots = self._slots(requests)
-        published = bids + infeed + violation - value
         made = Result(
             case_id=case.case_id,
             case_hash=case_hash,
@@ -93,7 +101,9 @@ class _Summary:
             status=max((s.status for s in slots), key=LADDER.index),
             slots=slots,
             offers=offers,
-            non_awards=Explainer(c.repair, c.prices, c.awards, c.value, case.resolution_s).all(),
+            non_awards=Explainer(
+                c.repair, c.prices, c.awards, c.value, case.resolution_s, case.settings.quantity_step_w
+            ).all(),
             requests=requests,
             buses=self._buses(),
             branches=self._branches(),
@@ -107,34 +117,73 @@ class _Summary:
             baseline_violation_cost_nano=base_violation,
             welfare_nano=value + base_violation - bids - infeed - violation,
             network_residual_nano=cost - sum(r.payment_nano for r in requests),
-            certificate=self._certificate(published),
+            certificate=self._duals(),
             solver=SolverInfo(
                 name="Clarabel, HiGHS",
                 versions=" ".join(f"{p} {importlib.metadata.version(p)}" for p in ("clarabel", "highspy")),
                 settings="clarabel qdldl threads=1 tol=1e-9; highs threads=1 seed=1 feasibility=1e-10 mip_gap=1e-7",
             ),
         )
+        made = self._certified(made)
         return replace(made, result_hash=result_hash(made))
 
-    def _certificate(self, published: int) -> Certificate:
-        """Return value, bound and gap, with the duals of the relaxed slots."""
-        bound = self.c.bound
-        known = bound.solved and np.isfinite(bound.value)
-        lower = int(np.floor(bound.value * self.hours * 1e9)) if known else None
+    def _duals(self) -> Certificate:
+        """Return the multipliers of the relaxation, with the digits that the solver knows."""
+        bound, market = self.c.bound, self.c.market
+        worth = {
+            unit.unit_id: np.zeros(self.case.slots)
+            for unit in self.case.units
+            if unit.kind is UnitKind.STORAGE and len(self.c.multipliers.structural)
+        }
+        for (kind, name, t), dual in zip(market.row_tag, self.c.multipliers.structural.tolist(), strict=False):
+            if kind == "STORAGE" and name in worth:
+                worth[name][t] = -dual * self.hours
         return Certificate(
-            value_nano=published,
-            lower_bound_nano=lower,
-            gap_nano=None if lower is None else published - lower,
+            value_nano=0,
+            lower_bound_nano=None,
+            gap_nano=None,
             duals=tuple(
                 SlotDuals(
                     slot=t,
                     balance_p=_digits(relaxed.balance_p),
                     balance_q=_digits(relaxed.balance_q),
                     drop=_digits(relaxed.drop),
+                    limits=tuple(
+                        LimitDual(
+                            kind=limit.kind,
+                            element_id=self._limit_element(limit),
+                            value=_digit(p),
+                            value_q=_digit(q),
+                        )
+                        for limit, p, q in relaxed.limits
+                        if max(abs(p), abs(q)) > NO_DUAL
+                    ),
+                    requests=tuple(
+                        RequestDual(request_id=name, value=_digit(value))
+                        for name, value in sorted(bound.requests[t].items())
+                        if value > NO_DUAL
+                    ),
                 )
                 for t, relaxed in sorted(bound.slots.items())
             ),
+            stored=tuple(UnitDuals(unit_id=u, worth_eur_per_mwh=_digits(w)) for u, w in sorted(worth.items())),
         )
+
+    def _limit_element(self, limit: SlotLimit) -> str:
+        infeed = limit.kind in (LimitKind.IMPORT, LimitKind.EXPORT)
+        return (self.grid.infeed_ids if infeed else self.grid.branch_ids)[limit.index]
+
+    def _certified(self, made: Result) -> Result:
+        """Return the result with value, bound and gap as whoever checks it will compute them."""
+        e = gather(self.case, made)
+        value, lower = value_nano(e), lower_bound_nano(e, made.certificate)
+        certificate = replace(
+            made.certificate,
+            value_nano=value,
+            lower_bound_nano=lower,
+            gap_nano=None if lower is None else value - lower,
+        )
+        return replace(made, certificate=certificate)
 
     def _offers(self) -> tuple[OfferResult, ...]:
         made = []
@@ -545,7 +594,11 @@ def _parts(parts: dict[str, Real]) -> dict[str, tuple[int, ...]]:
 
 def _digits(values: Real) -> tuple[float, ...]:
     """Return floats with nine digits: what the solver knows, and the same on every machine."""
-    return tuple(float(f"{v:.9g}") for v in values.tolist())
+    return tuple(_digit(v) for v in values.tolist())
+
+
+def _digit(value: float) -> float:
+    return float(f"{value:.9g}")
 
 
 def _whole(value: float) -> int:

@@ -4,8 +4,9 @@ from dataclasses import dataclass, replace
 
 from clearing.canonical import case_hash, result_hash
 from clearing.case import Case
-from clearing.certificate.evidence import Evidence, Finding, gather
-from clearing.certificate.money import check_money
+from clearing.certificate.bound import check_bound, lower_bound_nano
+from clearing.certificate.evidence import Finding, gather
+from clearing.certificate.money import check_money, value_nano
 from clearing.certificate.offers import check_offers
 from clearing.certificate.physics import check_physics
 from clearing.certificate.prices import check_prices
@@ -44,14 +45,11 @@ def certify(case: Case, result: Result) -> Certified:
     if any(f.path.startswith("$.") and not f.path.endswith("_hash") for f in findings):
         return Certified(findings=tuple(findings))
     e = gather(case, result)
-    for check in (check_offers, check_physics, check_prices, check_money):
+    for check in (check_offers, check_physics, check_prices, check_money, check_bound):
         findings += check(e)
-    return Certified(findings=tuple(findings), value_nano=_value(e))
-
-
-def _value(e: Evidence) -> int:
-    r = e.result
-    return r.bid_cost_nano + r.infeed_cost_nano + r.violation_cost_nano - r.request_value_nano
+    return Certified(
+        findings=tuple(findings), value_nano=value_nano(e), lower_bound_nano=lower_bound_nano(e, result.certificate)
+    )
 
 
 def _frame(case: Case, result: Result) -> list[Finding]:

@@ -9,12 +9,12 @@ from numpy.typing import NDArray
 from clearing.case import Location, Offer, Quantity, Request, RequestSlot
 from clearing.certificate.evidence import PPM, Evidence, Finding, places
 from clearing.certificate.physics import violation_cost_eur
-from clearing.certificate.prices import infeed_price
+from clearing.certificate.prices import infeed_price, is_from_nearer
 from clearing.result import LimitKind
 from flexbus.events.market import PricingRule
 from flexbus.quantities import Direction
 
-__all__ = ["check_money", "request_value_nano"]
+__all__ = ["check_money", "request_value_nano", "value_nano"]
 
 NANO = 1e9
 # 1e-9 EUR: what the noise of floats may move in sums over AC states (a hundredth of a cent).
@@ -208,12 +208,8 @@ def _delivered(e: Evidence, request: Request) -> NDArray[np.float64]:
         return np.asarray(sign * (before - after))
     if request.location_kind is Location.BRANCH:
         k = next(i for i, x in enumerate(e.case.network.branches) if x.branch_id == request.location_id)
-        ends = []
-        for flows in ("from", "to"):
-            name = f"p_{flows}_w" if active else f"q_{flows}_var"
-            ends.append(sign * (getattr(e.before, name)[:, k] - getattr(e.after, name)[:, k]))
-        # Which end is nearer to the infeed does not matter for what may be claimed at most.
-        return np.asarray(np.maximum(ends[0], ends[1]))
+        name = f"{'p' if active else 'q'}_{'from' if is_from_nearer(e)[k] else 'to'}_{'w' if active else 'var'}"
+        return np.asarray(sign * (getattr(e.before, name)[:, k] - getattr(e.after, name)[:, k]))
     change = (e.p - e.base_p) if active else (e.q - e.base_q)
     inside = np.array(
         [
@@ -226,6 +222,34 @@ def _delivered(e: Evidence, request: Request) -> NDArray[np.float64]:
     )
     inside &= e.grid.energised
     return np.asarray(sign * change[:, inside].sum(axis=1))
+
+
+def value_nano(e: Evidence) -> int:
+    """What the market minimises, of the published dispatch, 1e-9 EUR.
+
+    Bids, infeed and violations, less the worth of met requests, plus what delivery against a request costs it.
+    """
+    r = e.result
+    return r.bid_cost_nano + r.infeed_cost_nano + r.violation_cost_nano - r.request_value_nano + _opposed_nano(e)
+
+
+def _opposed_nano(e: Evidence) -> int:
+    """Delivery in the other direction costs those who asked what the first unit would have been worth to them."""
+    most: dict[tuple[object, ...], NDArray[np.int_]] = {}
+    first: dict[tuple[object, ...], Request] = {}
+    for request in e.case.requests:
+        place = "" if request.location_kind is Location.AREA else request.location_id
+        key = (request.kind, request.location_kind, place, request.quantity, request.direction)
+        prices = [max((s.price_milli_per_mwh for s in slot.steps), default=0) for slot in request.slots]
+        most[key] = np.maximum(most.get(key, 0), prices)
+        first.setdefault(key, request)
+    total = 0
+    for place_key, price in most.items():
+        against = np.clip(-np.nan_to_num(_delivered(e, first[place_key])), 0, None)
+        # Less than a watt is the rounding of awards.
+        against[(against < 1.0) | ~e.before.converged] = 0.0
+        total += round(float(against @ price) * e.hours)
+    return total
 
 
 def request_value_nano(e: Evidence) -> int:

@@ -18,7 +18,7 @@ from clearing.case import Location, Quantity
 from clearing.certificate.evidence import Evidence, Finding
 from clearing.result import LimitKind
 
-__all__ = ["check_prices", "infeed_price", "nodal_prices"]
+__all__ = ["check_prices", "infeed_price", "is_from_nearer", "nodal_prices", "nodal_prices_of_flow"]
 
 Real = NDArray[np.float64]
 Complex = NDArray[np.complexfloating[Any, Any]]
@@ -65,6 +65,23 @@ def nodal_prices(e: Evidence) -> tuple[Real, Real]:
         if energy[t].any() or e.result.slots[t].binding or worth[t]:
             p[t], q[t] = _Slot(e, t).prices(energy[t], worth[t])
     return p, q
+
+
+def nodal_prices_of_flow(e: Evidence, t: int, energy: Real) -> tuple[Real, Real]:
+    """Return the P and Q prices (buses) of a slot in which no limit binds, EUR per MWh."""
+    slot = _Slot(e, t)
+    for k, price in enumerate(energy.tolist()):
+        slot._root(k, price)
+    by_p, by_q = slot._adjoint()
+    node, alive = slot.grid.node_of_bus, slot.grid.energised
+    return -(by_p + slot.direct_p)[node] * alive, -(by_q + slot.direct_q)[node] * alive
+
+
+def is_from_nearer(e: Evidence) -> NDArray[np.bool_]:
+    """Tell per branch whether its from side is the one nearer to the infeed."""
+    slot = _Slot(e, 0)
+    rank = slot.rank
+    return np.array([rank[f] <= rank[t] for f, t in map(slot._ends, range(len(e.case.network.branches)))], dtype=bool)
 
 
 def infeed_price(e: Evidence) -> Real:

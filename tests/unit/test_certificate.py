@@ -2,6 +2,7 @@
 
 import json
 import random
+from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
 from typing import Any
@@ -9,16 +10,32 @@ from typing import Any
 import pytest
 
 from clearing import Case, Result, clear
-from clearing.canonical import result_hash
+from clearing.canonical import canonical_case, result_hash
+from clearing.case import Location
 from clearing.certificate import certify
+from clearing.certificate.bound import lower_bound_nano
+from clearing.certificate.evidence import gather
 from clearing.convert.cases import convert_case
 from clearing.files import read_result, result_to_text
+from clearing.pipeline import solve
+from clearing.result import Certificate
+from flexbus.quantities import Direction
+from tests.clearing_cases import case as one_slot_case
+from tests.clearing_cases import chain, injection, offer, request
+from tests.regimes import regime
 
 
 @cache
 def market() -> tuple[Case, Result]:
     """The 33-bus feeder in its six hardest quarter-hours, with every kind of offer the market maker knows."""
     case = convert_case("matpower", "case33bw", slots=6, offers=30, seed=5)
+    return case, clear(case)
+
+
+@cache
+def inexact() -> tuple[Case, Result]:
+    """A regime in which the relaxation burns energy for nothing."""
+    case = canonical_case(regime("case33bw", 3.0, 1.05, 40))
     return case, clear(case)
 
 
@@ -59,9 +76,8 @@ def numbers(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
     return [path] if type(value) is int else []
 
 
-# What no other published number or the case determines: how the solver went, words, and the multipliers of the
-# relaxation. Binding multipliers and prices of requests determine the nodal prices and are checked by them.
-FREE = {"repair_steps", "loss_gap_w", "ac_violation_ppm", "amount", "rejected_energy_wh", "slots"}
+# What no other published number or the case determines: how the solver went.
+FREE = {"repair_steps", "loss_gap_w", "ac_violation_ppm"}
 
 
 def changed(result: Result, path: tuple[Any, ...], by: int) -> Result:
@@ -73,21 +89,114 @@ def changed(result: Result, path: tuple[Any, ...], by: int) -> Result:
     return forged(read_result(json.dumps(value)))
 
 
-def test_every_published_number_is_bound_to_the_others() -> None:
-    case, result = market()
-    everything = [
-        p
-        for p in numbers(json.loads(result_to_text(result)))
-        if p[0] not in ("certificate", "non_awards") and p[-1] not in FREE and p[-1] != "format"
-    ]
-    chosen = random.Random(3).sample(everything, 60)
+@cache
+def short() -> tuple[Case, Result]:
+    """An overload and a request that no offer can cure in full."""
+    case = one_slot_case(
+        chain(3, max_a=100, price=50_000),
+        [injection("b2", [-5_000_000])],
+        offers=(offer("cure", "b2", Direction.UP, [[(500_000, 9_000)]]),),
+        requests=(request("buyer", Direction.UP, [[(900_000, 20_000)]], location_kind=Location.AREA),),
+    )
+    return case, clear(case)
+
+
+@pytest.mark.parametrize("made", [market, short])
+def test_every_published_number_is_bound_to_the_others(made: Callable[[], tuple[Case, Result]]) -> None:
+    case, result = made()
+    kinds: dict[str, list[tuple[Any, ...]]] = {}
+    for path in numbers(json.loads(result_to_text(result))):
+        if path[0] != "non_awards" and path[-1] not in FREE and path[-1] != "format":
+            kinds.setdefault(".".join(k for k in path if isinstance(k, str)), []).append(path)
+    assert {"certificate.lower_bound_nano", "offers.quantity"} <= set(kinds)
+    assert ("slots.shortfalls.amount" in kinds) == (made is short)
+    rng = random.Random(3)
     unseen = []
-    for path in chosen:
-        # A price may be off by its rounding; everything else by nothing.
-        price = "price" in str(path) or "milli" in str(path)
-        if not certify(case, changed(result, path, 5_000 if price else 2)).findings:
-            unseen.append(path)
+    for name, paths in sorted(kinds.items()):
+        for path in rng.sample(paths, min(2, len(paths))):
+            # A price may be off by its rounding, the bound by noise of floats; everything else by nothing.
+            by = 5_000 if "price" in name or "milli" in name or "lower" in name else 2
+            if not certify(case, changed(result, path, by)).findings:
+                unseen.append(path)
     assert unseen == []
+
+
+def bound_of(case: Case, result: Result, certificate: Certificate) -> int | None:
+    return lower_bound_nano(gather(case, result), certificate)
+
+
+def test_the_bound_is_that_of_the_solver_and_close_to_the_value() -> None:
+    case, result = market()
+    cleared = solve(canonical_case(case))
+    hours = case.resolution_s / 3600
+    lower = result.certificate.lower_bound_nano
+    assert lower is not None
+    assert lower / 1e9 == pytest.approx(cleared.bound.value * hours, rel=1e-5)
+    assert 0 <= result.certificate.value_nano - lower <= 1e-4 * abs(result.certificate.value_nano)
+    assert certify(case, result).lower_bound_nano == lower
+
+
+def bent(result: Result, rng: random.Random, size: float) -> Certificate:
+    """The certificate with every multiplier off by a random share."""
+
+    def off(values: tuple[float, ...]) -> tuple[float, ...]:
+        return tuple(v * (1 + rng.uniform(-size, size)) + rng.uniform(-size, size) for v in values)
+
+    return replace(
+        result.certificate,
+        duals=tuple(
+            replace(
+                d,
+                balance_p=off(d.balance_p),
+                balance_q=off(d.balance_q),
+                drop=off(d.drop),
+                limits=tuple(replace(x, value=off((x.value,))[0], value_q=off((x.value_q,))[0]) for x in d.limits),
+                requests=tuple(replace(x, value=off((x.value,))[0]) for x in d.requests),
+            )
+            for d in result.certificate.duals
+        ),
+        stored=tuple(replace(u, worth_eur_per_mwh=off(u.worth_eur_per_mwh)) for u in result.certificate.stored),
+    )
+
+
+@pytest.mark.parametrize("size", [1e-6, 1e-4, 1e-2, 1.0])
+def test_no_multipliers_give_a_bound_above_the_value(size: float) -> None:
+    """Weak duality: whatever is forged, the bound that follows holds; the true multipliers give the best one."""
+    rng = random.Random(1)
+    for case, result in (market(), inexact()):
+        best = result.certificate.lower_bound_nano
+        assert best is not None
+        for _ in range(5):
+            lower = bound_of(case, result, bent(result, rng, size))
+            assert lower is not None
+            # The value is that of whole watts, the best bound that of the solver's digits.
+            assert lower <= result.certificate.value_nano
+            assert lower <= best + 1e-5 * abs(best) + 100_000
+
+
+def test_a_forged_multiplier_is_seen() -> None:
+    case, result = market()
+    certificate = bent(result, random.Random(2), 1e-3)
+    findings = certify(case, forged(replace(result, certificate=certificate))).findings
+    assert "$.certificate.lower_bound_nano" in {f.path for f in findings}
+
+
+def test_delivery_against_a_request_counts_in_the_value() -> None:
+    """A branch wants relief, the market-wide buyer wants the opposite: who loses is not forgotten."""
+    case = one_slot_case(
+        chain(3, max_a=100, price=50_000),
+        [injection("b2", [-5_000_000])],
+        offers=(offer("cure", "b2", Direction.UP, [[(3_000_000, 9_000)]]),),
+        requests=(request("buyer", Direction.DOWN, [[(400_000, 20_000)]], location_kind=Location.AREA),),
+    )
+    result = clear(case)
+    taken = result.offers[0].quantity[0]
+    assert taken > 1_000_000
+    plain = result.bid_cost_nano + result.infeed_cost_nano + result.violation_cost_nano - result.request_value_nano
+    assert result.certificate.value_nano - plain == pytest.approx(taken * 20_000 / 4, rel=1e-12)
+    assert result.certificate.gap_nano is not None
+    assert 0 <= result.certificate.gap_nano <= 1e-5 * abs(result.certificate.value_nano)
+    assert certify(case, result).findings == ()
 
 
 @pytest.mark.parametrize("amount", [-1, 1])

@@ -1,0 +1,489 @@
+"""The lower bound that follows from published multipliers, by weak duality; numpy only.
+
+The Lagrangian of the branch flow relaxation falls apart: every offer maximises its profit at the worth of its
+buses, every request its surplus, every branch and every bus has a minimum in closed form. So any multipliers
+whatever give a bound, and a wrong digit can only make it lower. Model, per unit of 1 MVA (Farivar and Low 2013),
+series flow P, Q and squared current l behind the ideal transformer, w squared voltages:
+
+    w_t = w_f / |a|^2 - 2 (r P + x Q) + |z|^2 l,   l w_f / |a|^2 >= P^2 + Q^2
+
+With a multiplier d of the voltage drop and worths u of what enters a branch at its ends, a branch contributes
+``min aP P + aQ Q + al l``, which is ``-(aP^2 + aQ^2) / (4 al) * w_f / |a|^2``: linear in w. Rules that tie slots
+of an offer are kept (energy budget, block, start choice, exclusive group, storage) or dropped (minimum, ramp, run,
+polygon, parent), which lowers the bound. It holds for dispatches with voltages up to 1.3 pu, currents up to twice
+the rating (or what is published), and, where `LOSS_PRICE` is used, losses up to `_losses_up_to`.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clearing.case import Case, Location, Offer, Quantity, Request, Unit
+from clearing.certificate.evidence import PPM, Evidence, Finding, places
+from clearing.certificate.money import value_nano
+from clearing.certificate.physics import excesses
+from clearing.certificate.prices import infeed_price, is_from_nearer, nodal_prices_of_flow
+from clearing.result import Certificate, LimitKind, SlotDuals
+from flexbus.quantities import Direction
+
+__all__ = ["check_bound", "lower_bound_nano"]
+
+Real = NDArray[np.float64]
+Complex = NDArray[np.complexfloating[Any, Any]]
+MEGA = 1e6
+NOISE = 2_000
+V_TOP = 1.3
+I_TOP = 2.0
+# EUR per MWh of losses: tried where energy is free or has a negative price, for then the relaxation may burn it.
+LOSS_PRICE = (0.0, 1e-6, 1e-3)
+CURRENTS = (LimitKind.CURRENT_FROM, LimitKind.CURRENT_TO)
+APPARENT = (LimitKind.APPARENT_POWER_FROM, LimitKind.APPARENT_POWER_TO)
+
+
+def lower_bound_nano(e: Evidence, certificate: Certificate) -> int | None:
+    """Return what no dispatch of the market costs less than, 1e-9 EUR; None when the multipliers give no bound.
+
+    Args:
+        e: case, awards and AC states.
+        certificate: the multipliers.
+    """
+    if not (e.after.converged | ~e.before.converged).all():
+        return None
+    value = _Dual(e, certificate).value()
+    return None if value is None else int(np.floor(value * 1e9))
+
+
+def check_bound(e: Evidence) -> Iterator[Finding]:
+    """Yield a finding when value, lower bound or gap do not follow from the case, the awards and the multipliers."""
+    published = e.result.certificate
+    truth, value = lower_bound_nano(e, published), value_nano(e)
+    if published.value_nano != value:
+        yield Finding("$.certificate.value_nano", f"published {published.value_nano}, follows {value}")
+    lower = published.lower_bound_nano
+    if lower is None or truth is None:
+        if lower is not truth:
+            yield Finding("$.certificate.lower_bound_nano", f"published {lower}, the multipliers give {truth}")
+        if published.gap_nano is not None:
+            yield Finding("$.certificate.gap_nano", "is published without a bound")
+        return
+    # The noise of floats on another processor.
+    if abs(lower - truth) > NOISE + 1e-9 * abs(truth):
+        yield Finding("$.certificate.lower_bound_nano", f"published {lower}, the multipliers give {truth}")
+    if published.gap_nano != value - lower:
+        yield Finding("$.certificate.gap_nano", f"published {published.gap_nano}, value less bound is {value - lower}")
+
+
+class _Grid:
+    """The network as arrays, nodes in the order of the certificate."""
+
+    def __init__(self, e: Evidence) -> None:
+        network = e.case.network
+        index = {b.bus_id: k for k, b in enumerate(network.buses)}
+        ranks: dict[int, int] = {}
+        self.node = np.full(len(network.buses), -1)
+        for bus in sorted(network.buses, key=lambda b: b.bus_id):
+            k = index[bus.bus_id]
+            if e.grid.energised[k]:
+                self.node[k] = ranks.setdefault(int(e.grid.node_of_bus[k]), len(ranks))
+        self.nodes = len(ranks)
+        kept = [
+            (b.branch_id, k)
+            for k, b in enumerate(network.branches)
+            if b.closed and (b.r_ohm or b.x_ohm) and self.node[index[b.from_bus_id]] >= 0
+        ]
+        self.kept = [k for _, k in sorted(kept)]
+        self.at = {network.branches[k].branch_id: n for n, k in enumerate(self.kept)}
+        chosen = [network.branches[k] for k in self.kept]
+        from_bus = np.array([index[b.from_bus_id] for b in chosen], dtype=int)
+        to_bus = np.array([index[b.to_bus_id] for b in chosen], dtype=int)
+        self.f, self.t = self.node[from_bus], self.node[to_bus]
+        volt = np.array([b.nominal_voltage_v for b in network.buses], dtype=float)
+        z_base = volt[to_bus] ** 2 / MEGA
+        z = np.array([complex(b.r_ohm, b.x_ohm) for b in chosen]) / z_base if chosen else np.zeros(0, complex)
+        self.z, self.r, self.x = z, z.real, z.imag
+        self.z2 = np.abs(z) ** 2
+        self.a = np.array([b.ratio * np.exp(1j * np.deg2rad(b.shift_deg)) for b in chosen], dtype=complex)
+        self.a2 = np.abs(self.a) ** 2
+        half = np.array([complex(b.g_s, b.b_s) for b in chosen], dtype=complex) / 2 * z_base
+        self.g, self.b = half.real, half.imag
+        self.h2 = np.abs(half) ** 2
+        self.shunt = np.zeros(self.nodes, dtype=complex)
+        alive = np.flatnonzero(self.node >= 0)
+        own = np.array([complex(b.shunt_g_s, b.shunt_b_s) for b in network.buses]) * volt**2 / MEGA
+        np.add.at(self.shunt, self.node[alive], own[alive])
+        for branch in network.branches:
+            if branch.closed and not (branch.r_ohm or branch.x_ohm):
+                for bus_id in (branch.from_bus_id, branch.to_bus_id):
+                    k = index[bus_id]
+                    if self.node[k] >= 0:
+                        self.shunt[self.node[k]] += complex(branch.g_s, branch.b_s) / 2 * volt[k] ** 2 / MEGA
+        self.root = np.array([self.node[index[p.bus_id]] for p in network.infeed_points], dtype=int)
+        self.held = np.unique(self.root)
+        self.amp = 3**0.5 * volt / MEGA  # MVA per A
+        self.from_bus, self.to_bus, self.index = from_bus, to_bus, index
+
+
+class _Dual:
+    def __init__(self, e: Evidence, certificate: Certificate) -> None:
+        self.e, self.case, self.g = e, e.case, _Grid(e)
+        self.duals = {d.slot: d for d in certificate.duals}
+        self.stored = {u.unit_id: np.array(u.worth_eur_per_mwh) for u in certificate.stored}
+        self.energy = infeed_price(e)
+        self.alive = e.before.converged
+        slots = e.case.slots
+        self.up, self.uq = np.zeros((slots, self.g.nodes)), np.zeros((slots, self.g.nodes))
+        self.worth = {q: np.zeros((slots, len(e.case.network.buses))) for q in Quantity}
+        self.pools = _pools(e.case)
+        self.limits = _limit_rows(e)
+        self.bands = self._bands()
+        self.near = is_from_nearer(e)
+        before = e.before
+        self.base_root = self._gathered(before.root_p_w), self._gathered(before.root_q_var)
+
+    def _gathered(self, power: Real) -> Real:
+        """Return the power of the whole node of every infeed point, MW."""
+        same = self.g.root[:, None] == self.g.root[None, :]
+        return np.asarray(np.nan_to_num(power) @ same / MEGA)
+
+    def value(self) -> float | None:
+        total = sum(self._slot(t) for t in np.flatnonzero(self.alive).tolist())
+        total = float(total - self._profits())
+        return total * self.e.hours if np.isfinite(total) else None
+
+    # --- the grid of one slot ---
+
+    def _slot(self, t: int) -> float:
+        g, d = self.g, self.duals.get(t)
+        if d is None and not self.energy[t].any():
+            return 0.0  # nothing costs anything, and the baseline breaks nothing: all multipliers are zero
+        voltage = np.zeros(self.g.nodes, dtype=complex)
+        alive = np.flatnonzero(g.node >= 0)
+        voltage[g.node[alive]] = self.e.after.voltage_pu[t, alive]
+        if np.abs(voltage).max(initial=0.0) > V_TOP:
+            return -np.inf
+        u, ends, constant = self._worths(t, d)
+        drop = np.array(d.drop) if d is not None else self._drop(u, voltage)
+        if len(drop) != len(g.kept):
+            return -np.inf
+        a_p = ends[0] - ends[1] + 2 * g.r * drop
+        a_q = ends[2] - ends[3] + 2 * g.x * drop
+        a_l = g.r * ends[1] + g.x * ends[3] - g.z2 * drop
+        w_from = g.g * ends[0] - g.b * ends[2] - drop
+        w_to = g.g * ends[1] - g.b * ends[3] + drop
+        for dual in d.limits if d is not None else ():
+            if dual.kind in CURRENTS:
+                n, mu, bound = self._current(t, dual.kind, dual.element_id, dual.value)
+                constant -= mu * bound**2
+                if dual.kind is LimitKind.CURRENT_FROM:
+                    mu /= float(g.a2[n])
+                    a_l[n] += mu
+                    a_p[n] += 2 * mu * g.g[n]
+                    a_q[n] -= 2 * mu * g.b[n]
+                    w_from[n] += mu * g.h2[n]
+                else:
+                    a_l[n] += mu * (1 + 2 * (g.g[n] * g.r[n] - g.b[n] * g.x[n]))
+                    a_p[n] -= 2 * mu * g.g[n]
+                    a_q[n] += 2 * mu * g.b[n]
+                    w_to[n] += mu * g.h2[n]
+        constant -= float(u[0] @ self._s(t).real + u[1] @ self._s(t).imag)
+        pull = u[0] * g.shunt.real - u[1] * g.shunt.imag
+        best = -np.inf
+        for price in LOSS_PRICE if (self.energy[t] <= 0).any() else LOSS_PRICE[:1]:
+            slope = a_l + price * np.abs(g.r)
+            square = a_p**2 + a_q**2
+            # Where a branch may carry current for nothing, its current ends at what voltages and rating allow.
+            most = self._current_up_to(t)
+            least = np.sqrt(square / (4 * most)) * V_TOP / np.abs(g.a)
+            lifted = np.maximum(slope, least)
+            cone = np.divide(square, 4 * lifted, out=np.zeros_like(square), where=lifted > 0)
+            lift = float((np.maximum(lifted, 0.0) - slope) @ most)
+            weight = pull.copy()
+            np.add.at(weight, g.f, (w_from - cone) / g.a2)
+            np.add.at(weight, g.t, w_to)
+            best = max(best, self._voltages(t, weight) - lift - price * self._losses_up_to(t))
+        return float(constant + best)
+
+    def _worths(self, t: int, d: SlotDuals | None) -> tuple[tuple[Real, Real], list[Real], float]:
+        """Return worths at the nodes, worths of what enters the branches (P from, P to, Q from, Q to), a constant."""
+        g, e = self.g, self.e
+        if d is not None:
+            u_p, u_q = np.array(d.balance_p), np.array(d.balance_q)
+            if len(u_p) != g.nodes or len(u_q) != g.nodes:
+                return (np.full(g.nodes, np.nan), np.zeros(g.nodes)), [np.zeros(len(g.kept))] * 4, -np.inf
+        else:
+            u_p, u_q = np.zeros(g.nodes), np.zeros(g.nodes)
+            price_p, price_q = nodal_prices_of_flow(e, t, self.energy[t])
+            alive = np.flatnonzero(g.node >= 0)
+            u_p[g.node[alive]], u_q[g.node[alive]] = price_p[alive], price_q[alive]
+        # What enters at an infeed point costs what it costs: there the worth is no choice.
+        u_p[g.held] = u_q[g.held] = 0.0
+        np.add.at(u_p, g.root, self.energy[t])
+        constant = -float(self.energy[t] @ self.base_root[0][t])
+        more: list[Real] = [np.zeros(len(g.kept)) for _ in range(4)]
+        for dual in d.limits if d is not None else ():
+            if dual.kind in (LimitKind.IMPORT, LimitKind.EXPORT):
+                bound, price = self.limits[dual.kind, dual.element_id]
+                mu = min(max(dual.value, 0.0), price)
+                k = next(k for k, p in enumerate(e.case.network.infeed_points) if p.infeed_id == dual.element_id)
+                u_p[g.root[k]] += mu if dual.kind is LimitKind.IMPORT else -mu
+                constant -= mu * bound
+            elif dual.kind in APPARENT:
+                bound, price = self.limits[dual.kind, dual.element_id]
+                size = np.hypot(dual.value, dual.value_q)
+                part = min(1.0, price / size) if size else 0.0
+                n, at = g.at[dual.element_id], 0 if dual.kind is LimitKind.APPARENT_POWER_FROM else 1
+                more[at][n] += part * dual.value
+                more[2 + at][n] += part * dual.value_q
+                constant -= part * size * bound
+        asked = {r.request_id: r.value for r in d.requests} if d is not None else {}
+        for key, members in self.pools[t].items():
+            constant += self._request(t, key, members, asked, u_p, u_q, more)
+        self.up[t], self.uq[t] = u_p, u_q
+        alive = np.flatnonzero(g.node >= 0)
+        self.worth[Quantity.ACTIVE][t, alive] += u_p[g.node[alive]]
+        self.worth[Quantity.REACTIVE][t, alive] += u_q[g.node[alive]]
+        ends = [u_p[g.f] + more[0], u_p[g.t] + more[1], u_q[g.f] + more[2], u_q[g.t] + more[3]]
+        return (u_p, u_q), ends, constant
+
+    def _request(
+        self,
+        t: int,
+        key: tuple[Any, ...],
+        members: list[Request],
+        asked: dict[str, float],
+        u_p: Real,
+        u_q: Real,
+        more: list[Real],
+    ) -> float:
+        """Add what delivery is worth to requests that share a place; return minus their surplus."""
+        _, where, place, quantity, sign = key
+        steps = [s for r in members for s in r.slots[t].steps]
+        most = max(0, *(s.price_milli_per_mwh for s in steps)) / 1e3
+        worth = min(max((asked.get(r.request_id, 0.0) for r in members), default=0.0), most)
+        surplus = sum(max(0.0, s.price_milli_per_mwh / 1e3 - worth) * s.quantity / MEGA for s in steps)
+        active = quantity is Quantity.ACTIVE
+        if where is Location.INFEED_POINT:
+            k = next(k for k, p in enumerate(self.case.network.infeed_points) if p.infeed_id == place)
+            (u_p if active else u_q)[self.g.root[k]] += sign * worth
+            return float(-surplus - sign * worth * self.base_root[0 if active else 1][t, k])
+        if where is Location.BRANCH:
+            k = next(k for k, b in enumerate(self.case.network.branches) if b.branch_id == place)
+            n, before = self.g.at[str(place)], self.e.before
+            at = 0 if self.near[k] else 1
+            more[at if active else 2 + at][n] += sign * worth
+            flows = (before.p_from_w, before.p_to_w) if active else (before.q_from_var, before.q_to_var)
+            return float(-surplus - sign * worth * flows[at][t, k] / MEGA)
+        for k, bus in enumerate(self.case.network.buses):
+            inside = where is Location.AREA or place == (bus.bus_id if where is Location.BUS else bus.zone_id)
+            if inside and self.g.node[k] >= 0:
+                self.worth[quantity][t, k] += sign * worth
+        return -surplus
+
+    def _drop(self, u: tuple[Real, Real], v: Complex) -> Real:
+        """Return the multipliers of the voltage drops that fit prices at an AC state (least squares of two rows)."""
+        g = self.g
+        inner = v[g.f] / g.a
+        w = np.abs(inner) ** 2
+        s = inner * np.conj((inner - v[g.t]) / g.z)
+        a_l = g.r * u[0][g.t] + g.x * u[1][g.t]
+        left = u[0][g.f] - u[0][g.t] + 2 * a_l * s.real / w, u[1][g.f] - u[1][g.t] + 2 * a_l * s.imag / w
+        by = 2 * g.r - 2 * g.z2 * s.real / w, 2 * g.x - 2 * g.z2 * s.imag / w
+        return np.asarray(-(left[0] * by[0] + left[1] * by[1]) / (by[0] ** 2 + by[1] ** 2))
+
+    def _current(self, t: int, kind: LimitKind, element: str, value: float) -> tuple[int, float, float]:
+        """Return branch, multiplier of the squared current, and bound (pu); the multiplier stays under its chord."""
+        bound, price = self.limits[kind, element]
+        n = self.g.at[element]
+        return n, min(max(value, 0.0), price / (self._top(t, kind, n, bound) + bound)), bound
+
+    def _top(self, t: int, kind: LimitKind, n: int, bound: float) -> float:
+        """Return the current of a branch (pu) up to which the bound holds."""
+        at_from = kind is LimitKind.CURRENT_FROM
+        scale = float(self.g.amp[(self.g.from_bus if at_from else self.g.to_bus)[n]])
+        states = (self.e.before, self.e.after)
+        seen = [float((s.i_from_a if at_from else s.i_to_a)[t, self.g.kept[n]]) * scale for s in states]
+        return max(I_TOP * bound, *seen)
+
+    def _current_up_to(self, t: int) -> Real:
+        """Return the squared series currents (pu) up to which the bound holds."""
+        g = self.g
+        most = V_TOP * (1 / np.abs(g.a) + 1) / np.abs(g.z)
+        charging = np.sqrt(g.h2) * V_TOP
+        for (kind, element), (bound, _) in self.limits.items():
+            if kind in CURRENTS:
+                n = g.at[element]
+                ratio = float(np.abs(g.a[n])) if kind is LimitKind.CURRENT_FROM else 1.0
+                top = self._top(t, kind, n, bound) * ratio + float(charging[n]) / min(ratio, 1.0)
+                most[n] = min(most[n], top)
+        return np.asarray(most**2)
+
+    def _s(self, t: int) -> Complex:
+        s = np.zeros(self.g.nodes, dtype=complex)
+        alive = np.flatnonzero(self.g.node >= 0)
+        np.add.at(s, self.g.node[alive], (self.e.base_p[t] + 1j * self.e.base_q[t])[alive] / MEGA)
+        return s
+
+    def _voltages(self, t: int, weight: Real) -> float:
+        """Return the least of weight x squared voltage plus priced violations, node by node."""
+        g, e = self.g, self.e
+        held = np.zeros(g.nodes)
+        alive = np.flatnonzero(g.node >= 0)
+        held[g.node[alive]] = np.abs(e.after.voltage_pu[t, alive]) ** 2
+        low, high, price_low, price_high = self.bands
+        best = np.full(g.nodes, np.inf)
+        for w in (np.zeros(g.nodes), low**2, np.minimum(high, V_TOP) ** 2, np.full(g.nodes, V_TOP**2)):
+            cost = weight * w
+            cost += price_low * np.maximum(low**2 - w, 0) / np.maximum(2 * low, 1e-9)
+            cost += price_high * np.maximum(w - high**2, 0) / (V_TOP + high)
+            best = np.minimum(best, cost)
+        best[g.held] = (weight * held)[g.held]
+        return float(best.sum())
+
+    def _bands(self) -> tuple[Real, Real, Real, Real]:
+        g = self.g
+        low, high = np.zeros(g.nodes), np.full(g.nodes, V_TOP)
+        price_low, price_high = np.zeros(g.nodes), np.zeros(g.nodes)
+        for (kind, element), (bound, price) in self.limits.items():
+            if kind in (LimitKind.VOLTAGE_MIN, LimitKind.VOLTAGE_MAX):
+                n = int(g.node[g.index[element]])
+                values, prices = (low, price_low) if kind is LimitKind.VOLTAGE_MIN else (high, price_high)
+                values[n], prices[n] = bound, price
+        return low, high, price_low, price_high
+
+    def _losses_up_to(self, t: int) -> float:
+        s = np.abs(self.e.p[t] + 1j * self.e.q[t]).sum() / MEGA
+        return 2 * max(float(self.e.after.losses_w()[t]) / MEGA, 0.0) + 0.1 * float(s)
+
+    # --- offers ---
+
+    def _profits(self) -> float:
+        """Return the most that all offers can earn at these worths, EUR per hour."""
+        stored = {u.unit_id: self._storage(u) for u in self.case.units if u.unit_id in self.stored}
+        total = sum(value for _, value in stored.values())
+        groups: dict[str, float] = defaultdict(float)
+        for offer in self.case.offers:
+            if any(self.g.node[self.g.index[b]] < 0 for b, _ in places(offer)):
+                continue
+            worth = self._worth_of(offer)
+            if offer.unit_id in stored:
+                cost = stored[offer.unit_id][0]
+                worth = worth - (cost[0] if offer.direction is Direction.UP else -cost[1])
+            profit = self._profit(offer, worth)
+            if offer.exclusive_group_id is not None:
+                groups[offer.exclusive_group_id] = max(groups[offer.exclusive_group_id], profit)
+            else:
+                total += profit
+        return total + sum(groups.values())
+
+    def _worth_of(self, offer: Offer) -> Real:
+        total = np.zeros(self.case.slots)
+        for bus_id, share in places(offer):
+            k = self.g.index[bus_id]
+            if offer.quantity is Quantity.ACTIVE:
+                tan = offer.tan_phi_ppm / PPM
+                total += share * (self.worth[Quantity.ACTIVE][:, k] + tan * self.worth[Quantity.REACTIVE][:, k])
+            else:
+                total += share * self.worth[Quantity.REACTIVE][:, k]
+        total *= offer.direction.sign
+        back = offer.payback
+        if back is not None:
+            share = back.factor_ppm / PPM / back.window_slots
+            later = np.zeros(len(total))
+            for t in range(len(total)):
+                first = t + 1 + back.delay_slots
+                later[t] = total[first : first + back.window_slots].sum() * share
+            total = total - later
+        return total
+
+    def _profit(self, offer: Offer, worth: Real) -> float:
+        choice = offer.start_choice
+        if choice is not None:
+            gains = []
+            for s in range(choice.earliest_slot, choice.latest_slot + 1):
+                window = slice(s, s + len(choice.profile))
+                if self.alive[window].all():
+                    margin = worth[window] - choice.price_milli_per_mwh / 1e3
+                    gains.append(float(margin @ np.array(choice.profile)) / MEGA)
+            return max(0.0, *gains) if gains else 0.0
+        margins, caps = [], []
+        cut = False
+        for t, entry in enumerate(offer.slots):
+            left = entry.max_quantity
+            for step in entry.steps:
+                cap = step.quantity if left is None else min(step.quantity, left)
+                left = None if left is None else left - cap
+                cut |= cap < step.quantity or not self.alive[t]
+                if self.alive[t]:
+                    margins.append(worth[t] - step.price_milli_per_mwh / 1e3)
+                    caps.append(cap / MEGA)
+        margin, cap_mw = np.array(margins), np.array(caps)
+        if not len(margin):
+            return 0.0
+        if offer.all_or_nothing:
+            return 0.0 if cut else max(0.0, float(margin @ cap_mw))
+        order = np.argsort(-margin, kind="stable")
+        margin, cap_mw = np.maximum(margin[order], 0.0), cap_mw[order]
+        if offer.max_energy_wh is not None:
+            budget = offer.max_energy_wh / MEGA / self.e.hours
+            before = np.cumsum(cap_mw) - cap_mw
+            cap_mw = np.clip(budget - before, 0.0, cap_mw)
+        return float(margin @ cap_mw)
+
+    def _storage(self, unit: Unit) -> tuple[tuple[Real, Real], float]:
+        """Return what stored energy costs its UP and gives its DOWN offers, and what the store itself earns."""
+        slots, hours = self.case.slots, self.e.hours
+        worth = self.stored[unit.unit_id]
+        if len(worth) != slots:
+            return (np.zeros(slots), np.zeros(slots)), np.inf
+        charge, discharge = unit.charge_efficiency_ppm / PPM, unit.discharge_efficiency_ppm / PPM
+        keep = 1 - unit.self_discharge_ppm / PPM
+        value = keep * worth[0] * unit.initial_energy_wh / MEGA
+        for t in range(slots):
+            base = unit.baseline_power_w[t] / MEGA * hours if unit.baseline_power_w else 0.0
+            value += worth[t] * (-base * charge if base < 0 else -base / discharge)
+            least = unit.min_energy_wh
+            if t == slots - 1 and unit.min_final_energy_wh is not None:
+                least = max(least, unit.min_final_energy_wh)
+            slope = (keep * worth[t + 1] if t + 1 < slots else 0.0) - worth[t]
+            value += max(slope * least, slope * unit.max_energy_wh) / MEGA
+        return (worth / discharge, worth * charge), value / hours
+
+
+def _pools(case: Case) -> list[dict[tuple[Any, ...], list[Request]]]:
+    pools: list[dict[tuple[Any, ...], list[Request]]] = [defaultdict(list) for _ in range(case.slots)]
+    for r in sorted(case.requests, key=lambda r: r.request_id):
+        place = "" if r.location_kind is Location.AREA else r.location_id
+        for t, entry in enumerate(r.slots):
+            if entry.steps:
+                pools[t][r.kind, r.location_kind, place, r.quantity, r.direction.sign].append(r)
+    return pools
+
+
+def _limit_rows(e: Evidence) -> dict[tuple[LimitKind, str], tuple[float, float]]:
+    """Return bound (pu of voltage, MVA, MW) and price of every limit."""
+    settings, network = e.case.settings, e.case.network
+    margin, share = settings.voltage_margin_ppm / PPM, 1 - settings.loading_margin_ppm / PPM
+    buses = {b.bus_id: b for b in network.buses}
+    branches = {b.branch_id: b for b in network.branches}
+    points = {p.infeed_id: p for p in network.infeed_points}
+
+    def bound(kind: LimitKind, element: str) -> float:
+        if kind is LimitKind.VOLTAGE_MAX:
+            return buses[element].max_voltage_ppm / PPM - margin
+        if kind is LimitKind.VOLTAGE_MIN:
+            return buses[element].min_voltage_ppm / PPM + margin
+        if kind in (LimitKind.IMPORT, LimitKind.EXPORT):
+            point = points[element]
+            return ((point.max_import_w if kind is LimitKind.IMPORT else point.max_export_w) or 0) / MEGA
+        branch = branches[element]
+        if kind in APPARENT:
+            return (branch.max_apparent_power_va or 0) / MEGA * share
+        at_from = kind is LimitKind.CURRENT_FROM
+        amps = (branch.max_from_current_ma if at_from else branch.max_current_ma) or 0
+        bus = buses[branch.from_bus_id if at_from else branch.to_bus_id]
+        return amps / 1e3 * share * 3**0.5 * bus.nominal_voltage_v / MEGA
+
+    return {(kind, element): (bound(kind, element), price) for kind, element, _, price in excesses(e, e.before)}
