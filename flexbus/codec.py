@@ -25,7 +25,7 @@ from flexbus import avro
 from flexbus.build import builder
 from flexbus.catalogue import CATALOGUE
 from flexbus.errors import CodecError, Fault, FaultCode, FaultyInputError
-from flexbus.events import EventRejected, ReceiptsIssued
+from flexbus.events import EventRejected, ReadLogged, ReceiptsIssued
 from flexbus.journal import Block
 from schemas import avro_schemas
 
@@ -54,7 +54,7 @@ _SINGLE_OBJECT = b"\xc3\x01"
 _CONFLUENT = b"\x00"
 
 # Records of the bus itself, beside the events of the catalogue.
-_OWN: tuple[type[Any], ...] = (Block, EventRejected, ReceiptsIssued)
+_OWN: tuple[type[Any], ...] = (Block, EventRejected, ReceiptsIssued, ReadLogged)
 _CLASSES: dict[str, type[Any]] = {
     **{k: v.event for k, v in CATALOGUE.items()},
     **{c.__name__: c for c in _OWN},

@@ -22,6 +22,7 @@ from flexbus.events import Role
 from streams import broker_security as security
 from streams.broker import Broker
 from streams.kafka import Connection, Trouble, environment_problem
+from streams.page.readers import make_reader
 from streams.topics import create_topics
 
 __all__ = ["Applied", "NoAccessControlError", "Provisioned", "apply_grants", "provision", "revoke", "rights_of_parties"]
@@ -105,10 +106,12 @@ class Provisioned:
     Attributes:
         admin: connection that may do everything; for making topics and rights, not for work.
         properties: file of client properties by principal, services and participants.
+        readers: directory of the page's tokens, one for each participant.
     """
 
     admin: Connection
     properties: Mapping[str, Path]
+    readers: Path
 
     def connection(self, principal: str) -> Connection:
         """Return the connection of a principal."""
@@ -133,7 +136,11 @@ def provision(broker: Broker, parties: Mapping[str, Iterable[Role]], partitions:
     names = (*SERVICE_PRINCIPALS, PLAYER, *parties)
     apply_grants(admin, grants)
     broker.add_users(*names)
-    return Provisioned(admin, {name: security.properties_file(broker.data_dir, name) for name in names})
+    readers = broker.data_dir / "security" / "readers"
+    for party, roles in parties.items():
+        # Roles in a market area come from its journal; who audits all of them, from who runs the bus.
+        make_reader(readers, party, frozenset(roles) & {Role.AUDITOR})
+    return Provisioned(admin, {name: security.properties_file(broker.data_dir, name) for name in names}, readers)
 
 
 _ANY_ACL = AclBindingFilter(

@@ -74,6 +74,7 @@ class Supervisor:
         services: which services; None = all.
         workers: how many processes of a service, where it is not one.
         properties: file of Kafka client properties per service, for a broker with access control.
+        page_readers: directory of the tokens of the page's readers; None = plain mode.
     """
 
     def __init__(
@@ -86,10 +87,11 @@ class Supervisor:
         services: Sequence[str] | None = None,
         workers: Mapping[str, int] | None = None,
         properties: Mapping[str, Path] | None = None,
+        page_readers: Path | None = None,
     ) -> None:
         self._connection = connection
         self.run_dir = run_dir.absolute()
-        self._clock, self._page_port = clock, page_port
+        self._clock, self._page_port, self._page_readers = clock, page_port, page_readers
         self._properties = dict(properties or {})
         counts = workers or {}
         self._children = [_Child(s, n) for s in services or SERVICES for n in range(counts.get(s, 1))]
@@ -226,6 +228,8 @@ class Supervisor:
         command += ["--slot", str(child.slot), "--clock", self._clock, "--supervised"]
         if child.service == "monitor" and self._page_port:
             command += ["--page-port", str(self._page_port)]
+        if child.service == "monitor" and self._page_readers:
+            command += ["--page-readers", str(self._page_readers.absolute())]
         if child.service in self._properties:
             command += ["--kafka-properties", str(self._properties[child.service])]
         with self._log(child).open("ab") as output:

@@ -22,6 +22,7 @@ from flexbus.access import (
 from flexbus.catalogue import CATALOGUE, Service
 from flexbus.cli.options import bootstrap_option, json_option, kafka_option
 from flexbus.events import Role
+from flexbus.topics import READS
 
 __all__ = ["command", "markdown", "parties_of"]
 
@@ -184,3 +185,40 @@ def apply(parties: tuple[str, ...], gone: tuple[str, ...], bootstrap: str | None
         for grant in grants:
             click.echo(f"{word:8} {grant}".rstrip(), err=True)
     click.echo(f"{len(done.added)} rights added, {len(done.removed)} removed", err=True)
+
+
+@command.command()
+@click.argument("name")
+@click.option("--readers", "folder", type=click.Path(file_okay=False, path_type=Path), required=True)
+@click.option("--role", "roles", multiple=True, type=click.Choice([r.value for r in Role]), help="In every area.")
+@click.option("--rotate", is_flag=True, help="A new token; the old one is refused from the next request on.")
+@click.option("--remove", is_flag=True, help="End the token.")
+def reader(name: str, folder: Path, roles: tuple[str, ...], rotate: bool, remove: bool) -> None:
+    """Make a token with which party NAME reads the page that runs with --page-readers; print its file.
+
+    Roles in a market area come from its journal; --role is for who audits every area of the cluster.
+    """
+    from streams.page.readers import make_reader, remove_reader
+
+    if remove:
+        remove_reader(folder, name)
+    else:
+        click.echo(str(make_reader(folder, name, [Role(r) for r in roles], rotate=rotate)))
+
+
+@command.command()
+@click.option("--reader", help="Only what this party read.")
+@click.option("--area", help="Only of this market area.")
+@bootstrap_option
+@kafka_option
+def reads(reader: str | None, area: str | None, bootstrap: str | None, properties: Path | None) -> None:
+    """Print the log of reads, the oldest first, as JSON lines."""
+    from flexbus import codec
+    from flexbus.events import ReadLogged
+    from streams.journal_reader import read_records
+    from streams.kafka import Connection
+
+    for _, value in read_records(Connection.of(bootstrap, properties), READS, 0):
+        found = codec.decode_as(value, ReadLogged)
+        if reader in (None, found.reader_id) and area in (None, found.area_id):
+            click.echo(json.dumps(codec.to_json(found)))

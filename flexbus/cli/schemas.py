@@ -6,7 +6,7 @@ import click
 
 from flexbus import avro, codec
 from flexbus.catalogue import CATALOGUE
-from flexbus.events import EventRejected, ReceiptsIssued
+from flexbus.events import EventRejected, ReadLogged, ReceiptsIssued
 from flexbus.journal import Block
 from schemas import avro_dir
 
@@ -15,9 +15,14 @@ __all__ = ["command", "expected_files"]
 
 def expected_files() -> dict[str, str]:
     """Return file name and text of the newest version of every schema, as the classes define them."""
-    classes = [k.event for k in CATALOGUE.values()] + [Block, EventRejected, ReceiptsIssued]
+    classes = [k.event for k in CATALOGUE.values()] + [Block, EventRejected, ReceiptsIssued, ReadLogged]
     words = {k.event: k.word for k in CATALOGUE.values()}
-    own = {Block: "block", EventRejected: "event_rejected", ReceiptsIssued: "receipts_issued"}
+    own = {
+        Block: "block",
+        EventRejected: "event_rejected",
+        ReceiptsIssued: "receipts_issued",
+        ReadLogged: "read_logged",
+    }
     return {
         f"{words.get(c) or own[c]}.v1.avsc": json.dumps(avro.schema_of(c), indent=2, ensure_ascii=False) + "\n"
         for c in classes

@@ -3,7 +3,6 @@
 import logging
 import sys
 import threading
-from collections.abc import Mapping
 from pathlib import Path
 
 import click
@@ -43,9 +42,9 @@ def command(
 
     Without --bootstrap or FLEXBUS_BOOTSTRAP a local Kafka is started in the run directory and stopped at the end. With
     --secure it is one with access control: each service and each --party is a principal of its own, whose client
-    properties are in RUN_DIR/broker/security/users.
+    properties are in RUN_DIR/broker/security/users, and whose token for the page in RUN_DIR/broker/security/readers.
     """
-    from streams.access import provision
+    from streams.access import Provisioned, provision
     from streams.broker import Broker
     from streams.kafka import Connection
     from streams.process import stop_on_signals
@@ -69,10 +68,10 @@ def command(
             mode = "SECURE MODE" if secure else "PLAIN MODE: no passwords, no encryption; loopback only"
             click.echo(f"starting Kafka; {mode}", err=True)
             bootstrap = broker.start()
-        properties: Mapping[str, Path] = {}
+        made: Provisioned | None = None
         if broker is not None and secure:
             made = provision(broker, roles)
-            connection, properties = made.admin, made.properties
+            connection = made.admin
         else:
             connection = Connection.of(bootstrap)
             create_topics(connection, roles)
@@ -82,7 +81,8 @@ def command(
             clock=clock,
             page_port=page_port,
             workers=dict.fromkeys(STAGES, workers),
-            properties=properties,
+            properties=made.properties if made else None,
+            page_readers=made.readers if made else None,
         )
         supervisor.start()
         click.echo(f"Kafka at {connection.bootstrap}; logs in {run_dir / 'logs'}", err=True)

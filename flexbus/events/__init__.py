@@ -13,6 +13,7 @@ from flexbus.events.grid import *
 from flexbus.events.market import *
 from flexbus.events.metering import *
 from flexbus.events.participants import *
+from flexbus.events.reading import *
 from flexbus.events.rejection import *
 from flexbus.events.settlement import *
 from flexbus.events.traffic_light import *

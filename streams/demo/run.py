@@ -3,7 +3,7 @@
 import json
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,13 +13,14 @@ from flexbus.access import PLAYER
 from flexbus.errors import EnvironmentProblem
 from flexbus.events import Role
 from flexbus.views.fact import Fact
-from streams.access import provision
+from streams.access import Provisioned, provision
 from streams.broker import Broker
 from streams.demo.grid_day import DEFAULT_GRID, scenario_of
 from streams.demo.scenario import another_day
 from streams.demo.world import PARTIES, ROLES, KafkaPorts, World
 from streams.kafka import Connection
 from streams.page.model import summary
+from streams.page.readers import token_file
 from streams.replay import Verification, verify
 from streams.report import write_report
 from streams.supervisor import Supervisor
@@ -92,11 +93,16 @@ class Day:
         options.run_dir.mkdir(parents=True, exist_ok=True)
         with ThreadPoolExecutor(max_workers=1) as pool:
             loading = pool.submit(scenario_of, options.grid, options.day)
-            ports, properties = self._secure_bus() if options.secure else self._plain_bus()
+            ports, made = self._secure_bus() if options.secure else self._plain_bus()
             self.connection = ports.connection
             self._say(f"starting the services (Kafka at {self.connection.bootstrap})")
             self.supervisor = Supervisor(
-                self.connection, options.run_dir, clock="played", page_port=options.page_port, properties=properties
+                self.connection,
+                options.run_dir,
+                clock="played",
+                page_port=options.page_port,
+                properties=made.properties if made else None,
+                page_readers=made.readers if made else None,
             )
             self.supervisor.start()
             scenario = loading.result()
@@ -109,7 +115,7 @@ class Day:
         pace = _PACE_S / options.speed if options.speed else 0.0
         self.world = World(ports, scenario, self._say, pace, self._on_fact)
 
-    def _plain_bus(self) -> tuple[KafkaPorts, Mapping[str, Path]]:
+    def _plain_bus(self) -> tuple[KafkaPorts, None]:
         bootstrap = self.options.bootstrap
         if bootstrap is None:
             self._say("starting Kafka; PLAIN MODE: no passwords, no encryption; loopback only")
@@ -117,9 +123,9 @@ class Day:
             bootstrap = self._broker.start()
         connection = Connection(bootstrap)
         create_topics(connection, PARTIES, _PARTITIONS)
-        return KafkaPorts(connection), {}
+        return KafkaPorts(connection), None
 
-    def _secure_bus(self) -> tuple[KafkaPorts, Mapping[str, Path]]:
+    def _secure_bus(self) -> tuple[KafkaPorts, Provisioned]:
         """Start a broker where every service and party is somebody, and an auditor looks on."""
         if self.options.bootstrap is not None:
             raise EnvironmentProblem(
@@ -130,8 +136,11 @@ class Day:
         self._broker = Broker(self.options.run_dir / "broker", secure=True)
         self._broker.start()
         made = provision(self._broker, {_AUDITOR: (Role.AUDITOR,)} | {p: (r,) for p, r in ROLES.items()}, _PARTITIONS)
+        self._say(
+            f"who reads the page must say who it is: {_AUDITOR} and the token in {token_file(made.readers, _AUDITOR)}"
+        )
         principals = {name: made.connection(name) for name in (*PARTIES, PLAYER)}
-        return KafkaPorts(made.connection(_AUDITOR), principals), made.properties
+        return KafkaPorts(made.connection(_AUDITOR), principals), made
 
     def page_url(self) -> str:
         """Return the address of the page."""

@@ -4,9 +4,10 @@ import hashlib
 from typing import Any
 
 from flexbus import codec
-from flexbus.catalogue import CATALOGUE, Sight, parties_of, without_identities
-from flexbus.journal import GENESIS, Block, block_hash
-from streams.page.rows import Lens, sight
+from flexbus.catalogue import CATALOGUE, Sight
+from flexbus.journal import GENESIS, Block, Entry, block_hash
+from flexbus.sight import public_view, views_of
+from streams.page.rows import Lens
 
 __all__ = ["opened"]
 
@@ -23,10 +24,10 @@ def opened(block: Block, index: int, hash_before: bytes | None, folded_hash: byt
     """
     entry = block.entries[index]
     event = codec.decode(entry.payload)
-    seen = sight(lens, entry.event_type, parties_of(event) | {entry.sender_id, entry.on_behalf_of or entry.sender_id})
-    if seen is None:
+    shown = _shown(event, entry, lens)
+    if shown is None:
         return None
-    full = seen is Sight.FULL
+    full = shown is event
     computed = block_hash(block.area_id, block.number, block.previous_hash, block.entries)
     before = GENESIS if block.number == 0 else hash_before
     return {
@@ -36,7 +37,7 @@ def opened(block: Block, index: int, hash_before: bytes | None, folded_hash: byt
         "entries": len(block.entries),
         "event_type": entry.event_type,
         "meaning": CATALOGUE[entry.event_type].meaning,
-        "sight": seen.value,
+        "sight": (Sight.FULL if full else Sight.WITHOUT_IDENTITIES).value,
         "event_id": entry.event_id,
         "sender_id": entry.sender_id if full else None,
         "on_behalf_of": entry.on_behalf_of if full else None,
@@ -54,5 +55,16 @@ def opened(block: Block, index: int, hash_before: bytes | None, folded_hash: byt
             "names the hash of the block before": before is not None and block.previous_hash == before,
             "unchanged since it was first read": folded_hash == block.hash,
         },
-        "event": codec.to_json(event if full else without_identities(event, lens.party_id)),
+        "event": codec.to_json(shown),
     }
+
+
+def _shown(event: Any, entry: Entry, lens: Lens) -> Any:
+    """Return what the publisher would let these eyes see: told to the party, or public; None if neither."""
+    if lens.role is None:
+        return event
+    kind = CATALOGUE[entry.event_type]
+    senders = (entry.sender_id, entry.on_behalf_of or entry.sender_id)
+    party = lens.party_id or ""  # a role without a party: nothing is its own
+    told = dict(views_of(event, kind, senders, {party: frozenset({lens.role})})).get(party)
+    return public_view(event, kind) if told is None else told

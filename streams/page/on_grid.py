@@ -20,12 +20,17 @@ def _participant(area: Area, event: ev.ParticipantRegistered) -> None:
         "brp_id": event.brp_id,
         "gone": None,
     }
-    # The choice of party is a tool of the page, so it is listed under every lens.
-    area.put("participants", event.participant_id, value, None)
+    # The choice of party is a tool of the page, so it is listed under every lens that is chosen freely.
+    area.put("participants", event.participant_id, value, type(event), parties=_self(event), tool=True)
 
 
 def _participant_removed(area: Area, event: ev.ParticipantRemoved) -> None:
-    area.touch("participants", event.participant_id, None, {"gone": event.reason})
+    change = {"gone": event.reason}
+    area.touch("participants", event.participant_id, type(event), change, parties=_self(event), tool=True)
+
+
+def _self(event: ev.ParticipantRegistered | ev.ParticipantRemoved) -> frozenset[str]:
+    return frozenset({event.participant_id})
 
 
 def _point(area: Area, event: ev.ConnectionPointRegistered) -> None:

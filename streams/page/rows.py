@@ -25,10 +25,14 @@ class Lens:
     Attributes:
         role: the role, None to see everything.
         party_id: the party, where its own events matter.
+        proven: whether it is the lens of a reader who proved who it is, for whom the page's tools are no excuse.
+        area_id: area that a proven reader looks at; what belongs to another is not shown. None = all.
     """
 
     role: Role | None = None
     party_id: str | None = None
+    proven: bool = False
+    area_id: str | None = None
 
 
 EVERYTHING = Lens()
@@ -44,6 +48,7 @@ class Row:
         source: event type it follows from; the catalogue says who may see it. Empty = anyone.
         parties: parties concerned, who see it in full.
         hidden: keys of the value that name others, blanked where identities are removed.
+        tool: whether the page needs it to offer a choice, so that it is shown to whoever chooses freely.
     """
 
     revision: int
@@ -51,9 +56,15 @@ class Row:
     source: str
     parties: frozenset[str]
     hidden: tuple[str, ...]
+    tool: bool = False
 
     def seen(self, lens: Lens) -> dict[str, Any] | None:
         """Return the row as the lens shows it, None if it shows nothing of it."""
+        if self.tool and not lens.proven:
+            return self.value
+        elsewhere = lens.area_id is not None and self.value.get("area_id", lens.area_id) != lens.area_id
+        if elsewhere and self.source and lens.party_id not in self.parties:
+            return None
         match sight(lens, self.source, self.parties):
             case Sight.FULL:
                 return self.value
@@ -103,10 +114,13 @@ class Rows:
         source: str = "",
         parties: frozenset[str] = frozenset(),
         hidden: tuple[str, ...] = (),
+        tool: bool = False,
     ) -> None:
         """Write a row. The value may be one that is written again later with other content: it is not copied."""
         key = (area_id, section, name)
-        self._rows[key] = Row(revision=self.next_revision(), value=value, source=source, parties=parties, hidden=hidden)
+        self._rows[key] = Row(
+            revision=self.next_revision(), value=value, source=source, parties=parties, hidden=hidden, tool=tool
+        )
         self._rows.move_to_end(key)
 
     def get(self, area_id: str, section: str, name: str) -> dict[str, Any] | None:

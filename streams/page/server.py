@@ -1,7 +1,8 @@
 """The local page's server: reads the journal, folds it, and serves the page, its changes and single entries.
 
 It listens on loopback, answers only to its own host name (a foreign page cannot rebind a name to it), sets no
-cookies, changes nothing, and sends each browser at most some five bounded updates a second.
+cookies, changes nothing, and sends each browser at most some five bounded updates a second. Given a directory of
+readers' tokens it answers only to them, each through its own eyes; every read is logged before it is answered.
 """
 
 import asyncio
@@ -16,18 +17,20 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from importlib import resources
+from pathlib import Path
 from typing import Any
 
 from aiohttp import web
 
 from flexbus.errors import EnvironmentProblem
-from flexbus.events import EventRejected, Role
+from flexbus.events import EventRejected
 from flexbus.journal import Block
 from flexbus.topics import CLOCK
 from streams.clock import read_tick
 from streams.kafka import Connection
 from streams.page.entry import opened
 from streams.page.feed import BlockIndex, Feed
+from streams.page.gate import OPEN, Gate
 from streams.page.metered import refresh_metered
 from streams.page.model import (
     PageState,
@@ -40,6 +43,8 @@ from streams.page.model import (
     summary,
     tail_since,
 )
+from streams.page.read_log import ReadLog
+from streams.page.readers import Readers
 from streams.page.rows import Lens
 
 __all__ = ["PageConfig", "PageServer", "run"]
@@ -82,12 +87,14 @@ class PageConfig:
         host: address to listen on.
         port: port to listen on; 0 = a free one.
         on_ready: called with the page's address once it listens.
+        readers: directory of the readers' tokens; None = plain mode, everything is shown to whoever reaches it.
     """
 
     connection: Connection
     host: str = "127.0.0.1"
     port: int = 0
     on_ready: Callable[[str], None] | None = None
+    readers: Path | None = None
 
 
 def run(config: PageConfig, stop: threading.Event | None = None) -> None:
@@ -126,6 +133,8 @@ class PageServer:
         self.state = PageState()
         self.index = BlockIndex()
         self.feed = Feed(config.connection)
+        self._log = ReadLog(config.connection)
+        self.gate = Gate(None if config.readers is None else Readers(config.readers), self._log, self.state)
         self.failed: BaseException | None = None
         # Revisions count from zero in every process; a browser of an earlier one must begin anew.
         self.run_id = secrets.token_hex(4)
@@ -178,6 +187,7 @@ class PageServer:
         if self._runner is not None:
             await self._runner.cleanup()
         await asyncio.to_thread(self.feed.close)
+        await asyncio.to_thread(self._log.close)
 
     def _note_failure(self, task: "asyncio.Task[None]") -> None:
         if not task.cancelled():
@@ -237,9 +247,13 @@ class PageServer:
             # Without this a foreign site could point its own name at this address and read the page.
             return web.Response(status=421, text="This page answers to its own address only.\n", headers=HEADERS)
         try:
+            if request.path not in OPEN:
+                self.gate.recognise(request)
             response = await handler(request)
         except web.HTTPException as error:
             error.headers.update(HEADERS)
+            if request.path not in OPEN and not request.path.startswith("/static/"):
+                await self.gate.note(request, error.status)
             raise
         if not response.prepared:
             response.headers.update(HEADERS)
@@ -255,15 +269,19 @@ class PageServer:
         return _file(name)
 
     async def _state(self, request: web.Request) -> web.Response:
-        area, lens = self._asked(request)
-        value = snapshot(self.state, area, lens)
+        area, lens = self.gate.asked(request)
+        await self.gate.note(request, 200, area, lens)
+        value = snapshot(self.state, area or None, lens)
         return web.json_response({**value, "id": self._id(value["revision"])})
 
-    async def _summary(self, _: web.Request) -> web.Response:
-        return web.json_response(summary(self.state))
+    async def _summary(self, request: web.Request) -> web.Response:
+        found = self.gate.whole_areas(request, summary(self.state))
+        await self.gate.note(request, 200)
+        return web.json_response(found)
 
     async def _events(self, request: web.Request) -> web.StreamResponse:
-        area, lens = self._asked(request)
+        area, lens = self.gate.asked(request)
+        await self.gate.note(request, 200, area, lens)
         since = self._since(request.headers.get("Last-Event-ID") or request.query.get("since", ""))
         response = web.StreamResponse(headers={**HEADERS, "Content-Type": "text/event-stream"})
         await response.prepare(request)
@@ -272,9 +290,13 @@ class PageServer:
         try:
             while not self._closing.is_set():
                 revision = self.state.rows.revision
-                area = area or next(iter(sorted(self.state.areas)), None)
-                if revision != since and (area is not None or since == -1):
-                    data = self._changes(since, area or "", lens)
+                if revision != since:
+                    now = self.gate.lens(request, area)  # a role may have been given or taken meanwhile
+                    if now is None or not self.gate.still_known(request):
+                        break
+                    area, since, lens = now[0], since if now == (area, lens) else -1, now[1]
+                if revision != since and (area or since == -1):
+                    data = self._changes(since, area, lens)
                     await response.write(f"id: {self._id(revision)}\ndata: {data}\n\n".encode())
                     since, quiet_since = revision, time.monotonic()
                 elif time.monotonic() - quiet_since > HEARTBEAT_S:
@@ -312,20 +334,15 @@ class PageServer:
         known = run_id == self.run_id and revision.isdecimal() and int(revision) <= self.state.rows.revision
         return int(revision) if known else -1
 
-    def _asked(self, request: web.Request) -> tuple[str | None, Lens]:
-        area, role = request.query.get("area"), request.query.get("role")
-        if role and role not in Role.__members__:
-            raise web.HTTPBadRequest(text=f"role: {role!r} is none of {', '.join(Role.__members__)}\n")
-        return area or None, Lens(Role[role] if role else None, request.query.get("party") or None)
-
     async def _journal(self, request: web.Request) -> web.Response:
-        area, lens = self._asked(request)
+        area, lens = self.gate.asked(request)
+        await self.gate.note(request, 200, area, lens)
         query = request.query
         block, _, index = query.get("before", "").partition(".")
         before = (int(block), int(index)) if block.isdecimal() and index.isdecimal() else None
         found = search_tail(
             self.state,
-            area or next(iter(sorted(self.state.areas)), ""),
+            area,
             lens,
             event_type=query.get("type", ""),
             party_id=query.get("sender", ""),
@@ -336,6 +353,7 @@ class PageServer:
 
     async def _entry(self, request: web.Request) -> web.Response:
         area, number = request.match_info["area"], int(request.match_info["block"])
+        lens = self.gate.asked(request, area)[1]
         at, index = self.index.find(area, number), int(request.match_info["index"])
         if at is None:
             raise web.HTTPNotFound(text=f"area {area} has no block {number} here\n")
@@ -346,20 +364,18 @@ class PageServer:
         if index >= len(block.entries):
             raise web.HTTPNotFound(text=f"block {number} has {len(block.entries)} entries\n")
         before, folded = self.index.hash_of(area, number - 1), self.index.hash_of(area, number)
-        value = opened(block, index, before, folded, self._asked(request)[1])
+        value = opened(block, index, before, folded, lens)
         if value is None:
             raise web.HTTPForbidden(text=f"this role may not see a {block.entries[index].event_type}\n")
+        await self.gate.note(request, 200, area, lens)
         return web.json_response(value)
 
     async def _health(self, _: web.Request) -> web.Response:
         good = self._pump is not None and not self._pump.done()
         chains = {area: chain["verified"] for area, chain in sorted(self.state.chains.items())}
-        value = {
-            "status": "ok" if good else "failed",
-            "caught_up": self.feed.caught_up,
-            "chains": chains,
-            "unreadable": [*self.unreadable],
-        }
+        value: dict[str, Any] = {"status": "ok" if good else "failed", "caught_up": self.feed.caught_up}
+        if not self.gate.asks:  # whoever asks has proven nothing
+            value |= {"chains": chains, "unreadable": [*self.unreadable], "unlogged_reads": self.gate.unlogged}
         return web.json_response(value, status=200 if good else 503)
 
     async def _metrics(self, _: web.Request) -> web.Response:
