@@ -5,7 +5,7 @@ UV := .venv/bin/uv
 PYTHON ?= python3
 
 .DEFAULT_GOAL := help
-.PHONY: help setup tools lock demo test lint bench chaos down
+.PHONY: help setup tools lock demo test lint bench chaos fuzz soak down
 
 help: ## list the tasks
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -44,6 +44,13 @@ bench: setup ## speed as ratios against a bare loop in the same run
 
 chaos: setup ## kill -9 under load, then count what was lost or doubled  [SEED= KILLS=]
 	@.venv/bin/python -m tests.chaos SEED=$(SEED) KILLS=$(KILLS)
+
+fuzz: setup ## codec, sequencer input and CLI files against whatever may come  [RUNS=10000 SEED=]
+	@.venv/bin/python -m tests.fuzz RUNS=$(RUNS) SEED=$(SEED)
+	@.venv/bin/pytest -q --hypothesis-profile=fuzz --timeout=3000 tests/property/test_fuzz.py -k faults
+
+soak: setup ## ten minutes at 1,200 offers/s: latency and memory  [MINUTES=10]
+	@.venv/bin/python -m tests.bench.soak $(if $(MINUTES),--minutes $(MINUTES))
 
 down: ## stop what a broken run left behind
 	@test ! -x .venv/bin/flexbus || .venv/bin/flexbus down

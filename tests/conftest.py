@@ -4,8 +4,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pytest
+from hypothesis import settings
 
 from streams.broker import Broker
+
+settings.register_profile("fuzz", max_examples=10_000)  # pytest --hypothesis-profile=fuzz, as `make fuzz` does
 
 
 @dataclass(frozen=True, slots=True)

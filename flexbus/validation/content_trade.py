@@ -92,7 +92,7 @@ def _offer(e: ev.FlexOfferSubmitted | ev.FlexOfferReplaced) -> Iterator[Fault]:
                 text = "prices of a stack rise from step to step; sort the steps and join equal prices"
                 yield fault(FaultCode.BAD_PRICE, f"$.offer.slots[{i}].steps[{j}].price_milli_per_mwh", text)
             last = step.price_milli_per_mwh
-            total += max(step.power_w, 0)
+            total += step.power_w if step.power_w > 0 else 0
         offered += total
         if slot.min_power_w > total:
             text = f"{slot.min_power_w} W is more than the {total} W offered in the slot"

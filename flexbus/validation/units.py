@@ -6,7 +6,7 @@ instants, slot lengths, revisions and texts. What is particular to an event is i
 
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields, is_dataclass
 from functools import cache
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
@@ -14,6 +14,7 @@ from typing import Annotated, Any, get_args, get_origin, get_type_hints
 from flexbus import events as ev
 from flexbus.errors import Fault, FaultCode
 from flexbus.quantities import MAX_POWER_W, MAX_PRICE_MILLI_PER_MWH
+from flexbus.validation.fine import fine_of
 
 __all__ = ["MAX_SLOTS", "RESOLUTIONS_S", "fault", "unit_faults"]
 
@@ -77,7 +78,6 @@ class _Plan:
     """What to look at in one class, sorted by how."""
 
     numbers: tuple[tuple[str, _Range], ...]
-    bounds: tuple[tuple[str, int, int], ...]
     series: tuple[tuple[str, _Range], ...]
     texts: tuple[tuple[str, str], ...]
     text_lists: tuple[tuple[str, str], ...]
@@ -86,7 +86,6 @@ class _Plan:
     record_lists: tuple[tuple[str, Any], ...]
     sliced: bool
     aligned: bool
-    numbers_only: bool
 
 
 def unit_faults(value: Any) -> list[Fault]:
@@ -96,53 +95,12 @@ def unit_faults(value: Any) -> list[Fault]:
         value: an event of the catalogue; its types have been checked by the codec.
     """
     kind: Any = type(value)
-    plan = _plan(kind)
-    # Almost all events are fine, and telling so needs no paths.
-    return [] if _fine(value, plan) else list(_faults(value, plan, "$"))
+    return [] if _fine(kind)(value) else list(_faults(value, _plan(kind), "$"))
 
 
-def _fine(value: Any, plan: _Plan) -> bool:
-    for name, low, high in plan.bounds:
-        number = getattr(value, name)
-        if number is not None and not low <= number <= high:
-            return False
-    if plan.numbers_only:
-        return True
-    for name, allowed in plan.series:
-        low, high = allowed.low, allowed.high
-        for number in getattr(value, name):
-            if number is not None and not low <= number <= high:
-                return False
-    for name, kind in plan.texts:
-        text = getattr(value, name)
-        if text is not None and not _text_fine(text, kind):
-            return False
-    for name, kind in plan.text_lists:
-        if not all(_text_fine(text, kind) for text in getattr(value, name)):
-            return False
-    for name in plan.floats:
-        number = getattr(value, name)
-        if number is not None and not math.isfinite(number):
-            return False
-    if plan.sliced and value.resolution_s not in RESOLUTIONS_S:
-        return False
-    if plan.aligned and value.start_ms % (value.resolution_s * 1000):
-        return False
-    for name, inner in plan.records:
-        if not _fine(getattr(value, name), inner):
-            return False
-    for name, inner in plan.record_lists:
-        if inner.numbers_only:
-            for item in getattr(value, name):
-                for column, low, high in inner.bounds:
-                    number = getattr(item, column)
-                    if number is not None and not low <= number <= high:
-                        return False
-        else:
-            for item in getattr(value, name):
-                if not _fine(item, inner):
-                    return False
-    return True
+@cache
+def _fine(cls: Any) -> Callable[[Any], bool]:
+    return fine_of(_plan(cls), _text_fine, RESOLUTIONS_S)
 
 
 def _faults(value: Any, plan: _Plan, path: str) -> Iterator[Fault]:
@@ -176,7 +134,8 @@ def _faults(value: Any, plan: _Plan, path: str) -> Iterator[Fault]:
             f"{value.start_ms} is not at the start of a slot of {value.resolution_s} s; round it down to one",
         )
     for name, inner in plan.records:
-        yield from _faults(getattr(value, name), inner, f"{path}.{name}")
+        if getattr(value, name) is not None:
+            yield from _faults(getattr(value, name), inner, f"{path}.{name}")
     for name, inner in plan.record_lists:
         for index, item in enumerate(getattr(value, name)):
             yield from _faults(item, inner, f"{path}.{name}[{index}]")
@@ -228,11 +187,8 @@ def _plan(cls: Any) -> _Plan:
     sliced = "resolution_s" in names
     return _Plan(
         **{k: tuple(v) for k, v in found.items()},
-        bounds=tuple((name, allowed.low, allowed.high) for name, allowed in found["numbers"]),
         sliced=sliced,
         aligned=sliced and "start_ms" in names,
-        # The steps of a price stack are by far the most records there are, so they get the short way.
-        numbers_only=not sliced and not any(v for k, v in found.items() if k != "numbers"),
     )
 
 

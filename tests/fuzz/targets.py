@@ -1,0 +1,166 @@
+"""What is fuzzed: each target takes any bytes, and raises only if something is wrong with the project.
+
+A refusal is fine, if it names its faults; anything else that is raised is a crash.
+"""
+
+import io
+import json
+import tempfile
+from collections.abc import Callable
+from functools import cache
+from itertools import count
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+from clearing.check import check_case
+from clearing.convert.errors import ConversionError
+from clearing.convert.matpower import network_from_matpower, read_matpower
+from clearing.files import case_to_text, read_case, read_result
+from flexbus import codec
+from flexbus.cli.send import _read as lines_of
+from flexbus.client import Client
+from flexbus.errors import CodecError, Fault, FaultyInputError
+from streams.intake import Input, Intake
+from tests import clearing_cases
+from tests.integration.core import FSP_A, FSP_B, founding, offer_of
+from tests.unit.test_intake import AREA, HOME, Inbox, fresh
+
+__all__ = ["TARGETS", "seeds"]
+
+PARTIES = (FSP_A, FSP_B, "fmo", "dso", "scheduler", "clearing", "nobody", "")
+_HEADERS = ("ce_id", "ce_type", "ce_subject", "ce_time", "ce_onbehalfof", "ce_signature", "other")
+
+
+def named(faults: tuple[Fault, ...]) -> None:
+    assert faults
+    assert all(f.message and f.path.startswith("$") for f in faults), faults
+
+
+def decode(data: bytes) -> None:
+    """A record's value: decodable and stable, or refused with its fault."""
+    try:
+        event = codec.decode(data)
+    except CodecError as error:
+        named((error.fault(),))
+        return
+    again = codec.encode(event)
+    assert codec.encode(codec.decode(again)) == again
+
+
+def send(data: bytes) -> None:
+    """A file of `flexbus send`: every line becomes a record or is refused with every fault."""
+    for line in lines_of(_Sender(), io.BytesIO(data), None, False, {}):  # type: ignore[arg-type]
+        if line.record is None:
+            named(tuple(line.faults))
+        else:
+            codec.decode(line.record.value)
+
+
+class _Sender:
+    """The part of the client that makes records."""
+
+    record = Client.record
+
+    def _own(self) -> str:
+        return FSP_A
+
+
+@cache
+def _running() -> tuple[Intake, Any]:
+    intake, box = fresh(), Inbox()
+    outcome = intake.take([box.record(sender, event) for sender, event in founding(AREA)])
+    assert outcome.rejections == []
+    return intake, count(1000)
+
+
+def sequencer(data: bytes) -> None:
+    """An inbox record of any party, with any headers: one verdict, and a refusal names its faults."""
+    intake, offsets = _running()
+    head, value = data[:4].ljust(4, b"\0"), data[4:]
+    offset = next(offsets)
+    headers: list[tuple[str, bytes | None]] = []
+    if head[1] & 1:  # an id of its own, or one of a few that come again
+        number = offset if head[1] & 2 else head[1]
+        headers.append(("ce_id", str(UUID(int=number, version=4)).encode()))
+    if head[2]:
+        size = head[2] & 31
+        headers.append((_HEADERS[head[2] >> 5 if head[2] >> 5 < 7 else 0], value[:size]))
+        value = value[size:]
+    given = Input(
+        topic=f"flexbus.in.{PARTIES[head[0] & 7]}.v1",
+        partition=HOME,
+        offset=offset,
+        received_at_ms=1_000_000 + offset,
+        key=value[:8] if head[3] & 1 else None if head[3] & 2 else AREA.encode(),
+        value=None if head[3] & 4 else value,
+        headers=tuple(headers),
+    )
+    outcome = intake.take([given])
+    assert sum(len(b.entries) for b in outcome.blocks) + len(outcome.rejections) + outcome.duplicates == 1
+    for rejection in outcome.rejections:
+        named(rejection.faults)
+        assert not any("could not be checked" in f.message for f in rejection.faults), rejection.faults
+    for written in (*outcome.blocks, *outcome.rejections, *outcome.receipts):
+        assert codec.decode(codec.encode(written)) == written
+
+
+def case(data: bytes) -> None:
+    """A case or result file: read, or refused with every fault; a case that is read can be checked."""
+    for read in (read_case, read_result):
+        try:
+            found = read(data)
+        except FaultyInputError as error:
+            named(error.faults)
+        else:
+            if read is read_case:
+                faults = check_case(found)  # type: ignore[arg-type]
+                assert not faults or all(f.message for f in faults)
+
+
+def matpower(data: bytes) -> None:
+    """A MATPOWER file: read, or refused with words."""
+    with tempfile.NamedTemporaryFile(suffix=".m") as file:
+        path = Path(file.name)
+        path.write_bytes(data)
+        try:
+            network_from_matpower(read_matpower(path), area_id="a", network_id="n")
+        except ConversionError as error:
+            found = error.faults
+        else:
+            return
+    assert found
+
+
+TARGETS: dict[str, Callable[[bytes], None]] = {f.__name__: f for f in (decode, send, sequencer, case, matpower)}
+
+
+@cache
+def seeds() -> dict[str, list[bytes]]:
+    """Valid inputs of every target, to start from."""
+    events = [e for _, e in founding(AREA)] + [offer_of(1, AREA)]
+    values = [codec.encode(e) for e in events]
+    lines = [json_line(e) for e in events]
+    return {
+        "decode": values,
+        "send": [*lines, b"".join(lines)],
+        "sequencer": [bytes([n % 8, 3, 0, 0]) + v for n, v in enumerate(values)],
+        "case": [case_to_text(c).encode() for c in [clearing_cases.market_day(1, 4, 4, 3)]],
+        "matpower": [MATPOWER],
+    }
+
+
+def json_line(event: Any) -> bytes:
+    return json.dumps(codec.to_json(event)).encode() + b"\n"
+
+
+MATPOWER = b"""function mpc = two
+mpc.version = '2';
+mpc.baseMVA = 10;
+mpc.bus = [
+ 1 3 0 0 0 0 1 1 0 20 1 1.1 0.9;
+ 2 1 1 0.2 0 0 1 1 0 20 1 1.1 0.9;
+];
+mpc.gen = [ 1 0 0 9 -9 1 10 1 9 0; ];
+mpc.branch = [ 1 2 0.01 0.02 0 5 5 5 0 0 1 -360 360; ];
+"""

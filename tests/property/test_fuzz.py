@@ -1,0 +1,51 @@
+"""The targets of `make fuzz`, a short while: by hypothesis, and coverage-guided as there."""
+
+import subprocess
+import sys
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.fuzz.targets import TARGETS, seeds
+
+
+@st.composite
+def mutated(draw: st.DrawFn, name: str) -> bytes:
+    """A valid input with some bytes changed, put in, cut off, or a piece of it twice."""
+    value = bytearray(draw(st.sampled_from(seeds()[name])))
+    for _ in range(draw(st.integers(0, 5))):
+        place = draw(st.integers(0, len(value)))
+        match draw(st.sampled_from("xicd")):
+            case "x":
+                value[place : place + 1] = draw(st.binary(min_size=1, max_size=1))
+            case "i":
+                value[place:place] = draw(st.binary(max_size=8))
+            case "c":
+                del value[place : place + draw(st.integers(1, 40))]
+            case _:
+                value[place:place] = value[place : place + draw(st.integers(1, 200))]
+    return bytes(value)
+
+
+@pytest.mark.parametrize("name", TARGETS)
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(data=st.data())
+def test_whatever_comes_is_taken_or_refused_with_its_faults(name: str, data: st.DataObject) -> None:
+    TARGETS[name](data.draw(st.binary(max_size=300) | mutated(name)))
+
+
+@pytest.mark.slow
+def test_the_fuzzer_finds_nothing() -> None:
+    command = [sys.executable, "-m", "tests.fuzz", "sequencer", "RUNS=2000"]
+    found = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert found.stdout.endswith("runs: 2000, crashes: 0\n"), found.stdout + found.stderr
+
+
+def test_the_fuzzer_would_find_something(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(data: bytes) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("flexbus.codec.type_of", refuse)
+    with pytest.raises(ZeroDivisionError):
+        TARGETS["sequencer"](seeds()["sequencer"][0])
