@@ -286,7 +286,7 @@ function take(message) {
 
 // ---- controls
 
-const ROLES = [["", "everyone (operator's view)"], ["DSO", "DSO"], ["TSO", "TSO"], ["FSP", "FSP"], ["BRP", "BRP"], ["FMO", "FMO (market operator)"],
+const ROLES = [["", "everyone"], ["DSO", "DSO"], ["TSO", "TSO"], ["FSP", "FSP"], ["BRP", "BRP"], ["FMO", "FMO (market operator)"],
   ["METER_OPERATOR", "meter operator"], ["AUDITOR", "auditor"], ["OBSERVER", "observer (public)"]];
 options($("role"), ROLES, view.role);
 $("area").onchange = (e) => { view.area = e.target.value; view.session = ""; reconnect(); };
