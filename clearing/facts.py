@@ -214,6 +214,7 @@ def _non_awards(snapshot: Snapshot, result: Result) -> Iterator[ev.NonAward]:
             amount=row.amount,
             rejected_energy_wh=row.rejected_energy_wh,
             text=row.text,
+            price_distance_milli_per_mwh=row.price_distance_milli_per_mwh,
         )
 
 

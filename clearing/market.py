@@ -63,6 +63,8 @@ class Market:
     measured: list[MeasuredRequest] = field(default_factory=list)
     taken: dict[int, int] = field(default_factory=dict)  # offer -> binary column
     request_row: dict[tuple[int, int], int] = field(default_factory=dict)  # request, slot -> row
+    request_on: dict[tuple[int, int], int] = field(default_factory=dict)  # request with minimum, slot -> binary column
+    opposed: dict[int, int] = field(default_factory=dict)  # row of a pool -> column of what goes the other way
 
     def column(
         self, cost: float, upper: float, slot: int, *, integer: bool = False, members: list[Member] | None = None
@@ -460,6 +462,7 @@ class _Builder:
                     columns.append(column)
                 if entry.min_quantity > 0:
                     on = self.market.column(0.0, 1.0, t, integer=True)
+                    self.market.request_on[r, t] = on
                     total = [(c, 1.0) for c in columns]
                     cap = sum(s.quantity for s in entry.steps) / MEGA
                     tag = ("REQUEST_MINIMUM", request.request_id, t)
@@ -492,8 +495,10 @@ class _Builder:
             # Going the other way costs what the request would have paid, but a request forbids nothing.
             price = max(*(-self.market.cost[c] for c, _, _ in entries), 0.0)
             against = float(np.abs(inside) @ np.array(self.market.upper)[: len(inside)])
-            served.append((self.market.column(price, against, t), -1.0))
+            other_way = self.market.column(price, against, t)
+            served.append((other_way, -1.0))
             row = self.market.row(("REQUEST", place, t), served, -INF, 0.0)
+            self.market.opposed[row] = other_way
             for _, r, _ in entries:
                 self.market.request_row[r, t] = row
 

@@ -13,7 +13,7 @@ from clearing.exactness import Bound, bound_of
 from clearing.limits import LimitTable, build_limits
 from clearing.market import Market, build_market, is_plain_block
 from clearing.network import Grid, build_grid
-from clearing.pricing import NodalPrices, nodal_prices
+from clearing.pricing import NodalPrices, nodal_prices, worth_at, worth_at_places
 from clearing.repair import Multipliers, Point, Repair
 from clearing.result import Result
 from clearing.rounding import Awards, columns_of, round_awards
@@ -188,7 +188,7 @@ class _Problem:
             point, multipliers = repair.run(banned=banned)
             prices = nodal_prices(repair, point, multipliers)
             value = _offer_values(case, grid, market, prices)
-            losing = _losing_blocks(case, market, point.x, value)
+            losing = _losing_blocks(case, market, point.x, value) | _too_little(market, repair, point)
             if not losing:
                 break
             banned = banned | losing
@@ -272,7 +272,7 @@ def _active(
         worth_q[t] = -(energy_price[t] @ by_q)[node] * alive
     index = {b: k for k, b in enumerate(grid.bus_ids)}
     for offer in case.offers:
-        worth = _at_buses(offer, index, worth_p, worth_q)
+        worth = worth_at(offer, index, worth_p, worth_q)
         if offer.start_choice is not None:
             choice = offer.start_choice
             gain = worth > choice.price_milli_per_mwh / 1e3 + WORTH
@@ -329,36 +329,13 @@ def _reach(case: Case, offer: Offer) -> NDArray[np.bool_]:
     return span
 
 
-def _at_buses(offer: Offer, index: dict[str, int], p: Real, q: Real) -> Real:
-    """Return the worth of one more unit of an offer per slot from prices per slot and bus."""
-    if offer.bus_id is not None:
-        places = [(index[offer.bus_id], 1.0)]
-    else:
-        places = [(index[s.bus_id], s.share_ppm / MEGA) for s in offer.shares]
-    active = offer.quantity is Quantity.ACTIVE
-    tan = offer.tan_phi_ppm / MEGA
-    total = np.zeros(len(p))
-    for b, weight in places:
-        total += weight * ((p[:, b] + tan * q[:, b]) if active else q[:, b])
-    total *= offer.direction.sign
-    if offer.payback is not None:
-        back = offer.payback
-        share = back.factor_ppm / MEGA / back.window_slots
-        later = np.zeros(len(p))
-        for t in range(len(p)):
-            first = t + 1 + back.delay_slots
-            later[t] = total[first : first + back.window_slots].sum() * share
-        total = total - later
-    return np.asarray(total)
-
-
 def _offer_values(case: Case, grid: Grid, market: Market, prices: NodalPrices) -> Real:
     """Return what one more MW of each offer is worth in each slot (offers x slots), EUR per MWh."""
     index = {b: k for k, b in enumerate(grid.bus_ids)}
     p, q = prices.total_p(), prices.total_q()
     if not market.offers:
         return np.zeros((0, case.slots))
-    return np.array([_at_buses(o, index, p, q) for o in market.offers])
+    return worth_at_places(market.offers, index, p, q)
 
 
 def _paid(case: Case, worth: float, asked_milli: int) -> float:
@@ -392,6 +369,27 @@ def _losing_blocks(case: Case, market: Market, x: Real, value: Real) -> frozense
         if profit / MEGA * hours < -LOSS:
             losing.add(y)
     return frozenset(losing)
+
+
+def _too_little(market: Market, repair: Repair, point: Point) -> frozenset[int]:
+    """Return the binary columns of requests that got less than their minimum.
+
+    The program may let a request have its minimum on paper and buy the rest back at its own bid.
+    """
+    flows = {c: (m, sum(point.x[j] for j in m.columns)) for m in market.measured for c in m.columns}
+    short = set()
+    for (r, t), on in market.request_on.items():
+        if point.x[on] < 0.5:
+            continue
+        mine = [c for c, q, _ in market.request_columns if q == r and market.slot[c] == t]
+        if mine[0] in flows:
+            m, served = flows[mine[0]]
+            lacks = served - repair.delivered(m, point.values)
+        else:
+            lacks = point.x[market.opposed[market.request_row[r, t]]]
+        if sum(point.x[c] for c in mine) - max(lacks, 0.0) < market.requests[r].slots[t].min_quantity / MEGA - BROKEN:
+            short.add(on)
+    return frozenset(short)
 
 
 def _relief(market: Market, value: Real) -> Real:

@@ -10,14 +10,15 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from clearing.case import Location, Quantity
+from clearing.case import Location, Offer, Quantity
 from clearing.repair import Multipliers, Point, Repair
 from clearing.result import LimitKind
 from clearing.state import Measure
 
-__all__ = ["NodalPrices", "nodal_prices"]
+__all__ = ["NodalPrices", "nodal_prices", "worth_at", "worth_at_places"]
 
 Real = NDArray[np.float64]
+MEGA = 1e6
 VOLTAGE = (LimitKind.VOLTAGE_MAX, LimitKind.VOLTAGE_MIN)
 
 
@@ -40,6 +41,10 @@ class NodalPrices:
     def physical(self) -> tuple[Real, Real]:
         """Return the prices without what requests at buses, in zones and in the area add."""
         return self.total_p() - self.p["requests"], self.total_q() - self.q["requests"]
+
+    def energy_only(self) -> tuple[Real, Real]:
+        """Return the prices (P, Q) without requests and limits: energy and losses."""
+        return np.asarray(self.p["energy"] + self.p["losses"]), np.asarray(self.q["energy"] + self.q["losses"])
 
     def total_q(self) -> Real:
         """Return the price of reactive power (slots x buses), EUR per Mvarh."""
@@ -120,3 +125,38 @@ def _add_requests(repair: Repair, multipliers: Multipliers, p: Real, q: Real) ->
             inside = inside & (zones == request.location_id)
         target = p if request.quantity is Quantity.ACTIVE else q
         target[t, inside] += value * request.direction.sign
+
+
+def worth_at(offer: Offer, index: dict[str, int], p: Real, q: Real) -> Real:
+    """Return the worth of one more unit of an offer per slot from prices per slot and bus."""
+    if offer.bus_id is not None:
+        places = [(index[offer.bus_id], 1.0)]
+    else:
+        places = [(index[s.bus_id], s.share_ppm / MEGA) for s in offer.shares]
+    active = offer.quantity is Quantity.ACTIVE
+    tan = offer.tan_phi_ppm / MEGA
+    total = np.zeros(len(p))
+    for b, weight in places:
+        total += weight * ((p[:, b] + tan * q[:, b]) if active else q[:, b])
+    total *= offer.direction.sign
+    if offer.payback is not None:
+        back = offer.payback
+        share = back.factor_ppm / MEGA / back.window_slots
+        later = np.zeros(len(p))
+        for t in range(len(p)):
+            first = t + 1 + back.delay_slots
+            later[t] = total[first : first + back.window_slots].sum() * share
+        total = total - later
+    return np.asarray(total)
+
+
+def worth_at_places(offers: list[Offer], index: dict[str, int], p: Real, q: Real) -> Real:
+    """Return the worth of one more unit of every offer in every slot (offers x slots), EUR per MWh.
+
+    Args:
+        offers: the offers.
+        index: column of every bus in the prices.
+        p: prices of active power (slots x buses).
+        q: prices of reactive power (slots x buses).
+    """
+    return np.array([worth_at(o, index, p, q) for o in offers]).reshape(len(offers), len(p))

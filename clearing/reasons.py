@@ -1,13 +1,14 @@
 """Why an offer was not, or not fully, taken: a code, the element that stood in the way, and the number."""
 
+import math
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
-from clearing.case import Offer, Quantity
+from clearing.case import Location, Offer, Quantity
 from clearing.market import offer_cap
-from clearing.pricing import VOLTAGE, NodalPrices
+from clearing.pricing import VOLTAGE, NodalPrices, worth_at_places
 from clearing.repair import Repair
 from clearing.result import NonAward
 from clearing.rounding import Awards
@@ -25,13 +26,26 @@ SAME = 1e-4
 class _Found:
     slots: list[int] = field(default_factory=list)
     amount: int = 0
+    distance: int | None = None
     rejected_wh: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Why:
+    """A reason with its number, and how far the price is in the way as well (None = it is not)."""
+
+    reason: NonAwardReason
+    element: str | None = None
+    amount: int = 0
+    distance: int | None = None
 
 
 class Explainer:
     """Finds the reasons of a cleared market."""
 
-    def __init__(self, repair: Repair, prices: NodalPrices, awards: Awards, value: Real, resolution_s: int) -> None:
+    def __init__(
+        self, repair: Repair, prices: NodalPrices, awards: Awards, value: Real, resolution_s: int, step_w: int = 1
+    ) -> None:
         """Prepare.
 
         Args:
@@ -40,9 +54,10 @@ class Explainer:
             awards: integer awards per offer and slot.
             value: worth of one more MW of each offer in each slot (offers x slots), EUR per MWh.
             resolution_s: length of a slot, s.
+            step_w: quantum of awards, W or var.
         """
         self.repair, self.prices, self.awards, self.value = repair, prices, awards, value
-        self.resolution_s = resolution_s
+        self.resolution_s, self.step_w = resolution_s, step_w
         self.market, self.grid = repair.market, repair.grid
         self.bus = {b: k for k, b in enumerate(self.grid.bus_ids)}
         self.taken = {k for (k, _), w in awards.items() if w > 0}
@@ -50,7 +65,13 @@ class Explainer:
         for k, offer in enumerate(self.market.offers):
             if offer.exclusive_group_id is not None:
                 self.group.setdefault(offer.exclusive_group_id, []).append(k)
-        self.pressers: dict[tuple[str, int, int], tuple[str | None, float, object]] = {}
+        self.twins: dict[tuple[object, ...], list[int]] = {}
+        for k, offer in enumerate(self.market.offers):
+            self.twins.setdefault((offer.bus_id, offer.direction, offer.quantity, offer.tan_phi_ppm), []).append(k)
+        self.zone = dict(zip(self.grid.bus_ids, repair.zones, strict=False))
+        self.used: dict[int, int] = {}
+        self.bare: Real | None = None
+        self.pressers: dict[tuple[str, int, int], tuple[str | None, float, object, float]] = {}
         self.by_id = {o.offer_id: k for k, o in enumerate(self.market.offers)}
 
     def all(self) -> tuple[NonAward, ...]:
@@ -64,32 +85,23 @@ class Explainer:
         offer = self.market.offers[k]
         reasons: dict[tuple[NonAwardReason, str | None], _Found] = {}
 
-        def note(reason: NonAwardReason, element: str | None, amount: int, t: int, watts: int) -> None:
-            entry = reasons.setdefault((reason, element), _Found())
+        def note(why: _Why, t: int, watts: int) -> None:
+            entry = reasons.setdefault((why.reason, why.element), _Found())
             entry.slots.append(t)
-            entry.amount = max(entry.amount, amount)
+            entry.amount = max(entry.amount, why.amount)
+            if why.distance is not None:
+                entry.distance = max(entry.distance or 0, why.distance)
             entry.rejected_wh += energy_wh(watts, self.resolution_s)
 
+        whole = self._whole(k) if k not in self.taken else None
         if offer.start_choice is not None:
-            if k not in self.taken:
-                choice = offer.start_choice
-                reason, element, amount = self._whole(k)
-                note(reason, element, amount, choice.earliest_slot, sum(choice.profile))
+            if whole is not None:
+                note(whole, offer.start_choice.earliest_slot, sum(offer.start_choice.profile))
         else:
-            dead = self._dead(offer)
-            whole = self._whole(k) if self._indivisible(offer) and k not in self.taken else None
             for t, entry in enumerate(offer.slots):
-                if not entry.steps:
-                    continue
-                total = sum([s.quantity for s in entry.steps])
-                cap = total if entry.max_quantity is None else min(total, entry.max_quantity)
-                got = self.awards.get((k, t), 0)
-                if cap < total:
-                    note(NonAwardReason.CLIPPED, None, total - cap, t, total - cap)
-                if got >= cap:
-                    continue
-                reason, element, amount = whole or self._slot(k, t, got, dead)
-                note(reason, element, amount, t, cap - got)
+                missing = sum([s.quantity for s in entry.steps]) - self.awards.get((k, t), 0)
+                if missing > 0:
+                    note(whole or self._slot(k, t, self.awards.get((k, t), 0)), t, missing)
         return [
             NonAward(
                 offer_id=offer.offer_id,
@@ -97,38 +109,48 @@ class Explainer:
                 slots=tuple(entry.slots),
                 element_id=element,
                 amount=entry.amount,
+                price_distance_milli_per_mwh=entry.distance,
                 rejected_energy_wh=entry.rejected_wh,
-                text=_text(offer, reason, element, entry.amount),
+                text=_text(offer, reason, element, entry.amount, entry.distance),
             )
             for (reason, element), entry in sorted(reasons.items(), key=lambda r: (r[0][0].value, r[0][1] or ""))
         ]
 
-    def _indivisible(self, offer: Offer) -> bool:
-        return offer.all_or_nothing or offer.exclusive_group_id is not None or offer.parent_offer_id is not None
-
-    def _whole(self, k: int) -> tuple[NonAwardReason, str | None, int]:
-        """Return why nothing at all of an offer was taken that is taken as a whole."""
+    def _whole(self, k: int) -> _Why | None:
+        """Return why nothing at all was taken of an offer, if that has one reason for all its slots."""
         offer = self.market.offers[k]
-        if self._dead(offer):
-            return NonAwardReason.OTHER_CONSTRAINT, self._dead(offer), 0
-        for other in self.group.get(offer.exclusive_group_id or "", ()):
-            if other != k and other in self.taken and self._surplus(k) > 0:
-                return NonAwardReason.EXCLUSIVE_SIBLING, self.market.offers[other].offer_id, self._surplus(k)
-        parent = offer.parent_offer_id
-        if parent is not None and self.by_id[parent] not in self.taken and self._surplus(k) > 0:
-            return NonAwardReason.PARENT_NOT_TAKEN, parent, self._surplus(k)
+        dead = self._dead(offer)
+        if dead:
+            return _Why(NonAwardReason.OTHER_CONSTRAINT, dead)
         surplus = self._surplus(k)
         if surplus > 0:
-            return NonAwardReason.PARADOXICAL_BLOCK, None, surplus
-        if not offer.all_or_nothing and offer.start_choice is None:
-            t = next(t for t in range(len(offer.slots)) if offer_cap(offer, t))
-            return self._slot(k, t, 0, None)
-        best = max((self.value[k, t] for t in range(self.repair.slots)), default=0.0)
-        if best <= SAME:
-            return NonAwardReason.NO_DEMAND, None, 0
-        hours = self.resolution_s / 3600
-        energy = sum(w for _, w in self._profile(offer)) / 1e6 * hours
-        return NonAwardReason.PRICE, self._place(offer), round(-surplus / 1e6 / energy) if energy else 0
+            for other in self.group.get(offer.exclusive_group_id or "", ()):
+                if other != k and other in self.taken:
+                    return _Why(NonAwardReason.EXCLUSIVE_SIBLING, self.market.offers[other].offer_id, surplus)
+            parent = offer.parent_offer_id
+            if parent is not None and self.by_id[parent] not in self.taken:
+                return _Why(NonAwardReason.PARENT_NOT_TAKEN, parent, surplus)
+        indivisible = offer.all_or_nothing or offer.start_choice is not None
+        if not indivisible:
+            if surplus > 0 and offer.min_energy_wh is not None:
+                return _Why(NonAwardReason.MINIMUM_QUANTITY, None, offer.min_energy_wh)
+            return None
+        profile = self._profile(offer)
+        if any(offer_cap(offer, t) < w for t, w in profile):
+            cut = max(w - offer_cap(offer, t) for t, w in profile)
+            return _Why(NonAwardReason.CLIPPED, None, cut, self._block_distance(k))
+        if surplus > 0:
+            return _Why(NonAwardReason.PARADOXICAL_BLOCK, None, surplus)
+        distance = self._block_distance(k) or 0
+        if max((self.value[k, t] for t in range(self.repair.slots)), default=0.0) <= SAME:
+            return _Why(NonAwardReason.NO_DEMAND, None, distance, distance)
+        return _Why(NonAwardReason.PRICE, self._place(offer), distance, distance)
+
+    def _block_distance(self, k: int) -> int | None:
+        """Return by how much a block is dearer than it is worth on average, 1/1000 EUR per MWh; None if it is not."""
+        surplus = self._surplus(k)
+        energy = sum(w for _, w in self._profile(self.market.offers[k])) / 1e6 * self.resolution_s / 3600
+        return math.ceil(-surplus / 1e6 / energy) if surplus <= 0 and energy else None
 
     def _profile(self, offer: Offer) -> list[tuple[int, int]]:
         if offer.start_choice is not None:
@@ -159,36 +181,95 @@ class Explainer:
     def _place(self, offer: Offer) -> str | None:
         return offer.bus_id
 
-    def _slot(self, k: int, t: int, got: int, dead: str | None) -> tuple[NonAwardReason, str | None, int]:
+    def _slot(self, k: int, t: int, got: int) -> _Why:
         """Return why the next unit of an offer was not taken in one slot."""
         offer = self.market.offers[k]
-        if dead is not None:
-            return NonAwardReason.OTHER_CONSTRAINT, dead, 0
         if not self.repair.base.converged[t]:
-            return NonAwardReason.OTHER_CONSTRAINT, None, 0
+            return _Why(NonAwardReason.OTHER_CONSTRAINT)
         bid = self._next_price(offer, t, got)
         value = float(self.value[k, t])
+        # What the offer itself forbids goes first: as long as it does, no price helps.
+        distance = max(math.ceil((bid - value) * 1e3), 0) if value <= bid + SAME else None
+        cap = offer_cap(offer, t)
+        if got >= cap:
+            return _Why(NonAwardReason.CLIPPED, None, sum(s.quantity for s in offer.slots[t].steps) - cap, distance)
+        if self._budget_used(k):
+            return _Why(NonAwardReason.ENERGY_BUDGET, None, offer.max_energy_wh or 0, distance)
+        if self._ramp_binds(k, t, got):
+            return _Why(NonAwardReason.OTHER_CONSTRAINT, None, 0, distance)
         if value < bid - SAME:
-            element, worth, kind = self._presser(offer, t)
+            element, worth, kind, _ = self._presser(offer, t)
             if element is not None and value + worth > bid + SAME:
                 reason = NonAwardReason.VOLTAGE_LIMIT if kind in VOLTAGE else NonAwardReason.BRANCH_LIMIT
-                return reason, element, round(worth * 1e3)
+                return _Why(reason, element, round(worth * 1e3), distance)
             if value <= SAME:
-                return NonAwardReason.NO_DEMAND, None, round((bid - value) * 1e3)
-            return NonAwardReason.PRICE, self._place(offer), round((bid - value) * 1e3)
-        if offer.max_energy_wh is not None:
-            used = sum(self.awards.get((k, s), 0) for s in range(self.repair.slots)) * self.resolution_s
-            if used >= offer.max_energy_wh * 3600 - 3600 * max(2, self.resolution_s // 100):
-                return NonAwardReason.ENERGY_BUDGET, None, offer.max_energy_wh
+                return _Why(NonAwardReason.NO_DEMAND, None, distance or 0, distance)
+            return _Why(NonAwardReason.PRICE, self._place(offer), distance or 0, distance)
         if got < offer.slots[t].min_quantity:
-            return NonAwardReason.MINIMUM_QUANTITY, None, offer.slots[t].min_quantity
+            return _Why(NonAwardReason.MINIMUM_QUANTITY, None, offer.slots[t].min_quantity)
         for other in self.group.get(offer.exclusive_group_id or "", ()):
             if other != k and other in self.taken:
-                return NonAwardReason.EXCLUSIVE_SIBLING, self.market.offers[other].offer_id, 0
-        if abs(value - bid) <= SAME:
-            # The marginal step: demand ended within it.
-            return NonAwardReason.PRICE, self._place(offer), 0
-        return NonAwardReason.OTHER_CONSTRAINT, offer.unit_id, round((value - bid) * 1e3)
+                return _Why(NonAwardReason.EXCLUSIVE_SIBLING, self.market.offers[other].offer_id)
+        if distance is not None:
+            if self._shared(k, t, bid):
+                return _Why(NonAwardReason.PRICE, self._place(offer), 0, 0)
+            # It sets the price itself, at a limit or at the end of the need: only a much lower bid would change that.
+            element, worth, kind, full = self._presser(offer, t)
+            if element is not None and worth > SAME:
+                reason = NonAwardReason.VOLTAGE_LIMIT if kind in VOLTAGE else NonAwardReason.BRANCH_LIMIT
+                far = max(math.ceil((bid - min(self._bare(k, t), value) + full) * 1e3), 0)
+                return _Why(reason, element, round(worth * 1e3), far)
+            # What is left is needed only by who would be served without any need.
+            far = max(math.ceil((bid - min(self._bare(k, t), bid)) * 1e3), 0)
+            return _Why(NonAwardReason.NO_DEMAND, None, far, far)
+        return _Why(NonAwardReason.OTHER_CONSTRAINT, offer.unit_id)
+
+    def _budget_used(self, k: int) -> bool:
+        offer = self.market.offers[k]
+        if offer.max_energy_wh is None:
+            return False
+        if k not in self.used:
+            self.used[k] = sum(self.awards.get((k, s), 0) for s in range(self.repair.slots)) * self.resolution_s
+        least = max(3600 * max(2, self.resolution_s // 100), self.step_w * self.resolution_s)
+        return self.used[k] >= offer.max_energy_wh * 3600 - least
+
+    def _ramp_binds(self, k: int, t: int, got: int) -> bool:
+        offer = self.market.offers[k]
+        before, after = self.awards.get((k, t - 1), 0), self.awards.get((k, t + 1), 0)
+        rises = offer.max_rise is not None and got - before >= offer.max_rise - 1
+        falls = offer.max_fall is not None and t + 1 < self.repair.slots and got - after >= offer.max_fall - 1
+        return rises or falls
+
+    def _shared(self, k: int, t: int, bid: float) -> bool:
+        """Tell whether another offer at the same place and price was taken in part as well, or instead."""
+        offer = self.market.offers[k]
+        same = self.twins.get((offer.bus_id, offer.direction, offer.quantity, offer.tan_phi_ppm), ())
+        return any(
+            j != k
+            and self.awards.get((j, t), 0) > 0
+            and any(abs(s.price_milli_per_mwh / 1e3 - bid) <= SAME for s in self.market.offers[j].slots[t].steps)
+            for j in same
+            if self.market.offers[j].start_choice is None
+        )
+
+    def _bare(self, k: int, t: int) -> float:
+        """Return what one more unit is worth at least if nobody needs it and those who asked for the opposite pay."""
+        if self.bare is None:
+            self.bare = worth_at_places(self.market.offers, self.bus, *self.prices.energy_only())
+        offer = self.market.offers[k]
+        places = {offer.bus_id} if offer.bus_id is not None else {s.bus_id for s in offer.shares}
+        against: dict[tuple[object, ...], int] = {}
+        for request in self.market.requests:
+            steps = request.slots[t].steps
+            if steps and request.quantity is offer.quantity and request.direction is not offer.direction:
+                where = request.location_kind
+                elsewhere = (where is Location.BUS and request.location_id not in places) or (
+                    where is Location.ZONE and request.location_id not in {self.zone[b] for b in places}
+                )
+                if not elsewhere:
+                    pool = (request.kind, where, request.location_id)
+                    against[pool] = max(against.get(pool, 0), steps[0].price_milli_per_mwh)
+        return float(self.bare[k, t]) - sum(against.values()) / 1e3
 
     def _next_price(self, offer: Offer, t: int, got: int) -> float:
         filled = 0
@@ -198,10 +279,10 @@ class Explainer:
                 return step.price_milli_per_mwh / 1e3
         return offer.slots[t].steps[-1].price_milli_per_mwh / 1e3
 
-    def _presser(self, offer: Offer, t: int) -> tuple[str | None, float, object]:
-        """Return the limit that lowers the worth of an offer most: element, by how much, kind."""
+    def _presser(self, offer: Offer, t: int) -> tuple[str | None, float, object, float]:
+        """Return the limit that lowers the worth of an offer most: element, by how much, kind, how much if broken."""
         if t not in self.prices.pressure:
-            return None, 0.0, None
+            return None, 0.0, None, 0.0
         key = (
             offer.bus_id or offer.offer_id,
             t,
@@ -211,47 +292,64 @@ class Explainer:
             self.pressers[key] = self._find_presser(offer, t)
         return self.pressers[key]
 
-    def _find_presser(self, offer: Offer, t: int) -> tuple[str | None, float, object]:
+    def _find_presser(self, offer: Offer, t: int) -> tuple[str | None, float, object, float]:
         places = (
             [(offer.bus_id, 1.0)] if offer.bus_id is not None else [(s.bus_id, s.share_ppm / 1e6) for s in offer.shares]
         )
-        worst: tuple[str | None, float, object] = (None, 0.0, None)
-        for k, _, pull_p, pull_q in self.prices.pressure.get(t, ()):
+        worst: tuple[str | None, float, object, float] = (None, 0.0, None, 0.0)
+        for k, dual, pull_p, pull_q in self.prices.pressure.get(t, ()):
             pull = pull_p if offer.quantity is Quantity.ACTIVE else pull_q
             against = -offer.direction.sign * sum(float(pull[self.bus[b]]) * w for b, w in places)
             if against > worst[1] + SAME:
-                worst = (self.repair.element(k), against, self.repair.limits.kinds[k])
+                broken = against * float(self.repair.limits.price[k]) / dual
+                worst = (self.repair.element(k), against, self.repair.limits.kinds[k], broken)
         return worst
 
 
-def _text(offer: Offer, reason: NonAwardReason, element: str | None, amount: int) -> str:
+def _text(offer: Offer, reason: NonAwardReason, element: str | None, amount: int, distance: int | None) -> str:
     """Say a reason to the provider."""
-    unit = "MWh" if offer.quantity is Quantity.ACTIVE else "Mvarh"
-    word = "W" if offer.quantity is Quantity.ACTIVE else "var"
-    euro = f"{amount / 1e3:.3f} EUR/{unit}"
+    active = offer.quantity is Quantity.ACTIVE
+    unit, word, energy = ("MWh", "W", "Wh") if active else ("Mvarh", "var", "varh")
+    away = f"{(distance or 0) / 1e3:.3f} EUR/{unit}"
+    too_dear = f", and it was priced up to {away} above its worth" if distance else ""
     match reason:
         case NonAwardReason.NO_DEMAND:
-            return "nobody needed this direction here"
+            return f"nobody needed (more of) this direction here; it was {away} too dear to be taken without a need"
         case NonAwardReason.PRICE:
             where = f"at bus {element}" if element else "at its buses"
-            return (
-                f"priced above its worth {where} by up to {euro}" if amount else f"the marginal offer {where}: need met"
-            )
+            if distance:
+                return f"priced above its worth {where} by up to {away}"
+            return f"the marginal price {where}, shared with others: any lower bid goes first"
         case NonAwardReason.BRANCH_LIMIT:
-            return f"{element} is at its limit; one more unit here would cost {euro} there"
+            cost = f"{amount / 1e3:.3f} EUR/{unit}"
+            return f"{element} is at its limit; one more unit here would cost {cost} there: {away} too dear"
         case NonAwardReason.VOLTAGE_LIMIT:
-            return f"the voltage at {element} is at its limit; one more unit here would cost {euro} there"
+            cost = f"{amount / 1e3:.3f} EUR/{unit}"
+            return (
+                f"the voltage at {element} is at its limit; one more unit here would cost {cost} there: {away} too dear"
+            )
         case NonAwardReason.MINIMUM_QUANTITY:
-            return f"less than its minimum of {amount} {word} was needed"
+            least = f"{amount} {energy}" if offer.min_energy_wh is not None else f"{amount} {word}"
+            return f"less than its minimum of {least} was needed"
         case NonAwardReason.EXCLUSIVE_SIBLING:
             return f"{element} of the same exclusive group was taken"
         case NonAwardReason.PARENT_NOT_TAKEN:
             return f"its parent {element} was not taken"
         case NonAwardReason.ENERGY_BUDGET:
-            return f"its energy budget of {amount} Wh is used up"
+            return f"its energy budget of {amount} {energy} is used up{too_dear}"
         case NonAwardReason.PARADOXICAL_BLOCK:
-            return f"rejected as a whole although worth {amount / 1e9:.2f} EUR at the prices; it did not fit"
+            return f"worth {amount / 1e9:.2f} EUR more than it asks at the prices, but it does not fit as a whole"
         case NonAwardReason.CLIPPED:
-            return f"a limit or traffic light cut it by up to {amount} {word} before the clearing"
+            return f"a limit or traffic light cut it by up to {amount} {word} before the clearing{too_dear}"
         case NonAwardReason.OTHER_CONSTRAINT:
-            return f"a constraint of {element or 'the offer or the slot'} stood in the way"
+            if element is None and (offer.max_rise is not None or offer.max_fall is not None):
+                return f"its own ramp limit stood in the way{too_dear}"
+            if element is None and (offer.max_run_slots is not None or offer.min_rest_slots):
+                return f"its own limit of slots in a row, or its rest, stood in the way{too_dear}"
+            if element is None and offer.polygons:
+                return "its own dependency-based slices stood in the way"
+            if element is None:
+                return "the forecast has no AC solution in these slots"
+            if element == offer.unit_id:
+                return f"the state or capability of its unit {element} stood in the way"
+            return f"bus {element} has no closed path to an infeed point"

@@ -1,6 +1,7 @@
 """The result of a clearing, as frozen dataclasses; integers except where a multiplier needs all its digits."""
 
 from dataclasses import dataclass
+from enum import Enum
 from typing import Annotated
 
 from flexbus.events.clearing import LimitKind, NonAwardReason, SlotStatus
@@ -23,8 +24,21 @@ __all__ = [
     "SlotResult",
     "SolverInfo",
     "UnitDuals",
+    "UnmetReason",
     "ZonePrice",
 ]
+
+
+class UnmetReason(Enum):
+    """Why a request was not met in full."""
+
+    PRICE = "PRICE"
+    NO_OFFER = "NO_OFFER"
+    MINIMUM_QUANTITY = "MINIMUM_QUANTITY"
+    OFFER_CONSTRAINT = "OFFER_CONSTRAINT"
+    GRID_LIMIT = "GRID_LIMIT"
+    OPPOSITE_NEED = "OPPOSITE_NEED"
+    NO_AC_SOLUTION = "NO_AC_SOLUTION"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,6 +113,10 @@ class RequestResult:
     matched: Annotated[tuple[int, ...], "met per slot, W or var"]
     price_milli_per_mwh: Annotated[tuple[int, ...], "marginal worth of its delivery per slot, 1/1000 EUR per MWh"]
     payment_nano: Annotated[int, "what it pays: matched energy x price, at most what it bid, 1e-9 EUR"]
+    unmet_reason: Annotated[UnmetReason | None, "why not in full, in the slot with most missing; null = met"]
+    price_distance_milli_per_mwh: Annotated[
+        int | None, "a bid higher by more than this gets more there, 1/1000 EUR per MWh; null = met, or no bid would"
+    ]
     reason: Annotated[str, "why not in full, for people; empty = met"]
 
 

@@ -34,6 +34,7 @@ from clearing.result import (
     UnitDuals,
     ZonePrice,
 )
+from clearing.unmet import Buyers
 from flexbus.events.clearing import SlotStatus
 from flexbus.events.market import PricingRule
 from flexbus.quantities import PPM, Direction, amount_nano, energy_wh
@@ -208,6 +209,7 @@ class _Summary:
         c, case = self.c, self.case
         matched = {r: np.zeros(case.slots, dtype=int) for r in range(len(c.market.requests))}
         price = {r: np.zeros(case.slots, dtype=int) for r in range(len(c.market.requests))}
+        net = {r: np.zeros(case.slots) for r in range(len(c.market.requests))}
         measured_of = {column: (n, m) for n, m in enumerate(c.market.measured) for column in m.columns}
         pools: dict[tuple[int, int], tuple[float, list[tuple[int, int, int]]]] = {}
         for column, r, step in c.market.request_columns:
@@ -222,6 +224,7 @@ class _Summary:
                 delivered = self._net(c.market.requests[r], t)
                 key = (0, row)
                 worth = -float(c.multipliers.structural[row]) if len(c.multipliers.structural) else 0.0
+            net[r][t] = delivered
             pools.setdefault(key, (delivered, []))[1].append((column, r, step))
             price[r][t] = round(max(worth, 0.0) * 1e3)
         for delivered, entries in pools.values():
@@ -237,9 +240,11 @@ class _Summary:
                 matched[r][t] += part
                 left -= part
         made = []
+        buyers = Buyers(c.repair, c.point, c.multipliers, c.awards, c.value)
         for r, request in enumerate(c.market.requests):
             asked = tuple(sum(s.quantity for s in e.steps) for e in request.slots)
             got = tuple(matched[r].tolist())
+            why = buyers.why(r, asked, got, net[r])
             made.append(
                 RequestResult(
                     request_id=request.request_id,
@@ -254,7 +259,9 @@ class _Summary:
                         for entry, q, m in zip(request.slots, got, price[r].tolist(), strict=True)
                         if q
                     ),
-                    reason=self._unmet(request, asked, got),
+                    unmet_reason=None if why is None else why.reason,
+                    price_distance_milli_per_mwh=None if why is None else why.distance,
+                    reason="" if why is None else why.text,
                 )
             )
         return tuple(made)
@@ -267,17 +274,6 @@ class _Summary:
             if q == r and c.market.slot[column] == t
         )
         return total * MEGA >= c.market.requests[r].slots[t].min_quantity - 1
-
-    def _unmet(self, request: Request, asked: tuple[int, ...], got: tuple[int, ...]) -> str:
-        short = [t for t, (a, g) in enumerate(zip(asked, got, strict=True)) if g < a]
-        if not short:
-            return ""
-        missing = max(asked[t] - got[t] for t in short)
-        dead = [t for t in short if not self.c.base.converged[t]]
-        if dead:
-            return f"no AC solution of the baseline in {len(dead)} of {len(short)} slots"
-        unit = "W" if request.quantity is Quantity.ACTIVE else "var"
-        return f"up to {missing} {unit} short in {len(short)} slots: no further offer there at or below its price"
 
     def _net(self, request: Request, t: int) -> float:
         """Return the flexibility taken inside a request's place, W or var in its direction."""

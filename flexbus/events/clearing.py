@@ -123,6 +123,9 @@ class NonAward:
     amount: Annotated[int | None, "the number of the reason: price distance in 1/1000 EUR per MWh, or W"]
     rejected_energy_wh: Annotated[int, "offered and not taken, Wh"]
     text: Annotated[str, "the same for people"]
+    price_distance_milli_per_mwh: Annotated[
+        int | None, "the bid is dearer than its worth by this, 1/1000 EUR per MWh; null = price is not in the way"
+    ] = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
