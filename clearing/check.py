@@ -4,7 +4,7 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Iterator
 
-from clearing.case import Case, Location, Offer, Phase, Quantity, Request, UnitKind
+from clearing.case import Case, Location, Offer, Phase, Quantity, Request, Unit, UnitKind
 from flexbus.errors import Fault, FaultCode
 from flexbus.events.clearing import LimitKind
 from flexbus.quantities import MAX_POWER_W, MAX_PRICE_MILLI_PER_MWH, PPM
@@ -429,8 +429,12 @@ def _units(case: Case) -> Iterator[Fault]:
     yield from _duplicates((u.unit_id for u in case.units), "$.units", "unit_id")
     for k, unit in enumerate(case.units):
         here = f"$.units[{k}]"
+        for name in ("baseline_power_w", "baseline_reactive_power_var"):
+            if getattr(unit, name):
+                yield from _length(getattr(unit, name), case, f"{here}.{name}")
+                yield from _powers(getattr(unit, name), f"{here}.{name}")
         if unit.kind is UnitKind.INVERTER:
-            yield _fault(FaultCode.BAD_VALUE, f"{here}.kind", "INVERTER units are not available yet")
+            yield from _inverter(unit, case, here)
             continue
         if not 0 <= unit.min_energy_wh <= unit.max_energy_wh:
             yield _fault(FaultCode.BAD_QUANTITY, f"{here}.max_energy_wh", "is below the minimum, or it is negative")
@@ -439,6 +443,25 @@ def _units(case: Case) -> Iterator[Fault]:
                 yield _fault(FaultCode.BAD_VALUE, f"{here}.{name}", "is not within 1..1000000")
         if not 0 <= unit.self_discharge_ppm < PPM:
             yield _fault(FaultCode.BAD_VALUE, f"{here}.self_discharge_ppm", "is not within 0..999999")
-        for name in ("baseline_power_w", "baseline_reactive_power_var"):
-            if getattr(unit, name):
-                yield from _length(getattr(unit, name), case, f"{here}.{name}")
+
+
+def _inverter(unit: Unit, case: Case, here: str) -> Iterator[Fault]:
+    circle, tan = unit.max_apparent_power_va, unit.max_tan_phi_ppm
+    if circle is None and tan is None:
+        yield _fault(FaultCode.MISSING_FIELD, f"{here}.max_apparent_power_va", "give a circle, a cone, or both")
+    for name, value in (("max_apparent_power_va", circle), ("max_tan_phi_ppm", tan)):
+        if value is not None and not 0 <= value <= MAX_POWER_W:
+            yield _fault(FaultCode.BAD_VALUE, f"{here}.{name}", "must not be negative or absurd")
+            return
+    series = (unit.baseline_power_w, unit.baseline_reactive_power_var)
+    if any(values and len(values) != case.slots for values in series):
+        return
+    for t in range(case.slots):
+        p, q = (values[t] if values else 0 for values in series)
+        if circle is not None and math.hypot(p, q) > circle + 1:
+            yield _fault(
+                FaultCode.BAD_QUANTITY, f"{here}.baseline_power_w[{t}]", f"is outside its circle of {circle} VA"
+            )
+        if tan is not None and abs(q) > abs(p) * tan / PPM + 1:
+            path = f"{here}.baseline_reactive_power_var[{t}]"
+            yield _fault(FaultCode.BAD_QUANTITY, path, f"{q} var at {p} W are outside its tan phi cone")

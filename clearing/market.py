@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from clearing.case import Case, Location, Offer, Quantity, Request, Unit, UnitKind
+from clearing.inverter import add_inverter
 from clearing.network import Grid
 from clearing.rows import INF, Rows
 from clearing.steps import StepTable
@@ -425,6 +426,8 @@ class _Builder:
         mine = [k for k, o in enumerate(self.market.offers) if o.unit_id == unit.unit_id]
         if unit.kind is UnitKind.STORAGE:
             self.storage(unit, mine)
+        else:
+            add_inverter(self.case, self.market, unit, self.delivered)
 
     def storage(self, unit: Unit, mine: list[int]) -> None:
         market = self.market

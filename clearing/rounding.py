@@ -23,7 +23,7 @@ def round_awards(market: Market, x: Real, relief: Real, step_w: int, resolution_
         market: the columns and their members.
         x: quantities, MW.
         relief: per column, > 0 when more of it relieves what binds: rounded up; < 0: rounded down.
-        step_w: the quantum; full steps are taken in full even when they are no multiple.
+        step_w: the quantum; full steps, and offers bound by a unit, ramps or slices, need not be a multiple.
         resolution_s: length of a slot, for energy budgets.
     """
     awards: Awards = {}
@@ -36,14 +36,22 @@ def round_awards(market: Market, x: Real, relief: Real, step_w: int, resolution_
                     awards[m.offer, m.slot] = awards.get((m.offer, m.slot), 0) + m.cap
             continue
         total = sum(m.cap for m in members)
-        watts = _whole(float(x[column]) * 1e6, total, step_w, float(relief[column]))
+        step = 1 if _tied(market, members) else step_w
+        watts = _whole(float(x[column]) * 1e6, total, step, float(relief[column]))
         if watts:
-            for m, part in zip(members, _pro_rata(members, watts, total, step_w), strict=True):
+            for m, part in zip(members, _pro_rata(members, watts, total, step), strict=True):
                 if part:
                     awards[m.offer, m.slot] = awards.get((m.offer, m.slot), 0) + part
     _respect_minimum(market, awards)
     _share_budgets(market, awards, x, step_w, resolution_s)
     return awards
+
+
+def _tied(market: Market, members: list[Member]) -> bool:
+    """Tell whether a quantum would break what an offer is bound by: its unit's state, ramps, slices."""
+    offer = market.offers[members[0].offer]
+    ramps = offer.max_rise is not None or offer.max_fall is not None
+    return offer.unit_id is not None or ramps or bool(offer.polygons)
 
 
 def _whole(watts: float, cap: int, step: int, relief: float) -> int:
