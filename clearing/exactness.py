@@ -36,6 +36,7 @@ class Bound:
     exact: NDArray[np.bool_]
     gap_mw: Real
     slots: dict[int, Relaxed]
+    structural: Real  # multipliers of the market's rows that the slots were priced apart with
     requests: dict[int, dict[str, float]]  # per slot and first request of a pool: multiplier, EUR per MWh
 
 
@@ -116,7 +117,7 @@ class _Bounder:
             gap[t] = relaxed.losses_mw
             total += relaxed.bound - self._tie(t) * self._losses_up_to(t)
             total += self._copy_terms(t)
-        return Bound(value=total, solved=solved, exact=exact, gap_mw=gap, slots=found, requests=requests)
+        return Bound(value=total, solved=solved, exact=exact, gap_mw=gap, slots=found, structural=self.dual, requests=requests)
 
     def _of_requests(self, t: int, relaxed: Relaxed) -> dict[str, float]:
         """Return the multipliers of what is delivered to requests in a slot, by the first request of each pool."""

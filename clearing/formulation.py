@@ -26,7 +26,7 @@ from scipy import sparse
 from clearing.network import Grid
 from clearing.result import LimitKind
 
-__all__ = ["Relaxed", "SlotLimit", "SlotProblem", "losses_gap", "solve_slot"]
+__all__ = ["Assembled", "Relaxed", "SlotLimit", "SlotProblem", "assemble", "losses_gap", "solve_cone", "solve_slot"]
 
 Real = NDArray[np.float64]
 
@@ -114,13 +114,30 @@ class _Block:
         return np.arange(start, self.height)
 
 
-def solve_slot(problem: SlotProblem, tolerance: float = 1e-9) -> Relaxed:
-    """Solve the relaxation of one slot with Clarabel.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Assembled:
+    """The program of a slot as Clarabel takes it, per unit of `base`, and where its parts are."""
 
-    Args:
-        problem: the slot.
-        tolerance: feasibility and gap tolerance of the solver.
-    """
+    base: float
+    cost: Real
+    matrix: sparse.csc_matrix
+    rhs: Real
+    kinds: tuple[Any, ...]
+    at_p: int  # first columns of P, Q, l, v, what enters at infeed points, and the market
+    at_q: int
+    at_l: int
+    at_v: int
+    at_x: int
+    p_row: NDArray[np.int_]
+    q_row: NDArray[np.int_]
+    drop_row: NDArray[np.int_]
+    row_of: NDArray[np.int_]  # rows of the problem
+    limit_rows: tuple[tuple[SlotLimit, int], ...]
+    measured_rows: NDArray[np.int_]
+
+
+def assemble(problem: SlotProblem) -> Assembled:
+    """Return the relaxation of one slot as a conic program."""
     grid = problem.grid
     base = _power_base(problem)
     m, n, h = len(grid.branch_ids), grid.nodes, len(grid.infeed_ids)
@@ -286,38 +303,70 @@ def solve_slot(problem: SlotProblem, tolerance: float = 1e-9) -> Relaxed:
     blocks = [eq, pos, main, *cones]
     kinds = [clarabel.ZeroConeT(eq.height), clarabel.NonnegativeConeT(pos.height)]
     kinds += [clarabel.SecondOrderConeT(4)] * m + [clarabel.SecondOrderConeT(b.height) for b in cones]
-    solution, scale = _solve(cost, blocks, kinds, len(cost), tolerance)
-    point = np.array(solution.x)
-    dual = np.array(solution.z) / scale
-    current = point[at_l : at_l + m]
-    fixed = -float(problem.energy_price @ problem.base_root)
-    bound = min(float(cost @ point), float(solution.obj_val_dual) / scale) + fixed
-    above = dual[eq.height : eq.height + pos.height]
+    stacked, rhs = _stacked(blocks, len(cost))
     firsts = eq.height + pos.height + 4 * m + np.cumsum([0, *(b.height for b in cones)])
+    apparent = (LimitKind.APPARENT_POWER_FROM, LimitKind.APPARENT_POWER_TO)
+    return Assembled(
+        base=base,
+        cost=cost,
+        matrix=stacked,
+        rhs=rhs,
+        kinds=tuple(kinds),
+        at_p=at_p,
+        at_q=at_q,
+        at_l=at_l,
+        at_v=at_v,
+        at_x=at_x,
+        p_row=p_row,
+        q_row=q_row,
+        drop_row=drop_row,
+        row_of=np.where(same, number, eq.height + number),
+        limit_rows=tuple(
+            (limit, int(firsts[place]) if limit.kind in apparent else eq.height + place) for limit, place in limit_rows
+        ),
+        measured_rows=eq.height + np.array(measured_rows, dtype=int),
+    )
+
+
+def solve_slot(problem: SlotProblem, tolerance: float = 1e-9) -> Relaxed:
+    """Solve the relaxation of one slot with Clarabel.
+
+    Args:
+        problem: the slot.
+        tolerance: feasibility and gap tolerance of the solver.
+    """
+    made = assemble(problem)
+    solution, scale = solve_cone(made.cost, made.matrix, made.rhs, made.kinds, tolerance)
+    base, grid = made.base, problem.grid
+    m, n, k = len(grid.branch_ids), grid.nodes, len(problem.cost)
+    point, dual = np.array(solution.x), np.array(solution.z) / scale
+    p, q = point[made.at_p : made.at_p + m], point[made.at_q : made.at_q + m]
+    current, v = point[made.at_l : made.at_l + m], point[made.at_v : made.at_v + n]
+    fixed = -float(problem.energy_price @ problem.base_root)
     of_limits: list[tuple[SlotLimit, float, float]] = []
-    for limit, place in limit_rows:
+    for limit, row in made.limit_rows:
         if limit.kind in (LimitKind.APPARENT_POWER_FROM, LimitKind.APPARENT_POWER_TO):
-            at = int(firsts[place])
-            of_limits.append((limit, -float(dual[at + 1]) / base, -float(dual[at + 2]) / base))
+            of_limits.append((limit, -float(dual[row + 1]) / base, -float(dual[row + 2]) / base))
         else:
             squared = limit.kind in (LimitKind.CURRENT_FROM, LimitKind.CURRENT_TO)
-            of_limits.append((limit, float(above[place]) / (base**2 if squared else base), 0.0))
+            of_limits.append((limit, float(dual[row]) / (base**2 if squared else base), 0.0))
+    inner = v[grid.from_node] / np.abs(grid.ratio) ** 2
+    r = base * np.asarray((1 / grid.y).real)
     return Relaxed(
-        limits=tuple(of_limits),
-        rows=np.where(same, dual[: eq.height][np.where(same, number, 0)], above[np.where(same, 0, number)]) / base,
-        measured=above[measured_rows] / base,
         solved=str(solution.status) in ("Solved", "AlmostSolved"),
-        bound=bound,
-        x=point[at_x : at_x + k] * base,
-        v=np.sqrt(np.maximum(point[at_v : at_v + n], 0)),
-        p=point[at_p : at_p + m] * base,
-        q=point[at_q : at_q + m] * base,
+        bound=min(float(made.cost @ point), float(solution.obj_val_dual) / scale) + fixed,
+        x=point[made.at_x : made.at_x + k] * base,
+        v=np.sqrt(np.maximum(v, 0)),
+        p=p * base,
+        q=q * base,
         current=current,
-        balance_p=-dual[p_row] / base,
-        balance_q=-dual[q_row] / base,
-        drop=-dual[drop_row],
-        losses_mw=float(losses_gap(point[at_p : at_p + m], point[at_q : at_q + m], current, point[at_v + f] / a2, r))
-        * base,
+        balance_p=-dual[made.p_row] / base,
+        balance_q=-dual[made.q_row] / base,
+        drop=-dual[made.drop_row],
+        losses_mw=losses_gap(p, q, current, inner, r) * base,
+        limits=tuple(of_limits),
+        rows=dual[made.row_of] / base,
+        measured=dual[made.measured_rows] / base,
     )
 
 
@@ -371,7 +420,7 @@ def _end(
     return p, q, v, 1.0
 
 
-def _solve(cost: Real, blocks: list[_Block], kinds: list[Any], size: int, tolerance: float) -> tuple[Any, float]:
+def _stacked(blocks: list[_Block], size: int) -> tuple[sparse.csc_matrix, Real]:
     rows, cols, vals, rhs, at = [], [], [], [], 0
     for block in blocks:
         for r, c, v in zip(block.row, block.col, block.val, strict=True):
@@ -381,6 +430,13 @@ def _solve(cost: Real, blocks: list[_Block], kinds: list[Any], size: int, tolera
         rhs += block.rhs
         at += block.height
     matrix = sparse.csc_matrix((np.concatenate(vals), (np.concatenate(rows), np.concatenate(cols))), shape=(at, size))
+    return matrix, np.concatenate(rhs)
+
+
+def solve_cone(
+    cost: Real, matrix: sparse.csc_matrix, rhs: Real, kinds: tuple[Any, ...], tolerance: float = 1e-9
+) -> tuple[Any, float]:
+    """Solve ``min cost x, matrix x + s = rhs, s in kinds`` with Clarabel; return its solution and the costs' scale."""
     # Costs of the order of one make Clarabel fast; violation prices would otherwise cost 200 iterations.
     scale = 1.0 / max(float(np.abs(cost).max(initial=0.0)) / 30, 1e-9)
     settings = clarabel.DefaultSettings()
@@ -390,6 +446,6 @@ def _solve(cost: Real, blocks: list[_Block], kinds: list[Any], size: int, tolera
     settings.tol_gap_abs = settings.tol_gap_rel = settings.tol_feas = tolerance
     settings.presolve_enable = False
     settings.max_iter = 100
-    quadratic = sparse.csc_matrix((size, size))
-    solver = clarabel.DefaultSolver(quadratic, cost * scale, matrix, np.concatenate(rhs), kinds, settings)
+    quadratic = sparse.csc_matrix((len(cost), len(cost)))
+    solver = clarabel.DefaultSolver(quadratic, cost * scale, matrix, rhs, list(kinds), settings)
     return solver.solve(), scale

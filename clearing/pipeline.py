@@ -174,7 +174,7 @@ class _Problem:
             multipliers = repair.multipliers(point)
             prices = nodal_prices(repair, point, multipliers)
             value = _offer_values(self.case, self.grid, market, prices)
-            bound = bound_of(repair, point, multipliers, prices, self.live)
+        # The bound holds for every dispatch of the market; its multipliers stay those it was made with.
         return market, repair, point, multipliers, prices, value, bound
 
     def _once(self, chosen: NDArray[np.bool_]) -> tuple[Market, Repair, Point, Multipliers, NodalPrices, Real]:

@@ -112,6 +112,7 @@ class Repair:
         n = grid.nodes
         self.slot_p = [self.node_p[t * n : (t + 1) * n] for t in range(self.slots)]
         self.slot_q = [self.node_q[t * n : (t + 1) * n] for t in range(self.slots)]
+        self._localise()
         self.cost = np.array(market.cost)
         self.upper = np.array(market.upper)
         self.integer = np.array(market.integer, dtype=bool)
@@ -132,6 +133,19 @@ class Repair:
         self.whole = sorted(
             set(market.taken.values()) | {c for c, m in enumerate(market.members) if m and market.integer[c]}
         )
+
+    def _localise(self) -> None:
+        """Note per slot the columns that inject there and what they inject (columns x nodes)."""
+        self.local, self.local_p, self.local_q = [], [], []
+        for p, q in zip(self.slot_p, self.slot_q, strict=True):
+            columns = np.union1d(p.indices, q.indices).astype(int)
+            self.local.append(columns)
+            self.local_p.append(p[:, columns].T.tocsr())
+            self.local_q.append(q[:, columns].T.tocsr())
+        self.measured_of: list[list[int]] = [[] for _ in range(self.slots)]
+        for k, m in enumerate(self.market.measured):
+            self.measured_of[m.slot].append(k)
+        self.known: dict[int, tuple[tuple[int, ...], NDArray[np.complexfloating[Any, Any]], Real]] = {}
 
     def _first_watch(self) -> list[set[int]]:
         excess = self.limits.excess(self.base_values)
@@ -220,15 +234,23 @@ class Repair:
 
     # --- the linear program at a point ---
 
-    def _slot_rows(self, point: Point, t: int) -> tuple[list[Measure], Real, Real]:
-        """Return the measures a slot needs and their gradients, in the order: infeed, measured, limits."""
-        limits = sorted(self.watch[t])
-        measures = [Measure("root_p", k) for k in range(len(self.grid.infeed_ids))]
-        measures += [Measure(m.kind, m.index) for m in self.market.measured if m.slot == t]
-        measures += [self.limits.measures[k] for k in limits]
+    def _slot_rows(self, point: Point, t: int) -> Real:
+        """Return what a slot's columns (`local`) do to its measures: infeed, measured requests, limits.
+
+        Repeated calls at the same state cost nothing.
+        """
+        limits = tuple(sorted(self.watch[t]))
         v = point.state.v[t]
+        known = self.known.get(t)
+        if known is not None and known[0] == limits and np.array_equal(known[1], v):
+            return known[2]
+        measures = [Measure("root_p", k) for k in range(len(self.grid.infeed_ids))]
+        measures += [Measure(self.market.measured[k].kind, self.market.measured[k].index) for k in self.measured_of[t]]
+        measures += [self.limits.measures[k] for k in limits]
         by_p, by_q = self.flow.gradients(self.flow.factor(v), v, measures)
-        return measures, by_p, by_q
+        rows = np.asarray(self.local_p[t] @ by_p.T + self.local_q[t] @ by_q.T).T
+        self.known[t] = limits, v.copy(), rows
+        return rows
 
     def _program(
         self, point: Point, fixed: Real | None, open_groups: frozenset[int] | None = None
@@ -251,64 +273,56 @@ class Repair:
             running &= np.isin(self.group, sorted(open_groups))
             held = ~np.isin(self.column_group, sorted(open_groups))
             low[held] = high[held] = point.x[held]
-        blocks, row_low, row_high = [self.rows], list(self.market.rows.low), list(self.market.rows.high)
+        row_low, row_high = list(self.market.rows.low), list(self.market.rows.high)
+        ties = self.rows.tocoo()
+        entries: list[tuple[Any, Any, Any]] = [(ties.row, ties.col, ties.data)]
         slack_price: list[float] = []
-        slack_rows: list[int] = []
         at = model.structural
         roots = len(self.grid.infeed_ids)
         for t in np.flatnonzero(running).tolist():
-            mine = [k for k, m in enumerate(self.market.measured) if m.slot == t]
-            limits = sorted(self.watch[t])
+            mine, limits = self.measured_of[t], np.array(sorted(self.watch[t]), dtype=int)
             priced = bool(self.energy_price[t].any())
-            if not (mine or limits or priced):
+            if not (mine or len(limits) or priced):
                 continue
-            _, by_p, by_q = self._slot_rows(point, t)
-            rows = sparse.csr_matrix(
-                sparse.csr_matrix(by_p) @ self.slot_p[t] + sparse.csr_matrix(by_q) @ self.slot_q[t]
-            )
-            here = np.asarray(rows @ point.x)
+            rows, local = self._slot_rows(point, t), self.local[t]
+            here = rows @ point.x[local]
             if priced:
-                cost += np.asarray(self.energy_price[t] @ rows[:roots]).ravel()
-            block = rows[roots:]
-            signs = np.ones(block.shape[0])
-            own: list[tuple[int, int]] = []
+                cost[local] += self.energy_price[t] @ rows[:roots]
             for i, k in enumerate(mine):
                 m = self.market.measured[k]
-                r = roots + i
-                signs[i] = m.sign
-                own += [(i, c) for c in m.columns]
                 base = self.base_values[m.kind][t, m.index]
                 now = point.values[m.kind][t, m.index]
-                row_low.append(-np.inf)
-                row_high.append(float(m.sign * (base - now + here[r])))
+                row_high.append(float(m.sign * (base - now + here[roots + i])))
                 slack_price.append(max(*(-self.cost[c] for c in m.columns), 0.0) + 1e-6)
-                slack_rows.append(at)
+                entries.append((np.full(len(m.columns), at), np.array(m.columns), np.ones(len(m.columns))))
                 model.measured.append(k)
                 model.measured_rows.append(at)
+                entries.append((np.full(len(local), at), local, m.sign * rows[roots + i]))
                 at += 1
-            for i, k in enumerate(limits):
-                r = roots + len(mine) + i
-                sign = self.limits.sign[k]
-                signs[len(mine) + i] = sign
-                row_low.append(-np.inf)
-                row_high.append(float(sign * here[r] - point.excess[t, k]))
-                slack_price.append(float(self.limits.price[k]))
-                slack_rows.append(at)
-                model.limits.append((t, k))
-                model.limit_rows.append(at)
-                at += 1
-            wanted = sparse.csr_matrix(
-                (np.ones(len(own)), ([i for i, _ in own], [c for _, c in own])), shape=block.shape
-            )
-            blocks.append(sparse.csr_matrix(sparse.diags(signs) @ block + wanted))
-        matrix = sparse.vstack(blocks, format="csr") if len(blocks) > 1 else self.rows
-        slacks = len(slack_rows)
-        relief = sparse.csr_matrix((-np.ones(slacks), (slack_rows, np.arange(slacks))), shape=(matrix.shape[0], slacks))
+            if not len(limits):
+                continue
+            first = roots + len(mine)
+            sign = self.limits.sign[limits]
+            row_high += (sign * here[first:] - point.excess[t, limits]).tolist()
+            slack_price += self.limits.price[limits].tolist()
+            model.limits += [(t, k) for k in limits.tolist()]
+            numbers = np.arange(at, at + len(limits))
+            model.limit_rows += numbers.tolist()
+            block = sign[:, None] * rows[first:]
+            row, column = np.nonzero(block)
+            entries.append((numbers[row], local[column], block[row, column]))
+            at += len(limits)
+        slacks = len(slack_price)
+        row_low += [-np.inf] * slacks
+        slack_rows = np.arange(model.structural, at)
+        entries.append((slack_rows, n + np.arange(slacks), -np.ones(slacks)))
+        rows_of, columns_of, values = (np.concatenate([e[k] for e in entries]) for k in range(3))
+        matrix: sparse.csr_matrix = sparse.csr_matrix((values, (rows_of, columns_of)), shape=(at, n + slacks))
         program = LinearProgram(
             cost=np.r_[cost, slack_price],
             lower=np.r_[low, np.zeros(slacks)],
             upper=np.r_[high, np.full(slacks, np.inf)],
-            matrix=sparse.csr_matrix(sparse.hstack([matrix, relief], format="csr")),
+            matrix=matrix,
             row_low=np.array(row_low),
             row_high=np.array(row_high),
             integer=np.r_[self.integer & (fixed is None), np.zeros(slacks, dtype=bool)],

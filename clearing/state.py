@@ -5,6 +5,7 @@ per limit. They hold at the AC state itself, meshed or radial, which is what mak
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -130,14 +131,24 @@ class PowerFlow:
         n = len(v)
         current = self._y_ff @ v + self._y_fs @ self.grid.held_v
         unit = v / np.abs(v)
-        diag = np.arange(n)
         by_angle = np.r_[-1j * v[row] * np.conj(y * v[col]), 1j * v * np.conj(current)]
         by_size = np.r_[v[row] * np.conj(y * unit[col]), unit * np.conj(current)]
-        r, c = np.r_[row, diag], np.r_[col, diag]
         data = np.r_[by_angle.real, by_size.real, by_angle.imag, by_size.imag]
-        rows = np.r_[r, r, r + n, r + n]
-        cols = np.r_[c, c + n, c, c + n]
-        return sparse.csc_matrix((data, (rows, cols)), shape=(2 * n, 2 * n))
+        place, indices, indptr = self._jacobian_pattern
+        values = np.bincount(place, weights=data, minlength=len(indices))
+        return sparse.csc_matrix((values, indices, indptr), shape=(2 * n, 2 * n))
+
+    @cached_property
+    def _jacobian_pattern(self) -> tuple[NDArray[np.int_], NDArray[np.int_], NDArray[np.int_]]:
+        """Return where each term of the Jacobian goes among its entries, and their rows and column starts."""
+        row, col, _ = self._pattern
+        n = len(self.grid.free)
+        diag = np.arange(n)
+        r, c = np.r_[row, diag], np.r_[col, diag]
+        rows, cols = np.r_[r, r, r + n, r + n], np.r_[c, c + n, c, c + n]
+        keys, place = np.unique(cols * (2 * n) + rows, return_inverse=True)
+        starts = np.searchsorted(keys // (2 * n), np.arange(2 * n + 1))
+        return place, keys % (2 * n), starts
 
     def factor(self, v: Complex) -> SuperLU | None:
         """Return the factors of the Jacobian at one slot's voltages; None without free nodes."""

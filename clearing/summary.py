@@ -134,9 +134,9 @@ class _Summary:
         worth = {
             unit.unit_id: np.zeros(self.case.slots)
             for unit in self.case.units
-            if unit.kind is UnitKind.STORAGE and len(self.c.multipliers.structural)
+            if unit.kind is UnitKind.STORAGE
         }
-        for (kind, name, t), dual in zip(market.row_tag, self.c.multipliers.structural.tolist(), strict=False):
+        for (kind, name, t), dual in zip(market.row_tag, bound.structural.tolist(), strict=True):
             if kind == "STORAGE" and name in worth:
                 worth[name][t] = -dual * self.hours
         return Certificate(
