@@ -39,6 +39,7 @@ LAG_EVERY_S = 2.0
 WAIT_S = 0.05
 _TIMEOUT_S = 30.0
 _ROLE_EVENTS = frozenset({"AreaOpened", "ParticipantRegistered", "ParticipantRemoved"})
+_LEAVING = "ParticipantRemoved"  # who leaves is told so, and nothing after it
 _SINGLE_OBJECT = b"\xc3\x01"
 
 
@@ -139,7 +140,8 @@ class Publisher:
         key = block.area_id.encode()
         for index, entry in enumerate(block.entries):
             event = codec.decode(entry.payload)
-            if entry.event_type in _ROLE_EVENTS:
+            leaves = entry.event_type == _LEAVING
+            if entry.event_type in _ROLE_EVENTS and not leaves:
                 registry.fold(register, _fact(block, index, event))
             headers = _headers(block, index)
             current = _current(entry, event)
@@ -154,6 +156,8 @@ class Publisher:
                     continue
                 value = current if view is event else codec.encode(view)
                 yield Output(topic, place, key, value, headers, entry.received_at_ms)
+            if leaves:
+                registry.fold(register, _fact(block, index, event))
 
     def _say_lag(self) -> None:
         if time.monotonic() >= self._lag_at:
