@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 
 from clearing.case import Case, Location, Offer, Phase, Quantity, Request, Unit, UnitKind
+from clearing.phases import capacity_faults
 from flexbus.errors import Fault, FaultCode
 from flexbus.events.clearing import LimitKind
 from flexbus.quantities import MAX_POWER_W, MAX_PRICE_MILLI_PER_MWH, PPM
@@ -29,6 +30,7 @@ def check_case(case: Case) -> tuple[Fault, ...]:
         *_offers(case),
         *_requests(case),
         *_units(case),
+        *capacity_faults(case),
     )
 
 
@@ -41,8 +43,8 @@ def _frame(case: Case) -> Iterator[Fault]:
         yield _fault(FaultCode.BAD_PERIOD, "$.resolution_s", f"{case.resolution_s} s is none of 300, 900, 1800, 3600")
     if not 1 <= case.slots <= MAX_SLOTS:
         yield _fault(FaultCode.BAD_PERIOD, "$.slots", f"{case.slots} slots; a horizon has 1 to {MAX_SLOTS}")
-    if case.phase in (Phase.CAPACITY, Phase.STOCHASTIC):
-        yield _fault(FaultCode.BAD_VALUE, "$.phase", f"{case.phase.value} clearing is not available yet; use DAY_AHEAD")
+    if case.phase is Phase.STOCHASTIC:
+        yield _fault(FaultCode.BAD_VALUE, "$.phase", "STOCHASTIC clearing is not available; use DAY_AHEAD")
     if case.scenarios and case.phase is not Phase.STOCHASTIC:
         yield _fault(FaultCode.BAD_VALUE, "$.scenarios", "scenarios belong to the STOCHASTIC phase only")
     settings = case.settings

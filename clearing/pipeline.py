@@ -13,6 +13,7 @@ from clearing.exactness import Bound, bound_of
 from clearing.limits import LimitTable, build_limits
 from clearing.market import Market, build_market, is_plain_block
 from clearing.network import Grid, build_grid
+from clearing.phases import ends, unfold
 from clearing.pricing import NodalPrices, nodal_prices, worth_at, worth_at_places
 from clearing.repair import Multipliers, Point, Repair
 from clearing.result import Result
@@ -75,7 +76,7 @@ def clear(case: Case) -> Result:
     if faults:
         raise FaultyInputError(faults)
     case = canonical_case(case)
-    return summarise(solve(case), case_hash(case))
+    return summarise(solve(unfold(case)), case_hash(case), ends(case))
 
 
 def solve(case: Case) -> Cleared:

@@ -5,12 +5,14 @@ from enum import Enum
 from typing import Annotated
 
 from flexbus.events.clearing import LimitKind, NonAwardReason, SlotStatus
+from flexbus.quantities import Direction
 
 __all__ = [
     "Binding",
     "BranchResult",
     "BusResult",
     "Certificate",
+    "End",
     "InfeedResult",
     "LimitDual",
     "LimitKind",
@@ -39,6 +41,14 @@ class UnmetReason(Enum):
     GRID_LIMIT = "GRID_LIMIT"
     OPPOSITE_NEED = "OPPOSITE_NEED"
     NO_AC_SOLUTION = "NO_AC_SOLUTION"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class End:
+    """What an entry of a capacity auction's series stands for: a slot with all of one direction called."""
+
+    slot: Annotated[int, "slot index of the case"]
+    direction: Annotated[Direction, "the direction whose awards are all called"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -240,6 +250,9 @@ class Result:
     start_ms: Annotated[int, "start of the first slot, UTC ms"]
     resolution_s: Annotated[int, "length of a slot, s"]
     status: Annotated[SlotStatus, "lowest rung over all slots"]
+    ends: Annotated[
+        tuple[End, ...], "CAPACITY: what the entries of every series stand for, two per slot; empty = one per slot"
+    ]
     slots: Annotated[tuple[SlotResult, ...], "one entry per slot"]
     offers: Annotated[tuple[OfferResult, ...], "one entry per offer, sorted by id"]
     non_awards: Annotated[tuple[NonAward, ...], "what was not taken and why, sorted by offer id"]

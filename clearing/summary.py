@@ -20,6 +20,7 @@ from clearing.result import (
     BranchResult,
     BusResult,
     Certificate,
+    End,
     InfeedResult,
     LimitDual,
     LimitKind,
@@ -60,14 +61,15 @@ BINDING = 1e-3
 NO_DUAL = 1e-9
 
 
-def summarise(cleared: "Cleared", case_hash: str) -> Result:
+def summarise(cleared: "Cleared", case_hash: str, ends: tuple[End, ...] = ()) -> Result:
     """Return the result of a cleared market.
 
     Args:
         cleared: the optimised market.
         case_hash: hash of the canonical case.
+        ends: what the entries of its series stand for.
     """
-    return _Summary(cleared).result(case_hash)
+    return _Summary(cleared).result(case_hash, ends)
 
 
 class _Summary:
@@ -82,7 +84,7 @@ class _Summary:
         self.ac = AcGrid(self.case.network).solve(self.p, self.q)
         self.element = cleared.repair.element
 
-    def result(self, case_hash: str) -> Result:
+    def result(self, case_hash: str, ends: tuple[End, ...]) -> Result:
         c, case = self.c, self.case
         offers = self._offers()
         requests = self._requests()
@@ -100,6 +102,7 @@ class _Summary:
             start_ms=case.start_ms,
             resolution_s=case.resolution_s,
             status=max((s.status for s in slots), key=LADDER.index),
+            ends=ends,
             slots=slots,
             offers=offers,
             non_awards=Explainer(
@@ -131,11 +134,7 @@ class _Summary:
     def _duals(self) -> Certificate:
         """Return the multipliers of the relaxation, with the digits that the solver knows."""
         bound, market = self.c.bound, self.c.market
-        worth = {
-            unit.unit_id: np.zeros(self.case.slots)
-            for unit in self.case.units
-            if unit.kind is UnitKind.STORAGE
-        }
+        worth = {unit.unit_id: np.zeros(self.case.slots) for unit in self.case.units if unit.kind is UnitKind.STORAGE}
         for (kind, name, t), dual in zip(market.row_tag, bound.structural.tolist(), strict=True):
             if kind == "STORAGE" and name in worth:
                 worth[name][t] = -dual * self.hours

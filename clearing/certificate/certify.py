@@ -11,6 +11,7 @@ from clearing.certificate.offers import check_offers
 from clearing.certificate.physics import check_physics
 from clearing.certificate.prices import check_prices
 from clearing.check import check_case
+from clearing.phases import ends, unfold
 from clearing.result import Result
 
 __all__ = ["Certified", "Finding", "certify"]
@@ -42,6 +43,7 @@ def certify(case: Case, result: Result) -> Certified:
     if faults:
         return Certified(findings=faults)
     findings = [*_frame(case, result)]
+    case = unfold(case)
     if any(f.path.startswith("$.") and not f.path.endswith("_hash") for f in findings):
         return Certified(findings=tuple(findings))
     e = gather(case, result)
@@ -58,6 +60,9 @@ def _frame(case: Case, result: Result) -> list[Finding]:
         found.append(Finding("$.case_hash", "is not the hash of this case: the result belongs to another one"))
     if result.result_hash != result_hash(replace(result, result_hash="")):
         found.append(Finding("$.result_hash", "is not the hash of this result: it was changed after publication"))
+    if result.ends != ends(case):
+        found.append(Finding("$.ends", "are not those of the case's phase and slots"))
+    case = unfold(case)
     frame = {"case_id": case.case_id, "start_ms": case.start_ms, "resolution_s": case.resolution_s}
     for name, want in frame.items():
         if getattr(result, name) != want:
