@@ -118,6 +118,7 @@ def _row(
     )
 
 
+_ANY_SENDER = (_DSO, _TSO, _FSP, _BRP, _METER, _FMO)
 _SO = {_DSO: FULL, _TSO: FULL}
 
 _ROWS: tuple[Kind, ...] = (
@@ -128,11 +129,14 @@ _ROWS: tuple[Kind, ...] = (
     _row(
         ev.MandateGranted,
         "participants",
-        (_DSO, _TSO, _FSP, _BRP, _METER, _FMO),
+        _ANY_SENDER,
         actor="grantor_id",
         parties=("agent_id",),
     ),
-    _row(ev.MandateRevoked, "participants", (_DSO, _TSO, _FSP, _BRP, _METER, _FMO), actor="grantor_id"),
+    _row(ev.MandateRevoked, "participants", _ANY_SENDER, actor="grantor_id"),
+    _row(ev.SigningKeyRegistered, "participants", _ANY_SENDER, see=_SO, parties=("party_id",)),
+    _row(ev.SigningKeyRevoked, "participants", _ANY_SENDER, see=_SO, parties=("party_id",)),
+    _row(ev.SignaturePolicySet, "participants", (_FMO,), public=FULL),
     _row(
         ev.ConnectionPointRegistered,
         "participants",

@@ -22,6 +22,7 @@ from flexbus import codec
 from flexbus.catalogue import CATALOGUE, Service, kind_of
 from flexbus.errors import EnvironmentProblem, Fault, FaultCode, FaultyInputError, FlexbusError
 from flexbus.events import Receipt, ReceiptsIssued
+from flexbus.signing import sign
 from flexbus.time import iso, parse_ms
 from flexbus.topics import inbox, party_topic
 from streams.kafka import Connection, Trouble, environment_problem, patiently
@@ -43,12 +44,18 @@ class Record:
     Attributes:
         value: Avro single object.
         key: area id in UTF-8.
-        headers: CloudEvents headers, `ce_id` among them.
+        headers: CloudEvents headers, `ce_id` among them; a signature is bytes.
     """
 
     value: bytes
     key: bytes
-    headers: Mapping[str, str]
+    headers: Mapping[str, str | bytes]
+
+    @property
+    def event_id(self) -> str | None:
+        """Id of the event, if it has one that is text."""
+        found = self.headers.get("ce_id")
+        return found if isinstance(found, str) else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,6 +98,7 @@ class Client:
         party: who sends and reads; the principal of the connection must be the same. None reads public topics only.
         security: librdkafka properties of TLS and SASL, see docs/connect.md; None takes FLEXBUS_KAFKA_PROPERTIES.
         timeout_s: how long to wait for the broker or a verdict.
+        signing_key: Ed25519 private key (of `cryptography`) with which every event is signed; None signs nothing.
     """
 
     def __init__(
@@ -100,11 +108,13 @@ class Client:
         *,
         security: Mapping[str, str] | None = None,
         timeout_s: float = 30.0,
+        signing_key: Any = None,
     ) -> None:
         known = Connection.of(bootstrap)
         self._connection = known if security is None else Connection(known.bootstrap, security)
         self._party = party
         self._timeout_s = timeout_s
+        self._signing_key = signing_key
         self._trouble = Trouble()
         self._producer = self._connection.producer(self._trouble)
         self._receipts: Consumer | None = None
@@ -160,7 +170,7 @@ class Client:
         """Return an event as the record that would be sent; see `send`."""
         if not hasattr(event, "area_id"):
             event = codec.from_json(event)
-        headers = {
+        headers: dict[str, str | bytes] = {
             "ce_specversion": "1.0",
             "ce_id": event_id or str(uuid4()),
             "ce_source": f"/flexbus/{self._own()}",
@@ -170,7 +180,10 @@ class Client:
         }
         if on_behalf_of is not None:
             headers["ce_onbehalfof"] = on_behalf_of
-        return Record(codec.encode(event), event.area_id.encode(), headers)
+        value = codec.encode(event)
+        if self._signing_key is not None:
+            headers["ce_signature"] = sign(self._signing_key, value)
+        return Record(value, event.area_id.encode(), headers)
 
     def post_records(self, records: Iterable[Record]) -> list[Sent]:
         """Send records as they are; for gateways that pass on signed events, and for tests of what is refused.
@@ -265,7 +278,7 @@ class Client:
         # Before the first event, so that its verdict is not missed; services get none, they read the journal.
         if self._receipts is None and self._party not in _SERVICES:
             self._receipts = self._open_receipts()
-        delivery = _Delivery(record.headers.get("ce_id"))
+        delivery = _Delivery(record.event_id)
         while True:
             try:
                 self._producer.produce(

@@ -49,12 +49,14 @@ class Rules:
         state: the state of an area without history.
         fold: the state after an accepted fact.
         admission: faults of what would come next in an area: state, event, sender, on behalf of, received at.
+        signature: faults of its signature, or of none: state, event, sender, received at, payload, signature.
     """
 
     content: Callable[[Any], tuple[Fault, ...]]
     state: Callable[[], Any]
     fold: Callable[[Any, Fact], Any]
     admission: Callable[[Any, Any, str, str | None, int], tuple[Fault, ...]]
+    signature: Callable[[Any, Any, str, int, bytes, bytes | None], tuple[Fault, ...]] = lambda *_: ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,6 +245,8 @@ class Intake:
         if not faults:  # the rules of admission may rely on sound content
             who = (reading.sender_id, reading.on_behalf_of, given.received_at_ms)
             faults.extend(self._checked(self._rules.admission, area.state, reading.event, *who))
+            evidence = (reading.sender_id, given.received_at_ms, value, reading.signature)
+            faults.extend(self._checked(self._rules.signature, area.state, reading.event, *evidence))
         if faults:
             return self._reject(reading, outcome)
         entry = Entry(

@@ -14,7 +14,7 @@ from typing import Any
 from flexbus import codec
 from flexbus.errors import ChainError, CodecError
 from flexbus.journal import Block, Entry, verify_block
-from flexbus.validation import Admission, admission_faults, content_faults, fold_admission
+from flexbus.validation import Admission, admission_faults, content_faults, fold_admission, signature_faults
 from flexbus.views.fact import Emission, Fact, Job, facts_of
 from streams.area import Stage
 
@@ -87,7 +87,7 @@ def refold(area_id: str, blocks: Sequence[Block], views: Mapping[str, Stage], *,
         findings.append(Finding(area_id=area_id, check=check, place=place, message=message))
 
     head, facts, entries = _chain(blocks, find)
-    _admission(facts, find)
+    _admission(facts, entries, find)
     proofs = tuple(_view(view, facts, entries, find, solve) for view in views.values())
     return AreaProof(
         area_id=area_id,
@@ -117,12 +117,16 @@ def _chain(blocks: Sequence[Block], find: _Find) -> tuple[bytes, list[Fact], lis
     return (b"" if last is None else last[1]), facts, entries
 
 
-def _admission(facts: Sequence[Fact], find: _Find) -> None:
+def _admission(facts: Sequence[Fact], entries: Sequence[Entry], find: _Find) -> None:
     state = Admission()
     seen: set[tuple[str, str]] = set()
-    for fact in facts:
+    for fact, entry in zip(facts, entries, strict=True):
         who = (fact.sender_id, fact.on_behalf_of, fact.received_at_ms)
-        faults = content_faults(fact.event) or admission_faults(state, fact.event, *who)
+        evidence = (entry.sender_id, entry.received_at_ms, entry.payload, entry.signature)
+        faults = content_faults(fact.event) or (
+            *admission_faults(state, fact.event, *who),
+            *signature_faults(state, fact.event, *evidence),
+        )
         for fault in faults:
             find("admission", _place(fact), f"{type(fact.event).__name__} had to be refused: {fault}")
         if (fact.sender_id, fact.event_id) in seen:

@@ -50,6 +50,7 @@ RULES = Rules(
     state=validation.Admission,
     fold=validation.fold_admission,
     admission=validation.admission_faults,
+    signature=validation.signature_faults,
 )
 
 

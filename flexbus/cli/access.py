@@ -207,6 +207,25 @@ def reader(name: str, folder: Path, roles: tuple[str, ...], rotate: bool, remove
 
 
 @command.command()
+@click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
+def key(file: Path) -> None:
+    """Make a signing key in FILE, for its owner only; print the public key, as SigningKeyRegistered takes it."""
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+    from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
+    from flexbus.signing import private_key, public_key
+    from streams.broker_security import write_private
+
+    if file.exists():  # whoever asks again wants to see it, not to lose it
+        made = private_key(file.read_bytes())
+    else:
+        made = Ed25519PrivateKey.generate()
+        pem = made.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+        write_private(file, pem.decode())
+    click.echo(public_key(made).hex())
+
+
+@command.command()
 @click.option("--reader", help="Only what this party read.")
 @click.option("--area", help="Only of this market area.")
 @bootstrap_option

@@ -15,6 +15,7 @@ from flexbus.cli.options import bootstrap_option, kafka_option
 from flexbus.client import Client, Record, Sent
 from flexbus.errors import Fault, FaultCode, FaultyInputError
 from flexbus.events import Receipt, Verdict
+from flexbus.signing import private_key
 from streams.kafka import Connection
 
 __all__ = ["command"]
@@ -54,6 +55,7 @@ class _Line:
 @click.option("--binary", is_flag=True, help="FILE is one record value as it stands, for example one Avro event.")
 @click.option("--key", help="Record key with --binary: the area id.")
 @click.option("--header", "headers", multiple=True, metavar="NAME=VALUE", help="Header to add or replace; repeatable.")
+@click.option("--signing-key", type=click.File("rb"), help="PEM file of the Ed25519 key that signs each event.")
 @click.option("--timeout", default=30.0, show_default=True, help="Seconds to wait for verdicts.")
 @click.argument("file", type=click.File("rb"))
 @bootstrap_option
@@ -65,6 +67,7 @@ def command(
     binary: bool,
     key: str | None,
     headers: tuple[str, ...],
+    signing_key: BinaryIO | None,
     timeout: float,
     file: BinaryIO,
     bootstrap: str | None,
@@ -78,7 +81,12 @@ def command(
     given = dict(h.partition("=")[::2] for h in headers)
     connection = Connection.of(bootstrap, properties)
     refused = False
-    with Client(connection.bootstrap, party, security=connection.security, timeout_s=timeout) as client:
+    try:
+        key = None if signing_key is None else private_key(signing_key.read())
+    except ValueError as error:
+        raise click.BadParameter(f"{signing_key.name if signing_key else ''}: {error}") from error
+    options: dict[str, Any] = {"security": connection.security, "timeout_s": timeout, "signing_key": key}
+    with Client(connection.bootstrap, party, **options) as client:
         lines = _binary(file, key, given) if binary else _read(client, file, on_behalf_of, raw, given)
         while chunk := list(islice(lines, _CHUNK)):
             for line in _send(client, chunk):
@@ -109,7 +117,7 @@ def _read(
             line.faults = error.faults if isinstance(error, FaultyInputError) else (_no_text(error),)
             if raw:
                 line.record = _as_it_is(text, fields, given)
-        line.event_id = line.record.headers.get("ce_id") if line.record else None
+        line.event_id = line.record.event_id if line.record else None
         yield _fitting(line)
 
 

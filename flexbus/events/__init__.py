@@ -16,4 +16,5 @@ from flexbus.events.participants import *
 from flexbus.events.reading import *
 from flexbus.events.rejection import *
 from flexbus.events.settlement import *
+from flexbus.events.signing import *
 from flexbus.events.traffic_light import *

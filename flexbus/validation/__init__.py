@@ -6,7 +6,8 @@ has taken with `fold_admission`. Every fault of an event is listed at once, for 
 
 from flexbus.validation.admission import FOUNDERS, admission_faults
 from flexbus.validation.content import content_faults
+from flexbus.validation.rules_signing import signature_faults
 from flexbus.validation.state import Admission
 from flexbus.validation.state import fold as fold_admission
 
-__all__ = ["FOUNDERS", "Admission", "admission_faults", "content_faults", "fold_admission"]
+__all__ = ["FOUNDERS", "Admission", "admission_faults", "content_faults", "fold_admission", "signature_faults"]

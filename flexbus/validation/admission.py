@@ -14,7 +14,7 @@ from flexbus import events as ev
 from flexbus.catalogue import Service, kind_of
 from flexbus.errors import Fault, FaultCode
 from flexbus.events import Role
-from flexbus.validation import rules_offer, rules_register, rules_trade
+from flexbus.validation import rules_offer, rules_register, rules_signing, rules_trade
 from flexbus.validation.state import Admission
 from flexbus.validation.units import fault
 
@@ -24,7 +24,12 @@ FOUNDERS = frozenset({"fmo"})
 Rule = Callable[[Admission, Any, str], Iterator[Fault]]
 
 # Event class -> its rule, given the state, the event and the acting party.
-RULES: dict[type[Any], Rule] = {**rules_register.RULES, **rules_offer.RULES, **rules_trade.RULES}
+RULES: dict[type[Any], Rule] = {
+    **rules_register.RULES,
+    **rules_signing.RULES,
+    **rules_offer.RULES,
+    **rules_trade.RULES,
+}
 # What also binds the services: the clockwork keeps its order, and no request of theirs gets past a gate.
 _BINDING_SERVICES = frozenset(
     {

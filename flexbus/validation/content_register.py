@@ -11,6 +11,7 @@ from flexbus.access import is_reserved
 from flexbus.catalogue import CATALOGUE
 from flexbus.errors import Fault, FaultCode
 from flexbus.quantities import PPM
+from flexbus.signing import PUBLIC_KEY_BYTES
 from flexbus.validation.series import series
 from flexbus.validation.units import fault
 
@@ -67,6 +68,23 @@ def _mandate_granted(e: ev.MandateGranted) -> Iterator[Fault]:
     if e.grantor_id == e.agent_id:
         yield fault(FaultCode.BAD_VALUE, "$.agent_id", "a party needs no mandate to act for itself")
     yield from after(e, "valid_from_ms", "valid_until_ms")
+    yield from _event_types(e)
+
+
+def _signing_key_registered(e: ev.SigningKeyRegistered) -> Iterator[Fault]:
+    if len(e.public_key) != PUBLIC_KEY_BYTES:
+        text = f"an Ed25519 public key has {PUBLIC_KEY_BYTES} bytes; this has {len(e.public_key)}"
+        yield fault(FaultCode.BAD_VALUE, "$.public_key", text)
+    yield from _blank(e, "key_id")
+    if e.replaces_key_id == e.key_id:
+        yield fault(FaultCode.BAD_VALUE, "$.replaces_key_id", "a key does not replace itself")
+
+
+def _signature_policy_set(e: ev.SignaturePolicySet) -> Iterator[Fault]:
+    yield from _event_types(e)
+
+
+def _event_types(e: ev.MandateGranted | ev.SignaturePolicySet) -> Iterator[Fault]:
     for index, name in enumerate(e.event_types):
         if name not in CATALOGUE:
             text = f"{name!r} is no event of the catalogue; list them with `flexbus events`"
@@ -175,6 +193,9 @@ CHECKS: dict[type[Any], Callable[[Any], Iterator[Fault]]] = {
     ev.ParticipantRegistered: _participant_registered,
     ev.ParticipantRemoved: _participant_removed,
     ev.MandateGranted: _mandate_granted,
+    ev.SigningKeyRegistered: _signing_key_registered,
+    ev.SigningKeyRevoked: _reason,
+    ev.SignaturePolicySet: _signature_policy_set,
     ev.ConnectionPointRegistered: _connection_point_registered,
     ev.ConnectionPointRemoved: _reason,
     ev.AssetRegistered: _asset_registered,

@@ -5,8 +5,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from flexbus import events as ev
-from flexbus.views import registry
+from flexbus.views import keys, registry
 from flexbus.views.fact import Fact
+from flexbus.views.keys import Keyring
 from flexbus.views.registry import Registry
 
 __all__ = ["Admission", "Order", "Paper", "Record", "fold"]
@@ -54,6 +55,7 @@ class Admission:
     """State of one market area as the sequencer sees it; empty before the area's first event."""
 
     registry: Registry = field(default_factory=Registry)
+    keyring: Keyring = field(default_factory=Keyring)
     offers: dict[str, Record] = field(default_factory=dict)
     exclusive_groups: dict[str, str] = field(default_factory=dict)
     requests: dict[str, Record] = field(default_factory=dict)
@@ -73,6 +75,7 @@ class Admission:
 def fold(state: Admission, fact: Fact) -> Admission:
     """Return the state after an accepted event."""
     registry.fold(state.registry, fact)
+    keys.fold(state.keyring, fact)
     change = _CHANGES.get(type(fact.event))
     if change is not None:
         change(state, fact.event, fact)
