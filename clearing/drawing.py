@@ -24,12 +24,14 @@ class Scale:
         high: value of the last colour.
         colours: hex colours, evenly spread.
         unit: printed behind the numbers of the legend.
+        clipped: values lie beyond the ends, and the legend says so.
     """
 
     low: float
     high: float
     colours: tuple[str, ...]
     unit: str
+    clipped: bool = False
 
     def colour(self, value: float) -> str:
         """Return the colour of a value; values beyond the ends take the end's colour."""
@@ -48,9 +50,10 @@ class Scale:
             f'fill="{self.colour(self.low + (self.high - self.low) * k / (steps - 1))}"/>'
             for k in range(steps)
         )
+        under, over = ("\N{LESS-THAN OR EQUAL TO} ", "\N{GREATER-THAN OR EQUAL TO} ") if self.clipped else ("", "")
         return (
-            f'{bars}<text x="{x}" y="{y + 18}">{self.low:g}</text>'
-            f'<text x="{x + width}" y="{y + 18}" text-anchor="end">{self.high:g} {escape(self.unit)}</text>'
+            f'{bars}<text x="{x}" y="{y + 18}">{under}{self.low:g}</text>'
+            f'<text x="{x + width}" y="{y + 18}" text-anchor="end">{over}{self.high:g} {escape(self.unit)}</text>'
         )
 
 
@@ -218,7 +221,7 @@ def heat_map(
         rows: name and value per slot.
         scale: colours.
         labels: name of each slot for the axis.
-        limit: values above it are crossed out, or None.
+        limit: values beyond it, of either sign, are crossed out; or None.
     """
     slots = len(labels)
     height = 12.0 if len(rows) <= 30 else max(2.0, 360.0 / len(rows))
@@ -236,9 +239,9 @@ def heat_map(
             tip = f"<title>{escape(name)} {escape(labels[t])}: {value:.4g} {escape(scale.unit)}</title>"
             box = f'x="{x:.2f}" y="{y:.1f}" width="{width + 0.2:.2f}" height="{height:.1f}"'
             parts.append(f'<rect {box} fill="{scale.colour(value)}">{tip}</rect>')
-            if limit is not None and value > limit + 1e-6:
+            if limit is not None and abs(value) > limit + 1e-6:
                 x2, y2 = x + width, y + height
-                cross = f'<path d="M{x:.1f} {y2:.1f} L{x2:.1f} {y:.1f}" stroke="{WRONG}" stroke-width="1.5"/>'
+                cross = f'<path d="M{x:.1f} {y2:.1f} L{x2:.1f} {y:.1f}" stroke="#000" stroke-width="0.7"/>'
                 parts.append(cross)
     if dense:
         parts.append(_dense(rows, scale, left, width, height))

@@ -1,7 +1,7 @@
 """A clearing as one printable page: the grid, the slots, who was taken and why not, and the proof in a sentence."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from html import escape
 from importlib.resources import files
 from string import Template
@@ -10,14 +10,15 @@ import numpy as np
 
 from clearing.case import Case
 from clearing.drawing import Mark, Scale, draw_grid, heat_map
+from clearing.phases import state_labels, unfold
 from clearing.power_flow import AcGrid, AcState
+from clearing.report_tables import figures, money, provenance, refused, requested, slot_facts, taken, unmet
 from clearing.result import LimitKind, Result
 from flexbus.quantities import Direction
 from flexbus.time import iso
 
 __all__ = ["report_html"]
 
-ROWS = 30
 LOADING = ("#e9ecef", "#9ecae1", "#4292c6", "#084594")
 VOLTAGE = ("#2166ac", "#92c5de", "#f7f7f7", "#fdb863", "#b35806")
 PRICE = ("#fde725", "#5ec962", "#21918c", "#3b528b", "#440154")
@@ -30,28 +31,32 @@ def report_html(case: Case, result: Result) -> str:
         case: the case.
         result: its result.
     """
-    labels = [iso(case.start_ms + t * case.resolution_s * 1000)[11:16] for t in range(case.slots)]
+    labels, end_ms = state_labels(case), case.start_ms + case.slots * case.resolution_s * 1000
+    length, phase = case.slots, case.phase.value.replace("_", "-").lower()
+    case = unfold(case)
     before = _baseline(case)
     slot = _hardest(result, before)
-    start, end = iso(case.start_ms), iso(case.start_ms + case.slots * case.resolution_s * 1000)
+    start, end = iso(case.start_ms), iso(end_ms)
     name = case.network.name or case.network.network_id
     text = files("clearing").joinpath("report.html").read_text(encoding="utf-8")
     return Template(text).substitute(
         title=escape(f"Clearing of {name}"),
         lead=escape(
-            f"Market area {case.network.area_id}, {start} to {end}, {case.slots} slots of "
+            f"Market area {case.network.area_id}, {phase}, {start} to {end}, {length} slots of "
             f"{case.resolution_s // 60} min, {len(case.offers)} offers, {len(case.requests)} requests, "
             f"prices {case.pricing_rule.value.replace('_', ' ').lower()}."
         ),
         certificate=escape(certificate_sentence(case, result)),
-        figures=_figures(case, result),
+        figures=figures(case, result),
         slot=labels[slot],
-        drawings=_drawings(case, result, before, slot),
+        drawings=_drawings(case, result, before, slot) + slot_facts(result, slot),
         heatmaps=_heat_maps(case, result, labels),
-        taken=_taken(case, result),
-        refused=_refused(case, result),
-        requests=_requests(case, result),
-        provenance=_provenance(result),
+        unmet=unmet(result, labels),
+        taken=taken(case, result),
+        money=money(result),
+        refused=refused(result, labels),
+        requests=requested(case, result),
+        provenance=provenance(result),
     )
 
 
@@ -70,9 +75,10 @@ def certificate_sentence(case: Case, result: Result) -> str:
     if proof.gap_nano < 0:
         return f"{text}, which is less than its own lower bound: this result is not proven. See flexbus certify."
     share = abs(proof.gap_nano) / max(abs(proof.value_nano), 1)
+    part = f" ({share:.1e} of it)" if share < 1 else ""
     return (
         f"{text}, and no dispatch of the same offers can cost less than {proof.lower_bound_nano / 1e9:,.2f} EUR: "
-        f"at most {proof.gap_nano / 1e9:,.4f} EUR ({share:.1e}) could be gained. "
+        f"at most {proof.gap_nano / 1e9:,.4f} EUR{part} could be gained. "
         "Check it without a solver: flexbus certify CASE RESULT."
     )
 
@@ -94,29 +100,6 @@ def _hardest(result: Result, before: AcState) -> int:
         return max(range(len(moved)), key=lambda t: (moved[t], -t))
     loading = np.nan_to_num(before.loading_ppm, nan=0.0)
     return int(loading.max(axis=1).argmax()) if loading.size else 0
-
-
-def _figures(case: Case, result: Result) -> str:
-    hours = case.resolution_s / 3600
-    up, down = (sum(s.up_w for s in result.slots) * hours / 1e6, sum(s.down_w for s in result.slots) * hours / 1e6)
-    taken = sum(any(o.quantity) for o in result.offers)
-    rungs: dict[str, int] = {}
-    for s in result.slots:
-        rungs[s.status.value.lower()] = rungs.get(s.status.value.lower(), 0) + 1
-    rows = [
-        (f"{result.welfare_nano / 1e9:,.2f} EUR", "welfare gained over keeping the baseline"),
-        (f"{result.cost_nano / 1e9:,.2f} EUR", "paid to providers"),
-        (
-            f"{result.baseline_violation_cost_nano / 1e9:,.0f} \N{RIGHTWARDS ARROW} "
-            f"{result.violation_cost_nano / 1e9:,.0f} EUR",
-            "worth of broken limits, before and after",
-        ),
-        (f"{up:,.3f} MWh", "upward flexibility taken"),
-        (f"{down:,.3f} MWh", "downward flexibility taken"),
-        (f"{taken} of {len(result.offers)}", "offers taken, in part or in full"),
-        (", ".join(f"{n} {word}" for word, n in rungs.items()), "slots by rung of the ladder"),
-    ]
-    return "".join(f"<div><b>{escape(value)}</b><span>{escape(what)}</span></div>" for value, what in rows)
 
 
 def _drawings(case: Case, result: Result, before: AcState, t: int) -> str:
@@ -159,12 +142,12 @@ def _drawings(case: Case, result: Result, before: AcState, t: int) -> str:
 
     marks = _marks(case, result, t)
     price = {bus: buses[bus].p_price_milli_per_mwh[t] / 1000 for bus in buses}
-    lowest, highest = min(price.values()), max(price.values())
+    prices_scale = _price_scale([price[b] for b in sorted(price)])
     prices = draw_grid(
         network,
         "Prices of one more MWh fed in",
         bus_value=lambda b: price[b],
-        bus_scale=Scale(round(lowest, 1), round(highest, 1), PRICE, "EUR/MWh"),
+        bus_scale=prices_scale,
         bus_wrong=lambda b: False,
         bus_text=lambda b: f"{b}: {price[b]:.2f} EUR/MWh, {_parts(buses[b], t)}",
         branch_value=lambda b: math.nan,
@@ -214,97 +197,47 @@ def _heat_maps(case: Case, result: Result, labels: Sequence[str]) -> str:
     loaded = sorted(result.branches, key=lambda b: (-max(b.loading_ppm, default=0), b.branch_id))[:12]
     loading = [(b.branch_id, [x / 1e4 for x in b.loading_ppm]) for b in loaded]
     prices = [(b.bus_id, [x / 1000 for x in b.p_price_milli_per_mwh]) for b in result.buses]
-    every = sorted(x for _, row in prices for x in row)
-    # The middle 96 % of the prices span the colours, so that one broken limit does not blanch the rest.
-    low, high = (every[len(every) // 50], every[-1 - len(every) // 50]) if every else (0.0, 1.0)
-    scale = Scale(round(low), round(high), PRICE, "EUR/MWh")
+    scale = _price_scale([x for _, row in prices for x in row])
     kinds = (("up", [s.up_w / 1e3 for s in result.slots]), ("down", [s.down_w / 1e3 for s in result.slots]))
     flex = [(f"taken {word}", values) for word, values in kinds]
     most = max((v for _, row in flex for v in row), default=0.0)
     return (
         heat_map("Flexibility taken, kW", flex, Scale(0, round(most, 1) or 1, LOADING, "kW"), labels, None)
         + heat_map("Most loaded branches, % of the limit", loading, Scale(0, 100, LOADING, "%"), labels, 100)
-        + heat_map("Nodal prices, one row per bus", prices, scale, labels, None)
+        + heat_map(
+            "Voltages nearest to a limit, % of the way from mid-band to it",
+            _voltages(case, result),
+            Scale(-100, 100, VOLTAGE, "%"),
+            labels,
+            100,
+        )
+        + heat_map("Nodal prices (worth of one more MWh fed in), one row per bus", prices, scale, labels, None)
     )
 
 
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]], numbers: frozenset[int]) -> str:
-    def cell(tag: str, k: int, text: str) -> str:
-        return f"<{tag}{' class=n' if k in numbers else ''}>{escape(text)}</{tag}>"
+def _price_scale(values: list[float]) -> Scale:
+    """Return colours around the usual price, so that a broken limit does not blanch the rest."""
+    every = sorted(values) or [0.0]
+    n = len(every)
+    low, usual, high = every[n // 10], every[n // 2], every[-1 - n // 10]
+    reach = max(3 * min(high - usual, usual - low), 0.25 * abs(usual), 20.0)
+    low, high = max(every[0], usual - reach), min(every[-1], usual + reach)
+    if high - low < 1:
+        low, high = usual - 1, usual + 1
+    clipped = every[0] < low - 1 or every[-1] > high + 1
+    return Scale(math.floor(low), math.ceil(high), PRICE, "EUR/MWh", clipped)
 
-    body = "".join("<tr>" + "".join(cell("td", k, x) for k, x in enumerate(row)) + "</tr>" for row in rows)
-    top = "".join(cell("th", k, x) for k, x in enumerate(head))
-    return f"<table><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table>"
 
-
-def _taken(case: Case, result: Result) -> str:
-    hours = case.resolution_s / 3600
-    by_id = {offer.offer_id: offer for offer in case.offers}
-    awards = sorted((o for o in result.offers if any(o.quantity)), key=lambda o: (-o.revenue_nano, o.offer_id))
+def _voltages(case: Case, result: Result) -> list[tuple[str, list[float]]]:
+    """Return where in its band the voltage of the twelve most strained buses is: 0 = middle, 100 = a limit."""
+    band = {b.bus_id: (b.min_voltage_ppm, b.max_voltage_ppm) for b in case.network.buses}
+    held = {p.bus_id for p in case.network.infeed_points}
     rows = []
-    for award in awards[:ROWS]:
-        offer = by_id[award.offer_id]
-        energy = sum(award.quantity) * hours / 1e6
-        rows.append(
-            (
-                award.offer_id,
-                offer.provider_id,
-                offer.bus_id or "portfolio",
-                f"{offer.direction.value.lower()}, {offer.quantity.value.lower()}",
-                f"{energy:,.4f}",
-                f"{award.revenue_nano / 1e9 / energy:,.2f}" if energy else "",
-                f"{award.revenue_nano / 1e9:,.2f}",
-                f"{(award.revenue_nano - award.cost_nano) / 1e9:,.2f}",
+    for bus in result.buses:
+        low, high = band[bus.bus_id]
+        if bus.bus_id not in held and any(bus.voltage_ppm):
+            rows.append(
+                (bus.bus_id, [100 * (2 * v - low - high) / (high - low) if v else 0.0 for v in bus.voltage_ppm])
             )
-        )
-    head = ("offer", "provider", "bus", "what", "MWh (Mvarh)", "EUR/MWh", "paid EUR", "above bid EUR")
-    rest = awards[ROWS:]
-    more = f" and {len(rest)} more for {sum(o.revenue_nano for o in rest) / 1e9:,.2f} EUR" if rest else ""
-    return _table(head, rows, frozenset({4, 5, 6, 7})) + f'<p class="small">{len(rows)} offers shown{more}.</p>'
-
-
-def _refused(case: Case, result: Result) -> str:
-    shown = sorted(result.non_awards, key=lambda n: (-n.rejected_energy_wh, n.offer_id))
-    labels = [iso(case.start_ms + t * case.resolution_s * 1000)[11:16] for t in range(case.slots)]
-    rows = [
-        (
-            n.offer_id,
-            n.reason.value.replace("_", " ").lower(),
-            f"{len(n.slots)} ({labels[n.slots[0]]} to {labels[n.slots[-1]]})" if n.slots else "",
-            f"{n.rejected_energy_wh / 1e6:,.4f}",
-            n.text,
-        )
-        for n in shown[:ROWS]
-    ]
-    more = f'<p class="small">{len(rows)} of {len(shown)} reasons shown, largest energy first.</p>'
-    return _table(("offer", "reason", "slots", "MWh not taken", "in words"), rows, frozenset({3})) + more
-
-
-def _requests(case: Case, result: Result) -> str:
-    hours = case.resolution_s / 3600
-    by_id = {request.request_id: request for request in case.requests}
-    rows = []
-    for r in result.requests:
-        request = by_id[r.request_id]
-        place = request.location_id or "area"
-        rows.append(
-            (
-                r.request_id,
-                request.requester_id,
-                f"{request.direction.value.lower()} at {request.location_kind.value.lower().replace('_', ' ')} {place}",
-                f"{sum(r.requested) * hours / 1e6:,.4f}",
-                f"{sum(r.matched) * hours / 1e6:,.4f}",
-                r.reason or "met",
-            )
-        )
-    return _table(("request", "by", "what", "asked MWh", "met MWh", "why not in full"), rows, frozenset({3, 4}))
-
-
-def _provenance(result: Result) -> str:
-    rows = [
-        ("case", result.case_id),
-        ("hash of the case", result.case_hash),
-        ("hash of the result", result.result_hash),
-        ("solver", f"{result.solver.name}, {result.solver.versions}; {result.solver.settings}"),
-    ]
-    return f'<div class="small">{_table(("what", "value"), rows, frozenset())}</div>'
+    rows.sort(key=lambda r: (-max(abs(v) for v in r[1]), r[0]))
+    return rows[:12]

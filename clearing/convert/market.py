@@ -18,6 +18,7 @@ from clearing.case import (
     Request,
     RequestKind,
     RequestSlot,
+    Settings,
     Step,
     Unit,
     UnitKind,
@@ -32,6 +33,8 @@ __all__ = ["infeed_price_curve", "made_up_market"]
 
 EUR = 1000  # thousandths
 BASE_PRICE = 85 * EUR
+# No operator pays what a broken limit is worth on paper.
+PRICE_CAP = 1000 * EUR
 # Largest unit first, so that a few offers already matter to the grid.
 SHARE_OF_KIND = {
     AssetKind.PV: 1.0,
@@ -89,6 +92,7 @@ def made_up_market(
         offers=tuple(book),
         units=tuple(stores),
         requests=tuple(_requests(network, baseline, slots, resolution_s, price, rng)),
+        settings=Settings(price_cap_milli_per_mwh=PRICE_CAP),
     )
 
 
