@@ -30,8 +30,8 @@ tools: .venv/.tools ## what the tests need beside Python packages: prometheus, k
 	@tests/tools.sh .venv/bin
 	@touch $@
 
-test: setup tools ## the whole test suite, on a real Kafka
-	@.venv/bin/pytest
+test: setup tools ## the whole test suite, on a real Kafka  [WORKERS=2]
+	@.venv/bin/pytest -n $(or $(WORKERS),2) --dist loadfile
 
 lint: setup ## ruff, strict mypy, import rules
 	@.venv/bin/ruff check .
