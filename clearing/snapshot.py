@@ -172,6 +172,7 @@ def case_of(snapshot: Snapshot) -> Case:
         fixed_awards=snapshot.fixed,
         pricing_rule=product.pricing_rule,
         settings=CaseSettings(
+            voltage_price_milli_per_puh=product.voltage_price_milli_per_puh,
             loading_price_milli_per_mwh=max(0, *worth) if worth else product.violation_price_milli_per_mwh,
             price_cap_milli_per_mwh=product.violation_price_milli_per_mwh,
             loading_margin_ppm=product.margin_ppm,
