@@ -117,7 +117,9 @@ class _Bounder:
             gap[t] = relaxed.losses_mw
             total += relaxed.bound - self._tie(t) * self._losses_up_to(t)
             total += self._copy_terms(t)
-        return Bound(value=total, solved=solved, exact=exact, gap_mw=gap, slots=found, structural=self.dual, requests=requests)
+        return Bound(
+            value=total, solved=solved, exact=exact, gap_mw=gap, slots=found, structural=self.dual, requests=requests
+        )
 
     def _of_requests(self, t: int, relaxed: Relaxed) -> dict[str, float]:
         """Return the multipliers of what is delivered to requests in a slot, by the first request of each pool."""

@@ -167,7 +167,9 @@ class NodalPrice:
     """Price of active power at one bus."""
 
     bus_id: Annotated[str, "bus"]
-    price_milli_per_mwh: Annotated[tuple[int, ...], "price of UP per slot, 1/1000 EUR per MWh, cut at the product's violation price"]
+    price_milli_per_mwh: Annotated[
+        tuple[int, ...], "price of UP per slot, 1/1000 EUR per MWh, cut at the product's violation price"
+    ]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
