@@ -33,7 +33,6 @@ def canonical_case(case: Case) -> Case:
         limit_prices=tuple(sorted(case.limit_prices, key=lambda p: (p.kind.value, p.element_id or ""))),
         units=tuple(sorted(case.units, key=lambda u: u.unit_id)),
         fixed_awards=tuple(sorted(case.fixed_awards, key=lambda a: a.award_id)),
-        scenarios=tuple(sorted(case.scenarios, key=lambda s: s.scenario_id)),
     )
 
 

@@ -33,7 +33,6 @@ __all__ = [
     "Request",
     "RequestKind",
     "RequestSlot",
-    "Scenario",
     "Settings",
     "StartChoice",
     "Step",
@@ -55,7 +54,6 @@ class Phase(Enum):
     DAY_AHEAD = "DAY_AHEAD"
     REAL_TIME = "REAL_TIME"
     CAPACITY = "CAPACITY"
-    STOCHASTIC = "STOCHASTIC"
 
 
 class RequestKind(Enum):
@@ -253,15 +251,6 @@ class FixedAward:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Scenario:
-    """A possible baseline in a stochastic clearing."""
-
-    scenario_id: Annotated[str, "identifier"]
-    probability_ppm: Annotated[int, "probability, millionths; all sum to 1 000 000"]
-    baseline: Annotated[tuple[BusInjection, ...], "net injection per bus and slot"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """Prices of violated limits, margins and quanta; every number that is not physics."""
 
@@ -299,7 +288,6 @@ class Case:
     limit_prices: Annotated[tuple[LimitPrice, ...], "worth of limits where the settings' do not hold"] = ()
     units: Annotated[tuple[Unit, ...], "storages and inverters that tie offers together"] = ()
     fixed_awards: Annotated[tuple[FixedAward, ...], "awards of earlier phases that stand"] = ()
-    scenarios: Annotated[tuple[Scenario, ...], "possible baselines (STOCHASTIC), at most 20"] = ()
     phase: Annotated[Phase, "what the clearing is for"] = Phase.DAY_AHEAD
     pricing_rule: Annotated[PricingRule, "how awards are priced"] = PricingRule.NODAL
     settings: Annotated[Settings, "prices of violated limits, margins, quanta"] = field(default_factory=Settings)

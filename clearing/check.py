@@ -4,7 +4,7 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Iterator
 
-from clearing.case import Case, Location, Offer, Phase, Quantity, Request, Unit, UnitKind
+from clearing.case import Case, Location, Offer, Quantity, Request, Unit, UnitKind
 from clearing.phases import capacity_faults
 from flexbus.errors import Fault, FaultCode
 from flexbus.events.clearing import LimitKind
@@ -43,10 +43,6 @@ def _frame(case: Case) -> Iterator[Fault]:
         yield _fault(FaultCode.BAD_PERIOD, "$.resolution_s", f"{case.resolution_s} s is none of 300, 900, 1800, 3600")
     if not 1 <= case.slots <= MAX_SLOTS:
         yield _fault(FaultCode.BAD_PERIOD, "$.slots", f"{case.slots} slots; a horizon has 1 to {MAX_SLOTS}")
-    if case.phase is Phase.STOCHASTIC:
-        yield _fault(FaultCode.BAD_VALUE, "$.phase", "STOCHASTIC clearing is not available; use DAY_AHEAD")
-    if case.scenarios and case.phase is not Phase.STOCHASTIC:
-        yield _fault(FaultCode.BAD_VALUE, "$.scenarios", "scenarios belong to the STOCHASTIC phase only")
     settings = case.settings
     for name in (
         "voltage_price_milli_per_puh",

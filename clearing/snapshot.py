@@ -9,7 +9,7 @@ Rules:
 - A portfolio delivers at its buses in proportion to the approved flexibility of its assets there.
 - Awards of earlier sessions stand: the forecast is the grid without any flexibility.
 - A request that follows from a forecast and names an element whose limit the clearing holds anyway is no extra
-  purchase, for that would pay twice for one relief: it says what holding limits is worth (the highest of their
+  purchase, for that would pay twice for one relief: it says what holding that limit is worth (the highest of their
   prices; the product's `violation_price` where there is none). Every other request is a purchase.
 - What cannot be placed on the network any more (its bus, point, parent or location is gone) is left out, named.
 """
@@ -21,6 +21,7 @@ from clearing.case import (
     BusShare,
     Case,
     FixedAward,
+    LimitPrice,
     Location,
     Offer,
     OfferSlot,
@@ -31,7 +32,7 @@ from clearing.case import (
 )
 from clearing.case import Settings as CaseSettings
 from flexbus import events as ev
-from flexbus.events import LocationKind, Role
+from flexbus.events import LimitKind, LocationKind, Role
 from flexbus.events.grid import BusInjection
 from flexbus.quantities import PPM, Direction
 from flexbus.shares import apportion
@@ -45,6 +46,12 @@ __all__ = ["Snapshot", "case_of", "first_slot", "held_request_ids", "obstacle", 
 
 MANUAL = "MANUAL"
 _NOTHING = OfferSlot()
+_OF_BRANCHES = (
+    LimitKind.CURRENT_FROM,
+    LimitKind.CURRENT_TO,
+    LimitKind.APPARENT_POWER_FROM,
+    LimitKind.APPARENT_POWER_TO,
+)
 _Place = tuple[str | None, tuple[BusShare, ...]]
 
 
@@ -157,7 +164,6 @@ def case_of(snapshot: Snapshot) -> Case:
     if problem is not None or snapshot.network is None:
         raise ValueError(f"session {snapshot.session.session_id} of {snapshot.area_id}: {problem}")
     held = held_request_ids(snapshot)
-    worth = [r.max_price_milli_per_mwh for r in snapshot.requests if r.request_id in held]
     product = snapshot.product
     seen: dict[tuple[int, ...], OfferSlot] = {}
     return Case(
@@ -169,16 +175,40 @@ def case_of(snapshot: Snapshot) -> Case:
         baseline=_baseline(snapshot),
         offers=tuple(_offer(snapshot, o, seen) for o in _placed(snapshot)),
         requests=tuple(_request(snapshot, r) for r in snapshot.requests if _is_purchase(snapshot, r, held)),
+        limit_prices=_limit_prices([r for r in snapshot.requests if r.request_id in held]),
         fixed_awards=snapshot.fixed,
         pricing_rule=product.pricing_rule,
         settings=CaseSettings(
             voltage_price_milli_per_puh=product.voltage_price_milli_per_puh,
-            loading_price_milli_per_mwh=max(0, *worth) if worth else product.violation_price_milli_per_mwh,
+            loading_price_milli_per_mwh=product.violation_price_milli_per_mwh,
             price_cap_milli_per_mwh=product.violation_price_milli_per_mwh,
             loading_margin_ppm=product.margin_ppm,
             quantity_step_w=product.step_w,
         ),
     )
+
+
+def _limit_prices(held: list[ev.FlexRequest]) -> tuple[LimitPrice, ...]:
+    """Return what holding the limits of branches and infeed points is worth to those who asked for it."""
+    found: dict[tuple[LimitKind, str], int] = {}
+    for request in held:
+        for kind in _kinds(request):
+            key = (kind, request.location_id)
+            found[key] = max(found.get(key, 0), request.max_price_milli_per_mwh)
+    return tuple(
+        LimitPrice(kind=kind, element_id=element_id, price_milli=price) for (kind, element_id), price in found.items()
+    )
+
+
+def _kinds(request: ev.FlexRequest) -> tuple[LimitKind, ...]:
+    match request.location_kind:
+        case LocationKind.INFEED_POINT:
+            return (LimitKind.IMPORT if request.direction is Direction.UP else LimitKind.EXPORT,)
+        case LocationKind.BRANCH:
+            return _OF_BRANCHES
+        case _:
+            # What a voltage is worth is told per unit, not per MWh: by the product.
+            return ()
 
 
 def held_request_ids(snapshot: Snapshot) -> frozenset[str]:

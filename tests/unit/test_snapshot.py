@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from clearing import session as sessions
-from clearing.case import BusShare, Case, Location, RequestKind
+from clearing.case import BusShare, Case, LimitPrice, Location, RequestKind
 from clearing.facts import facts_of_result
 from clearing.pipeline import clear
 from clearing.result import Shortfall
@@ -130,7 +130,8 @@ def test_a_request_from_a_forecast_prices_the_limit_that_it_stands_for_and_is_no
         ("manual", RequestKind.GRID, Location.INFEED_POINT),
         ("tso", RequestKind.TSO, Location.INFEED_POINT),
     ]
-    assert made.settings.loading_price_milli_per_mwh == 250_000
+    assert made.limit_prices == (LimitPrice(kind=ev.LimitKind.IMPORT, element_id="up-a", price_milli=250_000),)
+    assert made.settings.loading_price_milli_per_mwh == 1_000_000  # of the limits that nobody named
 
 
 def test_a_request_from_a_forecast_for_an_element_without_limit_is_bought() -> None:
