@@ -37,6 +37,8 @@ MAX_BANS = 20
 # EUR per MWh: a step left out must be worth this much more than its price to be looked at again.
 WORTH_MORE = 1e-3
 MAX_ROUNDS = 12
+# Linear programs of a round that only has to find out which steps matter.
+SCOUT_STEPS = 3
 # pu, MW: an excess beyond this counts as a broken limit.
 BROKEN = 1e-6
 
@@ -159,12 +161,17 @@ class _Problem:
     def optimise(self) -> tuple[Market, Repair, Point, Multipliers, NodalPrices, Real, Bound]:
         """Clear with the cheapest steps, then with those that turn out to be wanted, until none is."""
         chosen, depth = choose_cheapest(self.table, self.active, self.forcing)
+        most = self.case.settings.max_repair_steps
+        steps = most if chosen.all() else min(SCOUT_STEPS, most)
         for _ in range(MAX_ROUNDS):
             self.live = _spread(self.case, self.active)
-            market, repair, point, multipliers, prices, value = self._once(chosen)
+            market, repair, point, multipliers, prices, value = self._once(chosen, steps)
             wanted = self._wanted(chosen, value)
             if not wanted.any():
-                break
+                if steps == most:
+                    break
+                steps = most
+                continue
             self.active = self.active.copy()
             self.active[np.unique(self.table.slot[wanted])] = True
             chosen = deepen(self.table, chosen, depth, wanted)
@@ -178,11 +185,12 @@ class _Problem:
         # The bound holds for every dispatch of the market; its multipliers stay those it was made with.
         return market, repair, point, multipliers, prices, value, bound
 
-    def _once(self, chosen: NDArray[np.bool_]) -> tuple[Market, Repair, Point, Multipliers, NodalPrices, Real]:
+    def _once(
+        self, chosen: NDArray[np.bool_], steps: int
+    ) -> tuple[Market, Repair, Point, Multipliers, NodalPrices, Real]:
         case, grid = self.case, self.grid
         live = self.live & self.base.converged
         market = build_market(case, grid, live, self.table, chosen)
-        steps = case.settings.max_repair_steps
         repair = Repair(grid, self.flow, self.limits, market, self.base, self.energy_price, live, steps, self.zones)
         banned: frozenset[int] = frozenset()
         for _ in range(MAX_BANS):

@@ -28,6 +28,8 @@ Real = NDArray[np.float64]
 
 # EUR per hour: less than a thousandth of a cent on a quarter-hour is noise.
 FLAT = 1e-7
+# Nor is a billionth of what the market costs.
+FLAT_SHARE = 1e-9
 BIG = 1e30
 
 
@@ -490,7 +492,7 @@ class Repair:
                 gained = float((best.merit - candidate.merit)[mine].sum())
                 if gained > 0:
                     accept.append(g)
-                if promised <= FLAT + 1e-10 * abs(float(best.merit[mine].sum())):
+                if promised <= FLAT + FLAT_SHARE * abs(float(best.merit[mine].sum())):
                     closed |= {g} if not new_limit else set()
                     continue
                 self._resize(mine, (candidate.merit - promise)[mine], promised, gained, x - best.x)

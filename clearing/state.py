@@ -23,6 +23,8 @@ Complex = NDArray[np.complexfloating[Any, Any]]
 SWEEPS = 80
 NEWTON_STEPS = 30
 TOLERANCE = 1e-13
+# Below this the sweep may hover around its fixed point without coming closer.
+HOVER = 1e-12
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +58,11 @@ class PowerFlow:
         free, held = grid.free, grid.held
         self._y_fs = y[free][:, held]
         self._y_ff = sparse.csc_matrix(y[free][:, free])
-        self._factor = splu(self._y_ff) if len(free) else None
+        # Symmetric mode: a tree then has no fill-in.
+        options = {"SymmetricMode": True}
+        self._factor = (
+            splu(self._y_ff, permc_spec="MMD_AT_PLUS_A", diag_pivot_thresh=0.01, options=options) if len(free) else None
+        )
         self._no_load = self._factor.solve(-(self._y_fs @ grid.held_v)) if self._factor else np.zeros(0, complex)
         coo = sparse.coo_matrix(self._y_ff)
         self._pattern = (coo.row, coo.col, coo.data)
@@ -98,14 +104,14 @@ class PowerFlow:
                 new = self._no_load + self._factor.solve(np.ascontiguousarray(current.T)).T
                 step = np.abs(new - v[active]).max(axis=1)
             v[active] = new
-            done[active[step <= TOLERANCE]] = True
+            there = (step <= TOLERANCE) | ((step <= HOVER) & (step > last[active] / 2))
+            done[active[there]] = True
             hopeless = (step > 2 * last[active]) | ~np.isfinite(step)
             last[active] = step
-            active = active[(step > TOLERANCE) & ~hopeless]
+            active = active[~there & ~hopeless]
             if not len(active):
                 break
-        # At the last digits the sweep may hover around its fixed point without meeting the tolerance.
-        done |= last <= 1e-12
+        done |= last <= HOVER
         return v, done
 
     def _newton(self, s: Complex) -> tuple[Complex, bool]:
@@ -196,17 +202,18 @@ class PowerFlow:
             g[m.index] = v[m.index] / np.abs(v[m.index])
             return g
         if m.kind in ("root_p", "root_q"):
-            node = int(grid.infeed_node[m.index])
-            row, end = grid.y_bus.getrow(node), node
+            matrix, row, end = grid.y_bus, int(grid.infeed_node[m.index]), int(grid.infeed_node[m.index])
         elif m.kind.endswith("f"):
-            row, end = grid.y_from.getrow(m.index), int(grid.from_node[m.index])
+            matrix, row, end = grid.y_from, m.index, int(grid.from_node[m.index])
         else:
-            row, end = grid.y_to.getrow(m.index), int(grid.to_node[m.index])
-        current = complex((row @ v)[0])
+            matrix, row, end = grid.y_to, m.index, int(grid.to_node[m.index])
+        entries = slice(matrix.indptr[row], matrix.indptr[row + 1])
+        nodes, y = matrix.indices[entries], matrix.data[entries]
+        current = complex(y @ v[nodes])
         if m.kind in ("if", "it"):
             size = abs(current)
             if size > 0:
-                g[row.indices] += np.conj(row.data) * current / size
+                g[nodes] += np.conj(y) * current / size
             return g
         # s = v conj(i): ds = conj(i) dv + v conj(Y dv), so d Re(c conj?..) is split into its two terms.
         s = v[end] * np.conj(current)
@@ -218,7 +225,7 @@ class PowerFlow:
             w = s / abs(s) if abs(s) > 0 else 1.0 + 0j
         # d h = Re(conj(w) ds); Re(conj(w) v conj(Y dv)) = Re(w conj(v) Y dv).
         g[end] += w * current
-        g[row.indices] += np.conj(w * np.conj(v[end]) * row.data)
+        g[nodes] += np.conj(w * np.conj(v[end]) * y)
         return g
 
 

@@ -1,0 +1,169 @@
+"""The clearing against one bare monolithic Clarabel call on the same problem, in the same run.
+
+The bare call gets the whole relaxation as one ready matrix and only constructs and solves: no network, no exactness,
+no AC verification, no rounding, no prices per offer, no certificate. `clear` does all of that from the case on.
+Both run in one thread of one process; what counts is processor time, which others on the machine disturb least.
+"""
+
+import resource
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from random import Random
+from typing import Any
+
+import clarabel
+import numpy as np
+from scipy import sparse
+
+from clearing import Case, Result, clear
+from clearing.canonical import canonical_case
+from clearing.case import Offer, OfferSlot, Step
+from clearing.convert.cases import convert_case
+from clearing.formulation import SlotLimit, SlotProblem, assemble, solve_cone
+from clearing.limits import build_limits
+from clearing.market import build_market
+from clearing.network import build_grid
+from clearing.pipeline import _energy_price, baseline_injections
+from clearing.repair import Repair
+from clearing.state import PowerFlow
+from clearing.steps import step_table
+from flexbus.quantities import Direction
+from tests.bench.core import Ratio
+
+BUDGETS = 42
+
+
+def market(grid: str, slots: int, offers: int = 100, budgets: int = BUDGETS, seed: int = 1) -> Case:
+    """A day of a public grid with stacks at random buses, of which some have an energy budget that binds."""
+    case = convert_case("matpower", grid, slots=slots, offers=1, seed=seed)
+    rng = Random(seed)
+    buses = sorted(b.bus_id for b in case.baseline)
+    peak = max(sum(-b.power_w[t] for b in case.baseline) for t in range(case.slots))
+    made = []
+    for k in range(offers):
+        size = max(1, round(peak * rng.uniform(0.2, 1.0) / offers / 2))
+        first = rng.randrange(20, 130) * 1000
+        steps = (
+            Step(quantity=size, price_milli_per_mwh=first),
+            Step(quantity=size, price_milli_per_mwh=first + rng.randrange(1, 40) * 1000),
+        )
+        budget = round(2 * size * case.slots * case.resolution_s / 3600 * 0.2) if k < budgets else None
+        direction = Direction.UP if rng.random() < 0.7 else Direction.DOWN
+        if direction is Direction.DOWN:
+            steps = tuple(replace(s, price_milli_per_mwh=s.price_milli_per_mwh - 150_000) for s in steps)
+        made.append(
+            Offer(
+                offer_id=f"o{k:05d}",
+                bus_id=rng.choice(buses),
+                direction=direction,
+                slots=(OfferSlot(steps=steps),) * case.slots,
+                max_energy_wh=budget,
+            )
+        )
+    return canonical_case(replace(case, offers=tuple(made), requests=(), units=()))
+
+
+class Monolith:
+    """The relaxation of all slots and budgets as one conic program."""
+
+    def __init__(self, case: Case) -> None:
+        grid = build_grid(case.network)
+        flow = PowerFlow(grid)
+        base = flow.solve(baseline_injections(case, grid))
+        limits = build_limits(grid, case.settings, case.limit_prices)
+        price = _energy_price(case, grid)
+        table = step_table(list(case.offers), [False] * len(case.offers))
+        live = np.ones(case.slots, dtype=bool)
+        m = build_market(case, grid, live, table, np.ones(len(table.slot), dtype=bool))
+        repair = Repair(grid, flow, limits, m, base, price, live, 1)
+        every = tuple(
+            SlotLimit(kind, at.index, float(bound), float(worth))
+            for kind, at, bound, worth in zip(limits.kinds, limits.measures, limits.bound, limits.price, strict=True)
+        )
+        parts, costs, rights, first = [], [], [], 0
+        self.kinds: list[Any] = []
+        ties = sparse.lil_matrix((repair.rows.shape[0], 0))
+        columns = []
+        self.fixed = 0.0
+        for t in range(case.slots):
+            kept = np.flatnonzero(repair.column_slot == t)
+            made = assemble(
+                SlotProblem(
+                    grid=grid,
+                    s=base.s[t],
+                    energy_price=price[t],
+                    base_root=repair.base_values["root_p"][t],
+                    cost=repair.cost[kept],
+                    upper=repair.upper[kept],
+                    inject_p=repair.slot_p[t][:, kept],
+                    inject_q=repair.slot_q[t][:, kept],
+                    rows=sparse.csr_matrix((0, len(kept))),
+                    row_low=np.zeros(0),
+                    row_high=np.zeros(0),
+                    limits=every,
+                )
+            )
+            self.fixed -= float(price[t] @ repair.base_values["root_p"][t])
+            parts.append(made.matrix)
+            costs.append(made.cost)
+            rights.append(made.rhs)
+            self.kinds += made.kinds
+            place = np.arange(len(kept)) + first + made.at_x
+            columns.append((repair.rows[:, kept].tocoo(), place, made.base))
+            first += len(made.cost)
+        entries = [(c.row, place[c.col], c.data * scale) for c, place, scale in columns]
+        row, column, value = (np.concatenate([e[k] for e in entries]) for k in range(3))
+        ties = sparse.csc_matrix((value, (row, column)), shape=(repair.rows.shape[0], first))
+        self.matrix = sparse.vstack([sparse.block_diag(parts), ties], format="csc")
+        self.rhs = np.concatenate([*rights, np.array(m.rows.high)])
+        self.kinds.append(clarabel.NonnegativeConeT(len(m.rows.high)))
+        self.cost = np.concatenate(costs)
+
+    def solve(self) -> tuple[float, float, str]:
+        """Return seconds, objective (EUR per hour), status."""
+        began = time.process_time()
+        solution, _ = solve_cone(self.cost, self.matrix, self.rhs, tuple(self.kinds), 1e-8)
+        seconds = time.process_time() - began
+        return seconds, float(self.cost @ np.array(solution.x)) + self.fixed, str(solution.status)
+
+
+def peak_mb() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+
+
+def cleared(case: Case) -> tuple[float, Result]:
+    began = time.process_time()
+    result = clear(case)
+    return time.process_time() - began, result
+
+
+def compare(grid: str, slots: int, offers: int = 100, budgets: int = BUDGETS, least: float | None = 1.0) -> Ratio:
+    """Return slots per second of both; the ratio is bare seconds / our seconds."""
+    case = market(grid, slots, offers, budgets)
+    seconds, result = cleared(case)
+    ours = peak_mb()
+    bare, objective, status = Monolith(case).solve()
+    value = result.certificate.value_nano / 1e9
+    gap = result.certificate.gap_nano
+    hours = case.resolution_s / 3600
+    print(
+        f"  {grid} x {slots}, {offers} offers, {budgets} with a budget: clear {seconds:.2f} s (peak {ours} MB), "
+        f"bare {bare:.2f} s ({status}, peak {peak_mb()} MB), time ratio {seconds / bare:.2f}; "
+        f"value {value:.4f} EUR, bare relaxation {objective * hours:.4f}, "
+        f"certified gap {'none' if gap is None else f'{gap / 1e9:.1e} EUR = {gap / 1e9 / abs(value):.1e}'}; "
+        f"{result.status.value}",
+        flush=True,
+    )
+    return Ratio(f"clear {grid} x {slots}, {budgets} budgets: slots", slots / seconds, slots / bare, least)
+
+
+def day_rates(_: int) -> Iterator[Ratio]:
+    """141, 533 and 1197 buses over 96 quarter-hours with 42 energy-limited offers."""
+    for grid in ("case141", "case533mt_hi", "case1197"):
+        yield compare(grid, 96)
+
+
+def budget_rates(_: int) -> Iterator[Ratio]:
+    """2,000 energy-limited offers on 141 buses and 24 hours: a fifth of the bare call is aimed at."""
+    yield compare("case141", 24, 2000, 2000, least=5.0)
