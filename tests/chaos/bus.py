@@ -1,0 +1,141 @@
+"""What `make chaos` shakes: one process per service, started again whatever ends it, and twins of them."""
+
+import json
+import signal
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+from streams.area import Area
+from streams.journal_reader import read_blocks
+from streams.kafka import Connection
+from streams.monitor import notes
+from streams.refold import state_digest
+from streams.services import SERVICES
+from streams.stages import VIEWS
+from streams.topics import journal_partitions
+from tests.integration.core import Worker
+
+__all__ = ["ChaoticBus"]
+
+CHECKPOINT_EVERY = 500  # so often that kills come between, in and after them
+PAUSE_S = 9.0  # longer than a member's session: the paused process wakes up as a zombie
+TWIN_S = 5.0
+
+
+class ChaoticBus:
+    """Every service of the bus, two sequencers among them.
+
+    Args:
+        connection: the broker.
+        folder: for logs, notes and checkpoints.
+    """
+
+    def __init__(self, connection: Connection, folder: Path) -> None:
+        self._connection, self._folder = connection, folder
+        self.run_dir = folder / "run"
+        self.run_dir.mkdir()
+        self.workers: dict[str, Worker] = {}
+        self._later: list[threading.Timer] = []
+        self._twins: list[subprocess.Popen[bytes]] = []
+        for service, slot in [*((s, 0) for s in SERVICES), ("sequencer", 1)]:
+            self.workers[f"{service} {slot}"] = Worker(
+                service,
+                connection,
+                slot,
+                command=[sys.executable, *self._command(service, slot)],
+                log=folder / f"{service}-{slot}.log",
+            )
+
+    def kill(self, name: str) -> None:
+        """Kill -9."""
+        self.workers[name].kill()
+
+    def pause(self, name: str) -> None:
+        """Stop a process for longer than its session lasts; it wakes up when others have taken its place."""
+        worker = self.workers[name]
+        worker.signal(signal.SIGSTOP)
+        self._after(PAUSE_S, lambda: worker.signal(signal.SIGCONT))
+
+    def twin(self, name: str) -> None:
+        """Start the same worker, of the same number, a second time; the two fence each other."""
+        service, _, slot = name.partition(" ")
+        with (self._folder / f"{service}-{slot}.log").open("ab") as log:
+            twin = subprocess.Popen([sys.executable, *self._command(service, int(slot))], stderr=log)
+        self._twins.append(twin)
+        self._after(TWIN_S, twin.kill)
+
+    def settle(self) -> None:
+        """Let pauses and twins end."""
+        for timer in self._later:
+            timer.join()
+        for twin in self._twins:
+            twin.wait()
+
+    def close(self) -> None:
+        """End everything."""
+        self.settle()
+        for worker in self.workers.values():
+            worker.stop()
+
+    def logs(self) -> str:
+        """Return the end of every log."""
+        return "".join(f"--- {f.name}\n{f.read_text()[-3000:]}\n" for f in sorted(self._folder.glob("*.log")))
+
+    def restored(self) -> int:
+        """Return how often a service went on from a checkpoint."""
+        return sum(f.read_text().count("confirmed by the journal") for f in self._folder.glob("*.log"))
+
+    def differing_views(self, within_s: float = 120.0) -> list[str]:
+        """Compare what every running stage has made of every area with a fold of the journal from its beginning."""
+        deadline = time.monotonic() + within_s
+        while True:
+            expected = self._folded()
+            differing = [
+                f"{service}, area {area}: {found}, from the beginning {wanted}"
+                for (service, area), wanted in expected.items()
+                if (found := self._shown(service, area)) != wanted
+            ]
+            if not differing or time.monotonic() > deadline:
+                return differing
+            time.sleep(2.0)
+
+    def _folded(self) -> dict[tuple[str, str], tuple[int, str]]:
+        areas: dict[tuple[str, str], Area] = {}
+        for partition in range(journal_partitions(self._connection)):
+            for _, block in read_blocks(self._connection, partition):
+                for service, view in VIEWS.items():
+                    place = (service, block.area_id)
+                    area = areas.setdefault(place, Area(block.area_id, view, partition))
+                    area.take(block)
+        return {place: (a.last[0], state_digest(a.state)) for place, a in areas.items() if a.last is not None}
+
+    def _shown(self, service: str, area_id: str) -> tuple[int, str] | None:
+        for note in notes(self.run_dir):
+            if note.service == service and note.process() is not None:
+                found = _get(f"http://127.0.0.1:{note.port}/digest/{area_id}")
+                if found is not None:
+                    return found["block"], found["digest"]
+        return None
+
+    def _command(self, service: str, slot: int) -> list[str]:
+        command = ["-m", "flexbus.cli", "run", service, "--bootstrap", self._connection.bootstrap, "--slot", str(slot)]
+        command += ["--run-dir", str(self.run_dir), "--clock", "played"]
+        return [*command, "--checkpoint-every", str(CHECKPOINT_EVERY)]
+
+    def _after(self, seconds: float, what: Any) -> None:
+        timer = threading.Timer(seconds, what)
+        timer.start()
+        self._later.append(timer)
+
+
+def _get(url: str) -> Any:
+    try:
+        with urllib.request.urlopen(url, timeout=30) as answer:
+            return json.load(answer)
+    except OSError:
+        return None
