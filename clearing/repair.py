@@ -194,6 +194,8 @@ class Repair:
         changed = self.live.copy()
         if only is not None:
             changed &= only
+        if near is not None:
+            changed &= (s != near.s).any(axis=1) | ~near.converged
         v = np.full_like(self.base.v, np.nan) if near is None else near.v.copy()
         converged = np.zeros(self.slots, dtype=bool) if near is None else near.converged.copy()
         where = np.flatnonzero(changed)
