@@ -54,6 +54,8 @@ def values(name: str, kind: Any) -> st.SearchStrategy[Any]:
         return st.booleans()
     if kind is str:
         return NAMES
+    if kind is bytes:
+        return st.binary(max_size=33)
     if kind is float:
         return st.sampled_from([0.0, 1.0, -1.0])
     if name.endswith("_ms"):

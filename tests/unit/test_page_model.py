@@ -35,6 +35,7 @@ from tests.page_day import AREA, DSO, FSPS, SESSION, SLOTS, START, blocks, histo
 # Seen in the journal's tail alone: they change nothing that the page shows elsewhere.
 ONLY_IN_THE_TAIL = {
     "MandateGranted", "MandateRevoked", "AssetApproved", "AssetRefused", "PortfolioRegistered", "PortfolioApproved",
+    "SigningKeyRegistered", "SigningKeyRevoked", "SignaturePolicySet",
     "PortfolioRefused", "CongestionForecastReceived", "NeedNotTradable", "RequestMissedGate", "BaselineSubmitted",
     "ScheduleSubmitted", "TrafficLightSet", "OffersAggregated", "MeterReadingReceived",
 }  # fmt: skip
