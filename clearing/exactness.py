@@ -14,15 +14,18 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from clearing.formulation import Relaxed, SlotLimit, SlotProblem, solve_slot
+from clearing.network import Grid
 from clearing.pricing import NodalPrices
 from clearing.repair import Multipliers, Point, Repair
 
-__all__ = ["Bound", "bound_of", "slot_problem"]
+__all__ = ["Bound", "angle_gaps", "bound_of", "slot_problem"]
 
 Real = NDArray[np.float64]
 
 # Fictitious losses up to this count as none: 1 W, or a millionth of what flows in.
 EXACT_MW = 1e-6
+# Angles around a loop: an AC state misses by nothing, the solver's digits by less than this.
+EXACT_RAD = 1e-6
 # EUR per MWh of losses: tie-break where energy is free, for then losses cost nothing and are arbitrary.
 TIE = 1e-3
 
@@ -111,15 +114,21 @@ class _Bounder:
             found[t] = relaxed
             requests[t] = self._of_requests(t, relaxed)
             solved &= relaxed.solved
-            exact[t] = relaxed.solved and relaxed.losses_mw <= EXACT_MW * max(
-                1.0, float(np.abs(repair.base.s[t]).sum())
-            )
+            size = max(1.0, float(np.abs(repair.base.s[t]).sum()))
+            exact[t] = relaxed.solved and relaxed.losses_mw <= EXACT_MW * size and self._closes(relaxed)
             gap[t] = relaxed.losses_mw
             total += relaxed.bound - self._tie(t) * self._losses_up_to(t)
             total += self._copy_terms(t)
         return Bound(
             value=total, solved=solved, exact=exact, gap_mw=gap, slots=found, structural=self.dual, requests=requests
         )
+
+    def _closes(self, relaxed: Relaxed) -> bool:
+        """Tell whether the voltage angles of the relaxation add up to zero around every loop."""
+        grid = self.repair.grid
+        if grid.radial:
+            return True
+        return float(np.abs(angle_gaps(grid, relaxed)).max(initial=0.0)) <= EXACT_RAD
 
     def _of_requests(self, t: int, relaxed: Relaxed) -> dict[str, float]:
         """Return the multipliers of what is delivered to requests in a slot, by the first request of each pool."""
@@ -253,6 +262,23 @@ class _Bounder:
         s = self.point.state.s[t]
         lost = float(self.point.values["root_p"][t].sum() + s.real.sum())
         return 2 * max(lost, 0.0) + 0.1 * float(np.abs(s).sum())
+
+
+def angle_gaps(grid: Grid, relaxed: Relaxed) -> Real:
+    """Return by how much the angle over each branch misses that between its ends, walked along a tree, rad."""
+    z = 1 / grid.y
+    inner = np.maximum(relaxed.v[grid.from_node] / np.abs(grid.ratio), 1e-6) ** 2
+    over = np.angle(1 - z * np.conj(relaxed.p + 1j * relaxed.q) / inner) - np.angle(grid.ratio)
+    angle = np.zeros(grid.nodes)
+    angle[grid.held] = np.angle(grid.held_v)
+    for node in grid.order.tolist():
+        k = int(grid.parent[node])
+        if k < 0:
+            continue
+        f, t = int(grid.from_node[k]), int(grid.to_node[k])
+        angle[node] = angle[f] + over[k] if node == t else angle[t] - over[k]
+    missed = angle[grid.from_node] + over - angle[grid.to_node]
+    return np.asarray((missed + np.pi) % (2 * np.pi) - np.pi)
 
 
 def slot_problem(repair: Repair, point: Point, multipliers: Multipliers, prices: NodalPrices, slot: int) -> SlotProblem:
