@@ -5,7 +5,7 @@ UV := .venv/bin/uv
 PYTHON ?= python3
 
 .DEFAULT_GOAL := help
-.PHONY: help setup tools lock demo test lint bench chaos fuzz soak down
+.PHONY: help setup tools lock demo test lint audit bench chaos fuzz soak down
 
 help: ## list the tasks
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -38,6 +38,9 @@ lint: setup ## ruff, strict mypy, import rules
 	@.venv/bin/ruff format --check .
 	@.venv/bin/mypy
 	@.venv/bin/lint-imports
+
+audit: setup ## known vulnerabilities of the locked dependencies  [REQUIRED=1 fails where nobody can be asked]
+	@.venv/bin/python -m tests.audit $(if $(REQUIRED),--required)
 
 bench: setup ## speed as ratios against a bare loop in the same run
 	@.venv/bin/python -m tests.bench
