@@ -189,6 +189,19 @@ def test_a_request_with_a_minimum_hears_that_less_is_to_be_had() -> None:
     assert (got.matched, got.unmet_reason) == ((0,), UnmetReason.MINIMUM_QUANTITY)
 
 
+@pytest.mark.parametrize(("where", "place"), [(Location.BRANCH, "l1"), (Location.INFEED_POINT, "root")])
+def test_a_minimum_over_a_flow_is_had_in_full_or_not_at_all(where: Location, place: str) -> None:
+    def cleared(watts: int) -> Result:
+        given = market(up("me", 30_000, watts))
+        entry = replace(given.requests[0].slots[0], min_quantity=80_000)
+        need = replace(given.requests[0], location_kind=where, location_id=place, slots=(entry,))
+        return clear(replace(given, requests=(need,)))
+
+    assert cleared(40_000).requests[0].matched == (0,)
+    assert cleared(40_000).offers[0].quantity == (0,)
+    assert cleared(90_000).requests[0].matched[0] >= 80_000
+
+
 def test_a_request_in_a_slot_without_ac_solution_says_so() -> None:
     given = replace(market(up("me", 30_000)), baseline=(injection("b2", [-9_000_000_000]),))
     (got,) = clear(given).requests
