@@ -313,6 +313,8 @@ def _blank(value: Any, path: list[str], keep: str | None) -> Any:
     name = path[0].removesuffix("[]")
     current = getattr(value, name)
     if len(path) == 1:
+        if keep is not None and isinstance(current, tuple) and current:
+            return replace(value, **{name: tuple(item for item in current if _owner(item) == keep)})
         kinds = {f.name: f.type for f in fields(value)}
         empty: Any = () if isinstance(current, tuple) else (None if "None" in str(kinds[name]) else "")
         return replace(value, **{name: empty})

@@ -10,6 +10,7 @@ from flexbus.sight import public_view, views_of
 from tests import market
 from tests.integration.core import FSP_A, FSP_B, offer_of
 from tests.integration.test_publisher import cleared
+from tests.specimens import specimen
 
 ROLES = {
     "fmo": frozenset({Role.FMO}),
@@ -71,3 +72,11 @@ def test_an_outsider_sees_nothing() -> None:
     for event in (offer_of(1, "north"), market.baseline(), market.network()):
         assert "observer" not in seen(event)
         assert "brp" not in seen(event)
+
+
+def test_a_provider_sees_its_own_share_of_a_list_that_others_see_nothing_of() -> None:
+    event = specimen(CATALOGUE["AggregateDisaggregated"], "north", FSP_A, FSP_B)
+    found = seen(event, "aggregation")
+    assert found[FSP_A].shares == event.shares[:1]
+    assert found[FSP_B].shares == event.shares[1:]
+    assert found["tso"].shares == ()
