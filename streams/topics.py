@@ -1,6 +1,7 @@
 """Topics on the broker: made from the one table, when they are missing."""
 
 import logging
+import time
 from collections.abc import Iterable
 
 from confluent_kafka import KafkaError, KafkaException, Producer
@@ -17,6 +18,7 @@ log = logging.getLogger(__name__)
 PARTITIONS = 4
 PARTY_PARTITION = 0  # party topics have this one
 _TIMEOUT_S = 30.0
+_ASK_AGAIN_S = 10.0
 
 
 def existing_topics(connection: Connection) -> dict[str, int]:
@@ -99,7 +101,7 @@ class Targets:
         self._connection = connection
         self._producer = producer
         self._ready: set[str] = set()
-        self._refused: set[str] = set()
+        self._refused: dict[str, float] = {}
 
     def ready(self, topic: str) -> bool:
         """Tell whether a topic can be written.
@@ -117,14 +119,15 @@ class Targets:
         topic = party_topic(party_id)
         if topic in self._ready:
             return True
-        if party_id in self._refused:
+        if time.monotonic() < self._refused.get(party_id, 0.0):
             return False
         try:
             if topic not in existing_topics(self._connection):
                 create_topics(self._connection, (party_id,))
         except EnvironmentProblem as problem:
-            log.error("party %s gets nothing: %s", party_id, problem)
-            self._refused.add(party_id)
+            # With access control who runs the bus makes the topic (`flexbus topics --create`), perhaps in a moment.
+            log.error("party %s gets nothing for now: %s", party_id, problem)
+            self._refused[party_id] = time.monotonic() + _ASK_AGAIN_S
             return False
         return self.ready(topic)
 

@@ -86,10 +86,18 @@ def logs(data_dir: Path, lines: int) -> None:
 @click.option("--rotate", is_flag=True, help="Give a new password; the old one no longer opens a connection.")
 @click.option("--remove", is_flag=True, help="Make the broker forget the principal.")
 def user(name: str, data_dir: Path, rotate: bool, remove: bool) -> None:
-    """Make a secure broker know principal NAME; print the file that FLEXBUS_KAFKA_PROPERTIES may name."""
+    """Make a secure broker know principal NAME; print the file that FLEXBUS_KAFKA_PROPERTIES may name.
+
+    It has no rights until `flexbus access apply` gives it some; --remove takes them away too.
+    """
     broker = Broker(data_dir, secure=True)
     if remove:
+        from streams.access import revoke
+        from streams.kafka import Connection
+
+        admin = Connection.of(broker.bootstrap, security.properties_file(broker.data_dir, security.ADMIN))
         security.remove_users(broker.data_dir, broker.bootstrap, [name])
+        revoke(admin, [name])  # its rights would be those of the next who gets the name
         return
     try:
         broker.add_users(name, rotate=rotate)
