@@ -13,18 +13,19 @@ import logging
 import os
 import time
 import warnings
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+from streams.area import Area
 from streams.journal_reader import read_blocks_at
 from streams.kafka import Connection
 from streams.packing import PACKAGES, PackingError, pack, unpack
 
-__all__ = ["AreaImage", "Checkpoints", "Image"]
+__all__ = ["EVERY_ENTRIES", "AreaImage", "Checkpoints", "Image", "images_of", "no_collection"]
 
 log = logging.getLogger(__name__)
 
@@ -67,6 +68,15 @@ class Image:
     partition: int
     next_offset: int
     areas: tuple[AreaImage, ...]
+
+
+def images_of(areas: Iterable[Area]) -> tuple[AreaImage, ...]:
+    """Return the images of a view's areas."""
+    return tuple(
+        AreaImage(area_id=a.area_id, number=a.last[0], hash=a.last[1], offset=a.offset, state=a.kept())
+        for a in areas
+        if a.last is not None
+    )
 
 
 class Checkpoints:
@@ -159,7 +169,8 @@ class Checkpoints:
         began = time.monotonic()
         path = self._path(partition)
         try:
-            image = self._load(path, beat)
+            with no_collection():
+                image = self._load(path, beat)
             self._confirm(image, connection, end, beat)
         except FileNotFoundError:
             log.info("partition %d has no checkpoint; reading the journal from its beginning", partition)
@@ -214,6 +225,8 @@ class Checkpoints:
                 file.flush()
                 os.fsync(file.fileno())
             fresh.replace(self._path(partition))
+            for left in fresh.parent.glob(f"{self._service}-{partition}.[0-9]*"):
+                left.unlink(missing_ok=True)  # of a writer that was killed; or its file is older than ours
 
     def _lines(self, image: Image) -> Iterable[Any]:
         yield {
@@ -268,6 +281,18 @@ class Checkpoints:
             area = wanted[offset]
             if block is None or (block.area_id, block.number, block.hash) != (area.area_id, area.number, area.hash):
                 raise ValueError(f"the journal has another block at offset {offset} than {area.number} of it")
+
+
+@contextmanager
+def no_collection() -> Iterator[None]:
+    """Collect no garbage while a state is built: it is all kept, and looking through it again and again takes half."""
+    before = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if before:
+            gc.enable()
 
 
 @cache

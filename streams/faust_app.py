@@ -17,6 +17,8 @@ __all__ = ["new_app"]
 # The broker answers as soon as there is something; this is only how long it holds an empty answer back.
 _FETCH_WAIT_MS = 500
 _SESSION_S, _HEARTBEAT_S = 6.0, 1.5
+# Blocks that wait in memory for a slow stage; with the 4096 messages of Faust they could take gigabytes.
+_MOST_BLOCKS = 64
 
 
 class _CommittedThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
@@ -74,6 +76,8 @@ def new_app(service: str, connection: Connection, instance: str) -> Any:
         broker_heartbeat_interval=_HEARTBEAT_S,
         broker_max_poll_interval=600.0,
         broker_commit_interval=2.0,
+        broker_max_poll_records=_MOST_BLOCKS,
+        stream_buffer_maxsize=_MOST_BLOCKS,
         stream_wait_empty=False,
         web_enabled=False,
     )

@@ -20,6 +20,7 @@ from flexbus.partition import partition_of
 from flexbus.time import parse_ms
 from flexbus.topics import party_of_inbox
 from flexbus.views.fact import Fact, facts_of
+from streams.seen import DIGEST_BYTES, Seen
 
 __all__ = ["Input", "Intake", "Kept", "Outcome", "Rules"]
 
@@ -37,7 +38,6 @@ _LONGEST_TEXT = 500
 _MOST_KEPT = 8_000_000  # a compressed record passes the broker's limit and may still be larger than this
 _RECEIPTS_BYTES = 1_000_000
 _SIGNATURE_BYTES = 64  # Ed25519
-_ID_BYTES, _DIGEST_BYTES = 16, 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,8 +102,8 @@ class _Area:
     offset: int = -1  # where the head stands in the journal, once that is known
     # Digest of sender and payload by id. Parties and services apart: derived ids can be foretold, and a party
     # that uses one up must not keep the service's own fact out.
-    seen: dict[int, bytes] = field(default_factory=dict)
-    seen_of_services: dict[int, bytes] = field(default_factory=dict)
+    seen: Seen = field(default_factory=Seen)
+    seen_of_services: Seen = field(default_factory=Seen)
     pending: list[Entry] = field(default_factory=list)
     pending_bytes: int = 0
 
@@ -113,12 +113,12 @@ class _Area:
 
     def remember(self, entry: Entry) -> None:
         seen = self.seen_of_services if entry.sender_id in _SERVICES else self.seen
-        seen[_number(entry.event_id)] = _digest(entry.sender_id, entry.on_behalf_of, entry.payload)
+        seen.add(_id_bytes(entry.event_id), _digest(entry.sender_id, entry.on_behalf_of, entry.payload))
 
     def known(self, event_id: str, sender_id: str) -> bytes | None:
-        number = _number(event_id)
-        of_services = self.seen_of_services.get(number)
-        return of_services if sender_id in _SERVICES else of_services or self.seen.get(number)
+        id_bytes = _id_bytes(event_id)
+        of_services = self.seen_of_services.get(id_bytes)
+        return of_services if sender_id in _SERVICES else of_services or self.seen.get(id_bytes)
 
 
 @dataclass(slots=True)
@@ -174,7 +174,7 @@ class Intake:
         """Yield of each area its id, number and hash of its last block, the offset of that, and what to keep."""
         for area in self._areas.values():
             assert area.head is not None  # only accepted events make an area
-            kept = Kept(state=area.state, seen=_packed(area.seen), seen_of_services=_packed(area.seen_of_services))
+            kept = Kept(state=area.state, seen=area.seen.packed(), seen_of_services=area.seen_of_services.packed())
             yield area.area_id, area.head, area.offset, kept
 
     def restore(self, area_id: str, head: tuple[int, bytes], offset: int, kept: Kept) -> None:
@@ -184,8 +184,8 @@ class Intake:
             kept.state,
             head,
             offset,
-            _unpacked(kept.seen),
-            _unpacked(kept.seen_of_services),
+            Seen(kept.seen),
+            Seen(kept.seen_of_services),
         )
 
     def take(self, inputs: Iterable[Input]) -> Outcome:
@@ -452,23 +452,13 @@ def _parts(receipts: list[Receipt]) -> Iterator[tuple[Receipt, ...]]:
         yield tuple(part)
 
 
-def _number(event_id: str) -> int:
-    return int(event_id.replace("-", ""), 16)  # a third of the memory of the text
-
-
-def _packed(seen: dict[int, bytes]) -> bytes:
-    return b"".join([number.to_bytes(_ID_BYTES, "big") + digest for number, digest in seen.items()])
-
-
-def _unpacked(packed: bytes) -> dict[int, bytes]:
-    places = range(0, len(packed), _ID_BYTES + _DIGEST_BYTES)
-    cut = ((packed[n : n + _ID_BYTES], packed[n + _ID_BYTES : n + _ID_BYTES + _DIGEST_BYTES]) for n in places)
-    return {int.from_bytes(number, "big"): digest for number, digest in cut}
+def _id_bytes(event_id: str) -> bytes:
+    return bytes.fromhex(event_id.replace("-", ""))
 
 
 def _digest(sender_id: str, on_behalf_of: str | None, payload: bytes) -> bytes:
     content = b"\x1f".join((sender_id.encode(), (on_behalf_of or "").encode(), payload))
-    return blake2b(content, digest_size=_DIGEST_BYTES).digest()
+    return blake2b(content, digest_size=DIGEST_BYTES).digest()
 
 
 def _area_of_key(key: bytes | None) -> str:

@@ -19,6 +19,7 @@ TRANSACTION_TIMEOUT_MS = 10_000
 SESSION_TIMEOUT_MS = 6_000
 MAX_RECORD_BYTES = 16_000_000  # a rejection holds an input of up to 8 MB beside its faults
 PREFETCH_KBYTES = 16_384
+QUEUE_KBYTES = 65_536  # of records that wait for the broker; who sends faster has to wait too
 
 # The broker refuses these for as long as nobody acts, so waiting for them would only hide the cause.
 _HOPELESS = frozenset(
@@ -185,6 +186,7 @@ class Connection:
                 "enable.idempotence": True,
                 "partitioner": "murmur2_random",
                 "message.max.bytes": MAX_RECORD_BYTES,
+                "queue.buffering.max.kbytes": QUEUE_KBYTES,
                 "linger.ms": 5,
                 "compression.type": "lz4",
                 "delivery.timeout.ms": 30_000,

@@ -16,9 +16,10 @@ from flexbus.topics import JOURNAL
 from flexbus.views import agenda
 from flexbus.views.fact import Emission, Fact, Job
 from streams.area import Area, Stage
+from streams.checkpoint import Image, images_of
 from streams.clock import clock_of
 from streams.context import Context
-from streams.journal_reader import read_blocks
+from streams.journal_reader import end_offset, read_blocks
 from streams.kafka import Trouble, environment_problem
 from streams.monitor import Monitor
 from streams.outbox import Outbox
@@ -74,8 +75,13 @@ class Agendas:
         self._areas: dict[str, Area] = {}
         self._said: set[str] = set()
 
-    def take(self, block: Block, partition: int) -> None:
+    def take(self, block: Block, partition: int, offset: int = -1) -> None:
         """Take in a block; one that was seen before changes nothing.
+
+        Args:
+            block: the block.
+            partition: journal partition that it comes from.
+            offset: where it stands there.
 
         Raises:
             ChainError: the chain is broken here.
@@ -84,10 +90,22 @@ class Agendas:
         facts = area.take(block)
         if facts is None:
             return
+        area.offset = offset
         self._monitor.blocks.labels(VIEW.service).inc()
         for fact in facts:
             self._said.discard(fact.event_id)
             self._monitor.events.labels(VIEW.service, type(fact.event).__name__, block.area_id).inc()
+
+    def image(self, partition: int, next_offset: int) -> Image:
+        """Return what a checkpoint keeps of a partition that has been read up to an offset."""
+        areas = [a for a in self._areas.values() if a.partition == partition]
+        return Image(partition=partition, next_offset=next_offset, areas=images_of(areas))
+
+    def restore(self, image: Image) -> None:
+        """Go on from what a checkpoint has kept."""
+        for found in image.areas:
+            area = self._areas[found.area_id] = Area(found.area_id, VIEW, image.partition)
+            area.restore(found.state, (found.number, found.hash), found.offset)
 
     def due(self, now_ms: int) -> list[Said]:
         """Return what became due and was not said yet, in market-time order; it counts as said from now on."""
@@ -116,6 +134,8 @@ class Scheduler:
         self._context = context
         self._monitor = context.monitor
         self._agendas = Agendas(context.monitor)
+        self._checkpoints = context.checkpoints()
+        self._next: dict[int, int] = {}
         self._failed: Exception | None = None
         self._trouble = Trouble()
         self._partitions = journal_partitions(context.connection)
@@ -137,22 +157,32 @@ class Scheduler:
                 self._say(now_ms)
             self._read(min(_LONGEST_WAIT_S, self._clock.wait_s(self._agendas.next_due_ms())))
             self._outbox.poll()
+            if due := self._checkpoints.due():
+                self._checkpoints.write(lambda p: self._agendas.image(p, self._next[p]), due)
             if self._failed is not None:
                 raise self._failed
         self._outbox.close()
+        self._checkpoints.close()
         self._reader.close()
         self._clock.close()
 
     def _catch_up(self) -> None:
         """Read the journal to its end first: what it shows must not be said again."""
-        places = []
+        connection = self._context.connection
         for partition in range(self._partitions):
-            start = 0
-            for offset, block in read_blocks(self._context.connection, partition):
-                self._agendas.take(block, partition)
-                start = offset + 1
-            places.append(TopicPartition(JOURNAL, partition, start))
-        self._reader.assign(places)
+            end = end_offset(connection, partition)
+            image = self._checkpoints.read(connection, partition, end)
+            if image is not None:
+                self._agendas.restore(image)
+            self._next[partition] = 0 if image is None else image.next_offset
+            for offset, block in read_blocks(connection, partition, self._next[partition], end):
+                self._take(block, partition, offset)
+        self._reader.assign([TopicPartition(JOURNAL, p, offset) for p, offset in self._next.items()])
+
+    def _take(self, block: Block, partition: int, offset: int) -> None:
+        self._agendas.take(block, partition, offset)
+        self._next[partition] = offset + 1
+        self._checkpoints.folded(partition, len(block.entries))
 
     def _read(self, wait_s: float) -> int:
         """Take in what the journal has; wait for the first block at most that long."""
@@ -163,7 +193,7 @@ class Scheduler:
         for message in messages:
             error = message.error()
             if error is None:
-                self._agendas.take(codec.decode_as(message.value(), Block), message.partition())
+                self._take(codec.decode_as(message.value(), Block), message.partition(), message.offset())
             elif error.code() not in (KafkaError._PARTITION_EOF, KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN):
                 raise environment_problem(error, self._context.connection.bootstrap, self._trouble)
         self._monitor.progress()

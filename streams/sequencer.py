@@ -20,7 +20,7 @@ from prometheus_client import Counter
 from flexbus import codec, validation
 from flexbus.journal import Block
 from flexbus.topics import JOURNAL, REJECTIONS, party_topic
-from streams.checkpoint import AreaImage, Checkpoints, Image
+from streams.checkpoint import AreaImage, Checkpoints, Image, no_collection
 from streams.intake import Input, Intake, Outcome, Rules
 from streams.journal_reader import end_offset, read_blocks
 from streams.kafka import Connection, Trouble, environment_problem
@@ -190,7 +190,8 @@ class Sequencer:
         inboxes = [TopicPartition(t.topic, t.partition) for t in assignment if t.topic != JOURNAL]
         committed = consumer.committed(inboxes, timeout=_TIMEOUT_S) if inboxes else []
         self._read_to = {p: offset for p, offset in self._read_to.items() if p in mine}
-        self._intakes = {p: self._restored(p) for p in mine}
+        with no_collection():
+            self._intakes = {p: self._restored(p) for p in mine}
         places = [
             TopicPartition(t.topic, t.partition, t.offset if t.offset >= 0 else OFFSET_BEGINNING) for t in committed
         ]

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from flexbus.errors import EnvironmentProblem
 from streams.context import Context
+from streams.process import collect_seldom
 
 __all__ = ["SERVICES", "run_service"]
 
@@ -30,6 +31,7 @@ def run_service(context: Context, host: str = "127.0.0.1", page_port: int = 0, r
         FlexbusError: what makes it end.
     """
     name = context.service
+    collect_seldom()
     if name in STAGES:
         from streams.stage import run_stage
 

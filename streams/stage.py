@@ -19,7 +19,7 @@ from flexbus.journal import Block
 from flexbus.topics import JOURNAL
 from flexbus.views.fact import Emission, Job
 from streams.area import Area, Due, Stage
-from streams.checkpoint import AreaImage, Image
+from streams.checkpoint import Image, images_of, no_collection
 from streams.context import Context
 from streams.faust_app import new_app
 from streams.jobs import JobError, Jobs
@@ -139,6 +139,10 @@ class StageShell:
 
     def _catch_up(self, partitions: list[int], abandoned: threading.Event) -> None:
         """Read each partition from where we stand to its end (in a thread; blocks under way wait meanwhile)."""
+        with no_collection():
+            self._read_all(partitions, abandoned)
+
+    def _read_all(self, partitions: list[int], abandoned: threading.Event) -> None:
         for partition in partitions:
             end = end_offset(self._context.connection, partition)
             start = self._next[partition] if partition in self._next else self._restore(partition, end)
@@ -165,12 +169,8 @@ class StageShell:
             self._checkpoints.write(self._image, due)
 
     def _image(self, partition: int) -> Image:
-        areas = tuple(
-            AreaImage(area_id=a.area_id, number=a.last[0], hash=a.last[1], offset=a.offset, state=a.kept())
-            for a in self._areas.values()
-            if a.partition == partition and a.last is not None
-        )
-        return Image(partition=partition, next_offset=self._next[partition], areas=areas)
+        areas = [a for a in self._areas.values() if a.partition == partition]
+        return Image(partition=partition, next_offset=self._next[partition], areas=images_of(areas))
 
     async def _blocks(self, stream: Any) -> None:
         try:

@@ -1,13 +1,13 @@
-"""Kill -9 of any one service during the day does not change the final summary.
+"""Kill -9 of any one service during the day does not change the final summary, nor does a rolling restart of all.
 
 One bus plays the same small day again and again, each time in an area of its own and a week later; in each a service
-is killed in the middle of its work, and comes back to a journal that has grown.
+is killed in the middle of its work, and comes back to a journal that has grown. In the last all are restarted in good
+order, one after the other.
 """
 
 import os
 import signal
-import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -18,6 +18,8 @@ from streams.demo.run import Day, Options
 from streams.demo.scenario import another_day
 from streams.demo.world import KafkaPorts, World
 from streams.page.model import summary
+from streams.supervisor import Supervisor
+from tests.integration.bus import wait_for
 
 pytestmark = [pytest.mark.kafka, pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -44,32 +46,54 @@ class Bus:
         self._weeks = 0
 
     def play(self, name: str, kill: tuple[str, type[Any]] | None = None) -> dict[str, Any]:
-        """Play the day in an area of its own; return the numbers of its session."""
-        assert self._day.world is not None
-        assert self._day.connection is not None
-        assert self._day.supervisor is not None
-        supervisor = self._day.supervisor
-        scenario = another_day(self._day.world.scenario, f"kill-{name}", 7 * self._weeks)
-        self._weeks += 1
+        """Play the day in an area of its own, killing a service at a fact; return the numbers of its session."""
+        supervisor = self._supervisor
         victims: list[int] = []
-        killed = threading.Event()
 
         def watch(fact: Fact) -> None:
-            if kill is not None and isinstance(fact.event, kill[1]) and not killed.is_set():
-                killed.set()
+            if kill is not None and isinstance(fact.event, kill[1]) and not victims:
                 victims.append(supervisor.pids()[f"{kill[0]}-0"])
                 os.kill(victims[0], signal.SIGKILL)
 
+        found = self._played(f"kill-{name}", watch)
+        if kill is not None:
+            assert victims, f"{kill[1].__name__} never came"
+            supervisor.wait_ready(120)
+            assert supervisor.pids()[f"{kill[0]}-0"] not in victims, "it was not started again"
+        return found
+
+    def play_restarting(self, moments: dict[str, type[Any]]) -> dict[str, Any]:
+        """Play the day; at its fact each service is ended in good order, and the day goes on when it is back."""
+        waiting = dict(moments)
+
+        def watch(fact: Fact) -> None:
+            for service in [s for s, kind in waiting.items() if isinstance(fact.event, kind)]:
+                del waiting[service]
+                before = self._supervisor.pids()[f"{service}-0"]
+                os.kill(before, signal.SIGTERM)
+                wait_for(lambda before=before, name=service: self._supervisor.pids().get(f"{name}-0", before) != before)
+                self._supervisor.wait_ready(120)
+
+        found = self._played("restarted", watch)
+        assert waiting == {}
+        return found
+
+    @property
+    def _supervisor(self) -> Supervisor:
+        assert self._day.supervisor is not None
+        return self._day.supervisor
+
+    def _played(self, area_id: str, watch: Callable[[Fact], None]) -> dict[str, Any]:
+        assert self._day.world is not None
+        assert self._day.connection is not None
+        scenario = another_day(self._day.world.scenario, area_id, 7 * self._weeks)
+        self._weeks += 1
         world = World(KafkaPorts(self._day.connection), scenario, lambda _: None, 0.0, watch)
         try:
             world.play()
             (session,) = summary(world.mirror.page)["areas"][scenario.area_id]["sessions"].values()
         finally:
             world.close()
-        if kill is not None:
-            assert killed.is_set(), f"{kill[1].__name__} never came"
-            supervisor.wait_ready(120)
-            assert supervisor.pids()[f"{kill[0]}-0"] not in victims, "it was not started again"
         return dict(session)
 
 
@@ -97,3 +121,7 @@ def test_the_undisturbed_day_is_a_whole_day(undisturbed: dict[str, Any]) -> None
 @pytest.mark.parametrize("service", MOMENTS)
 def test_a_killed_service_changes_nothing(service: str, bus: Bus, undisturbed: dict[str, Any]) -> None:
     assert bus.play(service, (service, MOMENTS[service])) == undisturbed
+
+
+def test_a_rolling_restart_changes_nothing(bus: Bus, undisturbed: dict[str, Any]) -> None:
+    assert bus.play_restarting(MOMENTS) == undisturbed

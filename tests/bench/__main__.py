@@ -8,13 +8,16 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 
+from streams.process import collect_seldom
 from tests.bench import core
 
 _BENCHES: dict[str, Callable[[int], Iterator["core.Ratio"]]] = {
     "codec": core.codec_rates,
     "view": core.view_rates,
     "sequencer": core.sequencer_rates,
+    "growth": core.growth_rates,
 }
+_UNLESS_NAMED = ("growth",)  # python -m tests.bench growth --events=1000000
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,11 +38,12 @@ def _options(arguments: list[str]) -> _Options:
             names.append(argument)
         else:
             sys.exit(f"usage: python -m tests.bench [{' '.join(_BENCHES)}] [--events=N] [--json]")
-    return _Options(names or list(_BENCHES), events, as_json)
+    return _Options(names or [b for b in _BENCHES if b not in _UNLESS_NAMED], events, as_json)
 
 
 def main() -> int:
     options = _options(sys.argv[1:])
+    collect_seldom()  # as every service does
     if not options.as_json:
         print(f"{'what':44} {'per second':>11} {'bare loop':>11} {'ratio':>6} {'at least':>9}")
     failed = False

@@ -23,6 +23,7 @@ from streams.kafka import Connection
 from streams.sequencer import RULES, Sequencer
 from streams.stages import VIEWS
 from streams.topics import existing_topics
+from tests.bench.history import blocks_of
 from tests.integration.core import FSP_A, Worker, founding, offer_of, open_gates, own_kafka
 from tests.unit.test_intake import HOME, PARTITIONS, Inbox
 
@@ -108,6 +109,34 @@ def view_rates(events: int) -> Iterator[Ratio]:
     yield Ratio("verify the chain (no event is decoded)", _rate(count, lambda: _verified(encoded)), bare_rate)
 
 
+def growth_rates(events: int) -> Iterator[Ratio]:
+    """Ten times the journal, event by event as fast? Chain, a view, and what the sequencer remembers of an area."""
+    for what, consumer in (("chain and view traffic_light", _view_taker), ("sequencer's state", _intake_taker)):
+        bare = _taking(consumer(), max(events // 10, 10_000))
+        yield Ratio(f"{what}, {events} events, not a tenth", _taking(consumer(), events), bare, 0.7)
+
+
+def _view_taker() -> Callable[[bytes], object]:
+    area = Area("north", VIEWS["traffic_light"], 0)
+    return lambda data: area.take(codec.decode_as(data, Block))
+
+
+def _intake_taker() -> Callable[[bytes], object]:
+    intake = Intake(HOME, PARTITIONS, RULES)
+    return lambda data: intake.replay(codec.decode_as(data, Block))
+
+
+def _taking(take: Callable[[bytes], object], events: int) -> float:
+    spent, count = 0.0, 0
+    for block in blocks_of("north", events):
+        data = codec.encode(block)
+        count += len(block.entries)
+        began = time.perf_counter()
+        take(data)
+        spent += time.perf_counter() - began
+    return count / spent
+
+
 def sequencer_rates(events: int) -> Iterator[Ratio]:
     """Validated intake per worker against consuming the same inbox and decoding every event."""
     with tempfile.TemporaryDirectory() as folder, own_kafka(Path(folder) / "broker") as connection:
@@ -116,7 +145,7 @@ def sequencer_rates(events: int) -> Iterator[Ratio]:
         with Client(connection.bootstrap, FSP_A) as client:
             client.post_all(offer_of(n, AREAS[n % len(AREAS)]) for n in range(events))
         bare = max(_bare(connection, events) for _ in range(2))
-        yield Ratio("sequencer, 24-slice offers, one worker", _sequenced(connection, events), bare, 0.3)
+        yield Ratio("sequencer, 24-slice offers, one worker", _sequenced(connection, events), bare, 0.5)
 
 
 def _bare(connection: Connection, events: int) -> float:

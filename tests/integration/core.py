@@ -4,11 +4,13 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 from flexbus import codec
 from flexbus import events as ev
@@ -59,9 +61,9 @@ def founding(area: str) -> list[tuple[str, Any]]:
     return [(sender, in_area(event, area)) for sender, event in history]
 
 
-def open_gates(connection: Connection, areas: Iterable[str]) -> None:
-    """Bring areas to an open gate; the sequencer must be running."""
-    stories = [founding(area) for area in areas]
+def open_gates(connection: Connection, areas: Iterable[str], changed: Callable[[Any], Any] = lambda e: e) -> None:
+    """Bring areas to an open gate, every event changed in this way; the sequencer must be running."""
+    stories = [[(sender, changed(event)) for sender, event in founding(area)] for area in areas]
     for steps in zip(*stories, strict=True):
         (sender,) = {sender for sender, _ in steps}
         events = [event for _, event in steps]
@@ -166,6 +168,9 @@ class Worker:
 
     def signal(self, number: int) -> None:
         self._process.send_signal(number)
+
+    def memory(self) -> int:
+        return int(psutil.Process(self._process.pid).memory_info().rss)
 
     def stop(self) -> None:
         self._stopped.set()

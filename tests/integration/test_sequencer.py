@@ -2,6 +2,7 @@
 
 import random
 import signal
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -181,6 +182,41 @@ def test_poison_is_rejected_with_every_fault_and_stops_nothing(connection: Conne
         headers = kept[sent[11].partition, sent[11].offset]
         assert {f.path for f in headers.faults} == {"$headers.ce_type", "$headers.ce_subject", "$headers.ce_time"}
         assert worker.starts == 1
+
+
+def test_a_flood_of_large_records_is_worked_off_in_bounded_memory(connection: Connection) -> None:
+    area, flood = AREAS[0], 400
+    with Worker(SEQUENCER, connection) as worker, Client(connection.bootstrap, FSP_A, timeout_s=120) as client:
+        core.open_gates(connection, [area])
+        noise = random.Random(1).randbytes(950_000)  # 380 MB in all, as fast as the broker takes them
+        with Sampling(worker) as memory:
+            sent = client.post_records(Record(noise, area.encode(), {"ce_id": str(uuid4())}) for _ in range(flood))
+            assert client.send(core.offer_of(1, area)).verdict is Verdict.ACCEPTED
+            assert {r.verdict for r in client.verdicts(sent)} == {Verdict.REJECTED}
+        assert memory.most < 400_000_000
+        assert worker.starts == 1
+
+
+class Sampling:
+    """Looks at a process's memory all the time."""
+
+    def __init__(self, worker: Worker) -> None:
+        self._worker = worker
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+        self.most = 0
+
+    def _run(self) -> None:
+        while not self._stop.wait(0.05):
+            self.most = max(self.most, self._worker.memory())
+
+    def __enter__(self) -> "Sampling":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
 
 
 def test_a_record_in_the_wrong_partition_cannot_split_a_chain(connection: Connection) -> None:

@@ -22,6 +22,7 @@ from streams.stage import run_stage
 
 SERVICE = "congestion"
 JOB_EVERY = 5
+CHECKPOINT_EVERY = 10
 
 
 def number(state: list[str], fact: Fact) -> list[str]:
@@ -76,9 +77,16 @@ def main() -> None:
     run_dir = Path(rest[0]) if rest else None
     monitor = Monitor(SERVICE, run_dir, int(slot))
     monitor.serve()
-    run_stage(
-        STAGE, Context(service=SERVICE, connection=Connection(bootstrap), monitor=monitor, stop=stop, slot=int(slot))
+    context = Context(
+        service=SERVICE,
+        connection=Connection(bootstrap),
+        monitor=monitor,
+        stop=stop,
+        slot=int(slot),
+        run_dir=run_dir,
+        checkpoint_every=CHECKPOINT_EVERY,
     )
+    run_stage(STAGE, context)
     monitor.close()
 
 
