@@ -57,7 +57,7 @@ def _service(name: str, ports: dict[str, int]) -> dict[str, Any]:
 def _container(service: str, ports: dict[str, int], cpu: str, memory: str) -> dict[str, Any]:
     command = ["run", service, "--listen", f"0.0.0.0:{METRICS}", "--slot", "$(SLOT)"]
     if service == "monitor":
-        command += ["--page-port", str(PAGE)]
+        command += ["--page-port", str(PAGE), "--anyone-may-read"]  # whom the network policy lets through
     slot = {"fieldRef": {"fieldPath": "metadata.labels['apps.kubernetes.io/pod-index']"}}
     return {
         "name": _dns_name(service),

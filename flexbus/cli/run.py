@@ -14,6 +14,7 @@ from streams.services import SERVICES
 
 __all__ = ["command"]
 
+_LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1", "[::1]"})
 _ALIASES = {"page": "monitor"}
 
 
@@ -27,6 +28,11 @@ _ALIASES = {"page": "monitor"}
 @click.option("--slot", type=click.IntRange(0), default=0, show_default=True, help="number among its siblings")
 @click.option("--listen", default="127.0.0.1:0", show_default=True, help="host:port of /metrics, /health and /view")
 @click.option("--page-port", type=int, help="port of the page (service monitor)  [default: --listen's, or a free one]")
+@click.option(
+    "--anyone-may-read",
+    is_flag=True,
+    help="Plain mode beyond loopback: everything is shown to whoever reaches the page; something else must guard it.",
+)
 @click.option(
     "--checkpoint-every",
     type=click.IntRange(1),
@@ -51,6 +57,7 @@ def command(
     listen: str,
     page_port: int | None,
     page_readers: Path | None,
+    anyone_may_read: bool,
     checkpoint_every: int,
     supervised: bool,
 ) -> int:
@@ -81,6 +88,11 @@ def command(
         die_with_parent()
         stop_on_end_of_input(stop)
     host, _, port = listen.rpartition(":")
+    if service == "monitor" and page_readers is None and host not in _LOOPBACK and not anyone_may_read:
+        raise click.UsageError(
+            f"on {host} the page would show everything to anyone who reaches it: name its readers by --page-readers, "
+            "stay on loopback, or say --anyone-may-read if something else guards it"
+        )
     page_listens = service == "monitor" and page_port is None  # with a port of its own, metrics keep --listen's
     monitor = Monitor(service, run_dir, slot)
     address = monitor.serve("127.0.0.1" if page_listens else host, 0 if page_listens else int(port))
