@@ -48,6 +48,11 @@ def _is_free(port: int) -> bool:
         return True
 
 
+def _cluster_id(random: bytes) -> str:
+    """Return 16 random bytes as Kafka writes ids; one that began with a hyphen would be read as an option."""
+    return urlsafe_b64encode(bytes([random[0] & 0x7F, *random[1:]])).rstrip(b"=").decode()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BrokerStatus:
     """What is known of a broker directory."""
@@ -290,7 +295,7 @@ class Broker:
     def _format(self, command: list[str]) -> None:
         if self._formatted:
             return
-        cluster_id = urlsafe_b64encode(uuid.uuid4().bytes).rstrip(b"=").decode()
+        cluster_id = _cluster_id(uuid.uuid4().bytes)
         users = security.format_arguments(self.data_dir) if self.secure else []
         properties = str(self.data_dir / "server.properties")
         done = subprocess.run(
