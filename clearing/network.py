@@ -5,6 +5,7 @@ a clearing, do not depend on the order in which a network model lists its elemen
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -69,6 +70,7 @@ class Grid:
         return {b: int(n) for b, n in zip(self.bus_ids, self.node_of_bus, strict=True)}
 
 
+@lru_cache(maxsize=4)
 def build_grid(network: NetworkModelPublished, *, voltage_margin_ppm: int = 0, loading_margin_ppm: int = 0) -> Grid:
     """Return the arrays of a network model that has passed `clearing.check`.
 

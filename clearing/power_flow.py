@@ -13,6 +13,7 @@ infeed points and transformers need nothing more. Slots that do not contract go 
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,7 @@ from clearing.newton import newton
 from flexbus.errors import FlexbusError
 from flexbus.events.grid import NetworkModelPublished
 
-__all__ = ["AcGrid", "AcState", "PowerFlowInputError", "solve_ac"]
+__all__ = ["AcGrid", "AcState", "PowerFlowInputError", "ac_grid", "solve_ac"]
 
 Complex = NDArray[np.complexfloating[Any, Any]]
 Real = NDArray[np.float64]
@@ -358,6 +359,12 @@ class AcGrid:
             i_from[self._bonds] += flow
             i_to[self._bonds] -= flow
         return np.asarray(root_i)
+
+
+@lru_cache(maxsize=4)
+def ac_grid(network: NetworkModelPublished) -> AcGrid:
+    """Return the prepared grid of a network; the same one for the same network."""
+    return AcGrid(network)
 
 
 def solve_ac(network: NetworkModelPublished, p_w: Real, q_var: Real) -> AcState:

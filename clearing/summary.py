@@ -2,6 +2,7 @@
 
 import importlib.metadata
 from dataclasses import replace
+from functools import cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,7 +14,7 @@ from clearing.certificate.bound import lower_bound_nano
 from clearing.certificate.evidence import gather
 from clearing.certificate.money import value_nano
 from clearing.formulation import SlotLimit
-from clearing.power_flow import AcGrid
+from clearing.power_flow import ac_grid
 from clearing.reasons import Explainer
 from clearing.result import (
     Binding,
@@ -61,6 +62,11 @@ BINDING = 1e-3
 NO_DUAL = 1e-9
 
 
+@cache
+def _versions() -> str:
+    return " ".join(f"{p} {importlib.metadata.version(p)}" for p in ("clarabel", "highspy"))
+
+
 def summarise(cleared: "Cleared", case_hash: str, ends: tuple[End, ...] = ()) -> Result:
     """Return the result of a cleared market.
 
@@ -81,7 +87,7 @@ class _Summary:
         self.taken = _award_table(cleared)
         self.prices = _offer_prices(cleared, self.taken)
         self.p, self.q = dispatch(self.case, cleared.market.offers, self.taken)
-        self.ac = AcGrid(self.case.network).solve(self.p, self.q)
+        self.ac = ac_grid(self.case.network).solve(self.p, self.q)
         self.element = cleared.repair.element
 
     def result(self, case_hash: str, ends: tuple[End, ...]) -> Result:
@@ -124,7 +130,7 @@ class _Summary:
             certificate=self._duals(),
             solver=SolverInfo(
                 name="Clarabel, HiGHS",
-                versions=" ".join(f"{p} {importlib.metadata.version(p)}" for p in ("clarabel", "highspy")),
+                versions=_versions(),
                 settings="clarabel qdldl threads=1 tol=1e-9; highs threads=1 seed=1 feasibility=1e-10 mip_gap=1e-7",
             ),
         )

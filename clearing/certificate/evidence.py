@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clearing.case import BusShare, Case, Offer, Quantity
-from clearing.power_flow import AcGrid, AcState
+from clearing.power_flow import AcGrid, AcState, ac_grid
 from clearing.result import Result
 
 __all__ = ["Evidence", "Finding", "gather", "places"]
@@ -90,7 +90,7 @@ def gather(case: Case, result: Result) -> Evidence:
                 q[:, index[bus]] += change * share * (offer.tan_phi_ppm / PPM)
             else:
                 q[:, index[bus]] += change * share
-    grid = AcGrid(case.network)
+    grid = ac_grid(case.network)
     return Evidence(
         case=case,
         result=result,

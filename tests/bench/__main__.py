@@ -9,13 +9,17 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 
 from streams.process import collect_seldom
-from tests.bench import core
+from tests.bench import clearing, core
 
 _BENCHES: dict[str, Callable[[int], Iterator["core.Ratio"]]] = {
     "codec": core.codec_rates,
     "view": core.view_rates,
     "sequencer": core.sequencer_rates,
     "growth": core.growth_rates,
+    "clearing": clearing.day_rates,
+    "slots": clearing.slot_rates,
+    "hostile": clearing.hostile_rates,
+    "budgets": clearing.budget_rates,
 }
 _UNLESS_NAMED = ("growth",)  # python -m tests.bench growth --events=1000000
 

@@ -159,11 +159,43 @@ def compare(grid: str, slots: int, offers: int = 100, budgets: int = BUDGETS, le
 
 
 def day_rates(_: int) -> Iterator[Ratio]:
-    """141, 533 and 1197 buses over 96 quarter-hours with 42 energy-limited offers."""
-    for grid in ("case141", "case533mt_hi", "case1197"):
-        yield compare(grid, 96)
+    """141, 533 and 1197 buses over 96 quarter-hours with 42 energy-limited offers; the growth in bus x slot."""
+    sizes, seconds = [], []
+    for grid, slots in (("case33bw", 24), ("case141", 24), ("case141", 96), ("case533mt_hi", 96), ("case1197", 96)):
+        found = compare(grid, slots)
+        sizes.append(len(market(grid, slots).network.buses) * slots)
+        seconds.append(slots / found.rate)
+        if slots == 96:
+            yield found
+    exponent = float(np.polyfit(np.log(sizes), np.log(seconds), 1)[0])
+    print(f"  processor time grows with (bus x slot)^{exponent:.2f} (1.15 is aimed at)", flush=True)
 
 
 def budget_rates(_: int) -> Iterator[Ratio]:
     """2,000 energy-limited offers on 141 buses and 24 hours: a fifth of the bare call is aimed at."""
     yield compare("case141", 24, 2000, 2000, least=5.0)
+
+
+def slot_rates(_: int) -> Iterator[Ratio]:
+    """One slot from a case in memory, everything included: 3 ms on 33 and 12 ms on 141 buses are aimed at."""
+    for grid, aim_ms in (("case33bw", 3.0), ("case141", 12.0)):
+        case = market(grid, 1, 40, 0)
+        clear(case)
+        best = min(cleared(case)[0] for _ in range(10))
+        print(f"  {grid} x 1: {best * 1e3:.1f} ms", flush=True)
+        yield Ratio(f"clear {grid} x 1, aim {aim_ms:.0f} ms: slots", 1 / best, 1e3 / aim_ms, 1.0)
+
+
+def hostile_rates(_: int) -> Iterator[Ratio]:
+    """A day no offer can cure, and 20,000 offers, against the same grid on a normal day with 100 offers."""
+    case = market("case141", 24)
+    usual, _r = cleared(case)
+    net = case.network
+    narrow = tuple(replace(b, min_voltage_ppm=970_000) for b in net.buses)
+    hard, result = cleared(replace(case, network=replace(net, buses=narrow)))
+    short = sum(len(s.shortfalls) for s in result.slots)
+    print(f"  141 x 24: normal {usual:.2f} s, lower limit 0.97 pu {hard:.2f} s with {short} shortfalls", flush=True)
+    yield Ratio("clear 141 x 24 with 0.97 pu: slots", 24 / hard, 24 / usual, 0.5)
+    huge, _r = cleared(market("case141", 24, 20_000, 0))
+    print(f"  141 x 24 with 20,000 offers of 48 steps each: {huge:.2f} s (peak {peak_mb()} MB)", flush=True)
+    yield Ratio("clear 141 x 24, 20,000 offers: slots", 24 / huge, 24 / usual, None)

@@ -103,10 +103,10 @@ FAULTY: dict[str, tuple[Callable[[], Case], str]] = {
 @pytest.mark.parametrize("name", FAULTY)
 def test_hostile_case_is_refused_with_the_path_of_its_fault(name: str) -> None:
     make, path = FAULTY[name]
-    began = time.perf_counter()
+    began = time.process_time()
     with pytest.raises(FaultyInputError) as caught:
         clear(make())
-    assert time.perf_counter() - began < 1.0
+    assert time.process_time() - began < 1.0
     assert any(path in f.path for f in caught.value.faults), [str(f) for f in caught.value.faults]
 
 
@@ -162,9 +162,9 @@ def test_case_file_with_numbers_that_are_none_is_refused() -> None:
 def seconds(given: Case) -> tuple[float, Result]:
     best, result = float("inf"), None
     for _ in range(2):
-        began = time.perf_counter()
+        began = time.process_time()
         result = clear(given)
-        best = min(best, time.perf_counter() - began)
+        best = min(best, time.process_time() - began)
     assert result is not None
     return best, result
 
@@ -177,4 +177,4 @@ def test_infeasible_day_takes_at_most_twice_the_time_of_a_feasible_one() -> None
     narrow = tuple(replace(b, min_voltage_ppm=999_000, max_voltage_ppm=1_001_000) for b in net.buses)
     hard, result = seconds(replace(given, network=replace(net, buses=narrow)))
     assert sum(len(s.shortfalls) for s in result.slots) > 50
-    assert hard <= 2 * normal + 0.2, (hard, normal)
+    assert hard <= 2 * normal + 0.1, (hard, normal)
