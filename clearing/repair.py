@@ -34,6 +34,8 @@ BIG = 1e30
 
 
 HAIR = 1e-6
+# MW, MWh: what a row of the market may be off by the noise of a solver.
+ROW_NOISE = 1e-7
 MAX_TRIALS = 12
 # In a large book the corners lie close together and each trial is dear: fewer are made.
 POLISHED_COLUMNS = 30_000
@@ -398,7 +400,8 @@ class Repair:
             self.radius[:] = np.inf
             there = self._descend(there, mine)
             gain = best.merit - there.merit
-            better = [g for g in sorted(mine) if float(gain[(self.group == g) & self.live].sum()) > FLAT]
+            broken = self._broken_groups(there.x)
+            better = [g for g in sorted(mine - broken) if float(gain[(self.group == g) & self.live].sum()) > FLAT]
             best = self._mix(best, there, better)
         return best
 
@@ -417,6 +420,14 @@ class Repair:
         there = self._descend(made, frozenset(self.group[slots].tolist()))
         self.pins, self.fixed = {}, fixed
         return there
+
+    def _broken_groups(self, x: Real) -> frozenset[int]:
+        """Return the groups in which a dispatch breaks a row of the market: a push may leave no way back into them."""
+        value = np.asarray(self.rows @ x)
+        low, high = np.array(self.market.rows.low), np.array(self.market.rows.high)
+        bad = (value < low - ROW_NOISE) | (value > high + ROW_NOISE)
+        columns = self.rows[np.flatnonzero(bad)].indices
+        return frozenset(self.column_group[columns].tolist())
 
     def _push(self, best: Point, slots: NDArray[np.bool_], tried: set[tuple[int, float]]) -> dict[int, float]:
         """Return one untried push per slot that has at least two partly taken columns."""

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from clearing import Case, Result, clear
+from clearing.canonical import canonical_case
 from clearing.case import (
     FixedAward,
     Location,
@@ -18,6 +19,7 @@ from clearing.case import (
     Unit,
     UnitKind,
 )
+from clearing.pipeline import solve
 from flexbus.events.clearing import NonAwardReason, SlotStatus
 from flexbus.events.market import PricingRule
 from flexbus.quantities import Direction
@@ -262,3 +264,21 @@ def test_parts_of_a_price_sum_to_it() -> None:
             + bus.p_congestion_milli_per_mwh[0]
         )
         assert bus.p_energy_milli_per_mwh[0] in (50_000, 49_999, 50_001)
+
+
+def test_a_push_that_overfills_a_storage_is_seen_as_breaking_its_row() -> None:
+    """The search for better corners starts from pushed columns; what leaves a storage's bounds must not be kept."""
+    tank = Unit(unit_id="tank", kind=UnitKind.STORAGE, max_energy_wh=10_000)
+    offers = (
+        offer("charge", "b2", DOWN, [[(200_000, -60_000)]] * 3, unit_id="tank"),
+        offer("discharge", "b2", UP, [[(100_000, 1_000)]] * 3, unit_id="tank"),
+    )
+    cleared = solve(canonical_case(market(offers, [0, 0, 90_000], units=(tank,))))
+    repair, best = cleared.repair, cleared.optimum.x
+    assert repair._broken_groups(best) == frozenset()
+    pushed = best.copy()
+    (column,) = (
+        c for c, members in enumerate(cleared.market.members) if [(m.offer, m.slot) for m in members] == [(0, 0)]
+    )
+    pushed[column] = repair.upper[column]
+    assert repair._broken_groups(pushed) == {int(repair.column_group[column])}
