@@ -348,9 +348,9 @@ def _offer_values(case: Case, grid: Grid, market: Market, prices: NodalPrices) -
 
 
 def _paid(case: Case, worth: float, asked_milli: int) -> float:
-    """Return what a MWh of that worth is paid: at most the cap, but never less than was asked and accepted."""
+    """Return what a MWh of that worth is paid: within the cap either way, an accepted bid above it in full."""
     cap = case.settings.price_cap_milli_per_mwh
-    return worth if cap is None else min(worth, max(cap, asked_milli) / 1e3)
+    return worth if cap is None else max(min(worth, max(cap, asked_milli) / 1e3), -cap / 1e3)
 
 
 def _losing_blocks(case: Case, market: Market, x: Real, value: Real) -> frozenset[int]:

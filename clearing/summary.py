@@ -548,7 +548,7 @@ def _offer_prices(cleared: "Cleared", taken: NDArray[np.int_]) -> NDArray[np.int
     cap = case.settings.price_cap_milli_per_mwh
     worth = nodal
     if cap is not None:
-        nodal = np.minimum(nodal, cap)
+        nodal = np.clip(nodal, -cap, cap)
     for k, t in np.argwhere(taken).tolist():
         bid = _steps(market.offers[k], t, int(taken[k, t]))[-1][1]
         # Above the cap nobody is paid below what was asked and accepted.

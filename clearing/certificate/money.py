@@ -118,7 +118,7 @@ def _price_fault(
     cap = e.case.settings.price_cap_milli_per_mwh
     if cap is not None:
         # What a MWh is worth may exceed what anyone agreed to pay; an accepted bid is paid all the same.
-        truth = min(truth, max(cap, *(m for _, m in filled)) if filled else cap)
+        truth = max(min(truth, max(cap, *(m for _, m in filled)) if filled else cap), -cap)
     reach = PRICE_NOISE * (1 + abs(offer.tan_phi_ppm) / PPM + (2 if offer.payback is not None else 0))
     return "" if abs(price - truth) <= reach else f"its bus is worth {truth:.0f}, published {price}"
 

@@ -49,6 +49,15 @@ def test_an_accepted_bid_above_the_cap_is_paid_and_lifts_nobody_else() -> None:
     assert certify(given, result).findings == ()
 
 
+def test_who_has_to_pay_pays_no_more_than_the_cap_either() -> None:
+    """Drawing more here costs 6000 EUR per MWh; who would give 9000 for it gives the cap."""
+    given = overload(offer("wrong", "b2", DOWN, [[(100_000, -9_000_000)]]), price_cap_milli_per_mwh=400_000)
+    result = clear(given)
+    assert result.offers[0].quantity == (100_000,)
+    assert price(result, "wrong") == (-400_000,)
+    assert certify(given, result).findings == ()
+
+
 def test_a_step_that_is_not_taken_does_not_lift_the_price_of_those_that_are() -> None:
     greedy = offer("greedy", "b2", UP, [[(100_000, 40_000), (100_000, 50_000_000)]])
     result = clear(overload(greedy, price_cap_milli_per_mwh=400_000))
