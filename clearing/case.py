@@ -262,7 +262,7 @@ class Settings:
     ] = 3_000_000
     price_cap_milli_per_mwh: Annotated[
         int | None,
-        "most that is paid, or (negative) taken, per MWh beyond an accepted bid, whatever its worth; null = none (NODAL)",
+        "most that is paid, or (negative) taken, per MWh beyond an accepted bid, whatever its worth; null = none",
     ] = None
     voltage_margin_ppm: Annotated[int, "taken off both ends of every voltage band, millionths of nominal"] = 0
     loading_margin_ppm: Annotated[int, "taken off every thermal limit, millionths of the limit"] = 0
