@@ -61,6 +61,7 @@ class _Sender:
     """The part of the client that makes records."""
 
     record = Client.record
+    _signing_key = None
 
     def _own(self) -> str:
         return FSP_A
