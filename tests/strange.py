@@ -36,6 +36,8 @@ def _values(name: str, kind: Any) -> st.SearchStrategy[Any]:
         return events(kind)
     if kind is int:
         return _whole_numbers(name)
+    if kind is bytes:
+        return st.sampled_from([bytes(32), bytes(range(32)), b"", bytes(33)])
     return {bool: st.booleans(), str: NAMES, float: st.sampled_from([0.0, 1.0, -1.0])}[kind]
 
 
