@@ -12,7 +12,7 @@ from faust.transport.drivers import aiokafka as driver
 from flexbus.errors import EnvironmentProblem
 from streams.kafka import Connection
 
-__all__ = ["new_app"]
+__all__ = ["group_error", "new_app"]
 
 # The broker answers as soon as there is something; this is only how long it holds an empty answer back.
 _FETCH_WAIT_MS = 500
@@ -81,6 +81,20 @@ def new_app(service: str, connection: Connection, instance: str) -> Any:
         stream_wait_empty=False,
         web_enabled=False,
     )
+
+
+def group_error(app: Any) -> BaseException | None:
+    """Return what has ended an app's membership of its consumer group; None while all is well.
+
+    When the broker goes away in the wrong moment, the task of aiokafka that keeps the membership ends with an error
+    that nobody asks for: the app would wait for its partitions for ever.
+    """
+    consumer = getattr(getattr(app._consumer, "_thread", None), "_consumer", None)
+    task = getattr(getattr(consumer, "_coordinator", None), "_coordination_task", None)
+    if task is None or not task.done() or task.cancelled():
+        return None
+    error: BaseException | None = task.exception()
+    return error
 
 
 def _credentials(connection: Connection) -> Any:

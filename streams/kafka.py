@@ -48,7 +48,7 @@ _PASSING = frozenset(
 )
 _TIME_OUTS = frozenset({KafkaError._TIMED_OUT, KafkaError._MSG_TIMED_OUT, KafkaError._TRANSPORT})
 _UNREACHABLE = _TIME_OUTS | {KafkaError._ALL_BROKERS_DOWN, KafkaError._RESOLVE}
-PATIENCE_S = 10.0
+PATIENCE_S = 30.0  # a busy broker takes its time to lead what was just made
 _SILENT = 0  # librdkafka's own log would go to stderr; what matters arrives in error_cb
 
 

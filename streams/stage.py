@@ -21,7 +21,7 @@ from flexbus.views.fact import Emission, Job
 from streams.area import Area, Due, Stage
 from streams.checkpoint import Image, images_of, no_collection
 from streams.context import Context
-from streams.faust_app import new_app
+from streams.faust_app import group_error, new_app
 from streams.jobs import JobError, Jobs
 from streams.journal_reader import end_offset, read_blocks
 from streams.outbox import Outbox
@@ -79,11 +79,15 @@ class StageShell:
         """Work until told to stop; a broken journal or a lost broker ends the process."""
         if self._stage.imports:
             self._jobs.warm()
-        await self._app.start()
+        starting = self._loop.create_task(self._app.start())
         measured = 0.0
         while not self._context.stop.is_set() and self._fatal is None:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._over.wait(), _IDLE_S)
+            if starting.done():
+                starting.result()
+            if (lost := group_error(self._app)) is not None:
+                self._fail(FlexbusError(f"the consumer group is lost: {lost}"))
             if self._app.crashed:
                 self._fail(self._app.crash_reason or FlexbusError("Faust ended without saying why"))
             self._outbox.poll()

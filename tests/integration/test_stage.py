@@ -232,6 +232,18 @@ def test_a_broken_chain_ends_the_process_loudly(tmp_path: Path) -> None:
         assert worker.process.wait(30) != 0
 
 
+def test_a_worker_that_lost_its_group_ends_and_a_fresh_one_goes_on(bus: Bus, tmp_path: Path) -> None:
+    """The broker is gone for a blink between two questions of aiokafka; the client's task ends, and says it to none."""
+    forget = "import aiokafka.client as c; c.AIOKafkaClient.get_random_node = lambda self: None; "
+    forget += "from tests.integration.toy_stage import main; main()"
+    command = [sys.executable, "-c", forget, bus.connection.bootstrap, "0", str(tmp_path)]
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    assert ended.returncode == 1, ended.stderr
+    assert "the consumer group is lost" in ended.stderr
+    with working(bus, tmp_path) as [worker]:
+        wait_for(worker.ready)
+
+
 def test_a_slow_job_does_not_hold_the_stage_up(bus: Bus, tmp_path: Path) -> None:
     area = "slow"
     with working(bus, tmp_path) as (worker,):
