@@ -19,7 +19,7 @@ from clearing.limits import LimitTable
 from clearing.market import Market, MeasuredRequest
 from clearing.network import Grid
 from clearing.result import LimitKind
-from clearing.rows import LinearProgram, Solution, solve_linear
+from clearing.rows import Basis, LinearProgram, Solution, solve_linear
 from clearing.state import Measure, PowerFlow, State, measure_values
 
 __all__ = ["Multipliers", "Point", "Repair"]
@@ -60,6 +60,7 @@ class _Model:
     limit_rows: list[int] = field(default_factory=list)
     measured: list[int] = field(default_factory=list)
     measured_rows: list[int] = field(default_factory=list)
+    keys: list[tuple[int, ...]] = field(default_factory=list)  # what names each row: request, or slot and limit
     structural: int = 0
 
 
@@ -131,7 +132,8 @@ class Repair:
         self.group, self.column_group = self._groups()
         self.steps = np.zeros(self.slots, dtype=int)
         self.fixed: Real | None = None
-        self.basis: Any = None
+        self.basis: Basis | None = None
+        self.basis_keys: list[tuple[int, ...]] = []
         self.pins: dict[int, float] = {}
         self.own = np.array([bool(m) for m in market.members], dtype=bool) & ~self.integer
         self.whole = sorted(
@@ -302,6 +304,7 @@ class Repair:
                 slack_price.append(max(*(-self.cost[c] for c in m.columns), 0.0) + 1e-6)
                 entries.append((np.full(len(m.columns), at), np.array(m.columns), np.ones(len(m.columns))))
                 model.measured.append(k)
+                model.keys.append((k,))
                 model.measured_rows.append(at)
                 entries.append((np.full(len(local), at), local, m.sign * rows[roots + i]))
                 at += 1
@@ -311,7 +314,8 @@ class Repair:
             sign = self.limits.sign[limits]
             row_high += (sign * here[first:] - point.excess[t, limits]).tolist()
             slack_price += self.limits.price[limits].tolist()
-            model.limits += [(t, k) for k in limits.tolist()]
+            model.limits += (keys := [(t, k) for k in limits.tolist()])
+            model.keys += keys
             numbers = np.arange(at, at + len(limits))
             model.limit_rows += numbers.tolist()
             block = sign[:, None] * rows[first:]
@@ -335,13 +339,16 @@ class Repair:
         )
         return program, model
 
-    def _solve(self, program: LinearProgram) -> Solution | None:
+    def _solve(self, program: LinearProgram, model: _Model) -> Solution | None:
         """Solve; the relaxation first, because most books need no branching at all."""
         relaxed = replace(program, integer=np.zeros(len(program.cost), dtype=bool))
-        found = solve_linear(relaxed, basis=self.basis)
+        basis = self.basis
+        if basis is not None and self.basis_keys != model.keys:
+            basis = basis.carried(len(self.cost), model.structural, self.basis_keys, model.keys)
+        found = solve_linear(relaxed, basis=basis)
         if found is None:
             return None
-        self.basis = found.basis
+        self.basis, self.basis_keys = found.basis, model.keys
         if not program.integer.any():
             return found
         part = found.x[program.integer]
@@ -449,8 +456,8 @@ class Repair:
         seen: set[bytes] = set()
         here = best
         for _ in range(6):
-            program, _ = self._program(here, None)
-            found = self._solve(program)
+            program, model = self._program(here, None)
+            found = self._solve(program, model)
             if found is None:
                 break
             x = np.clip(found.x[: len(self.cost)], 0, self.upper)
@@ -487,7 +494,7 @@ class Repair:
             if not open_groups:
                 break
             program, model = self._program(best, fixed, open_groups)
-            found = self._solve(program)
+            found = self._solve(program, model)
             if found is None:
                 break
             running = np.isin(self.group, sorted(open_groups))
@@ -571,7 +578,7 @@ class Repair:
         # smaller picks the side that the last accepted unit is worth, so that no block seems to lose money.
         held[self.whole] *= 1 - HAIR
         program, model = self._program(point, held)
-        found = solve_linear(program)
+        found = self._solve(program, model)
         n = len(self.cost)
         if found is None:
             return Multipliers(limit={}, measured={}, structural=np.zeros(model.structural), column=np.zeros(n))

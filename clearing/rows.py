@@ -1,6 +1,6 @@
 """A small builder of linear programs: columns, sparse rows, integrality; solved by HiGHS, deterministically."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -64,6 +64,25 @@ class Basis:
 
     statuses: Any
     shape: tuple[int, int]
+
+    def carried(self, columns: int, rows: int, keys: Sequence[object], new_keys: Sequence[object]) -> "Basis":
+        """Return the basis of a program that has other flow rows, each with its own slack, after the same market.
+
+        Args:
+            columns: columns of the market, which come first.
+            rows: rows of the market, which come first.
+            keys: what names each further row of the old program.
+            new_keys: the same of the new one; a row that is new there is slack.
+        """
+        column_status, row_status = list(self.statuses.col_status), list(self.statuses.row_status)
+        old = {key: (column_status[columns + k], row_status[rows + k]) for k, key in enumerate(keys)}
+        slack = highspy.HighsBasisStatus.kLower, highspy.HighsBasisStatus.kBasic
+        found = [old.get(key, slack) for key in new_keys]
+        made = highspy.HighsBasis()
+        made.col_status = column_status[:columns] + [c for c, _ in found]
+        made.row_status = row_status[:rows] + [r for _, r in found]
+        made.valid = True
+        return Basis(statuses=made, shape=(columns + len(new_keys), rows + len(new_keys)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

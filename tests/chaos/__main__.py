@@ -56,8 +56,8 @@ def main() -> int:
         stack.callback(days.stop)
         strikes = struck(bus, broker, random.Random(seed), kills)
         say("no more strikes; the last day is played to its end")
-        days.stop()
         offers.stop()
+        days.stop()
         bus.settle()
         ticker = Ticker(connection)
         ticker.tick(CLOSES_MS)  # every gate of the offers closes, and what follows comes
