@@ -30,6 +30,8 @@ def _values(name: str, kind: Any) -> st.SearchStrategy[Any]:
         return st.none() | _values(name, next(a for a in get_args(kind) if a is not type(None)))
     if get_origin(kind) is tuple:
         return st.lists(_values(name, get_args(kind)[0]), max_size=3).map(tuple)
+    if get_origin(kind) is dict:
+        return st.dictionaries(NAMES, _values(name, get_args(kind)[1]))
     if isinstance(kind, type) and issubclass(kind, Enum):
         return st.sampled_from(list(kind))
     if is_dataclass(kind):

@@ -8,6 +8,7 @@ from flexbus.errors import Fault, FaultCode
 from flexbus.quantities import PPM
 from flexbus.validation.content_register import after
 from flexbus.validation.series import series
+from flexbus.validation.stacks import stacks_of
 from flexbus.validation.units import MAX_SLOTS, fault
 
 __all__ = ["CHECKS"]
@@ -81,22 +82,10 @@ def _offer(e: ev.FlexOfferSubmitted | ev.FlexOfferReplaced) -> Iterator[Fault]:
         yield fault(FaultCode.BAD_VALUE, "$.offer.connection_point_id", text)
     if not 1 <= len(o.slots) <= MAX_SLOTS:
         yield from series("$.offer.slots", len(o.slots))
-    offered = 0
-    for i, slot in enumerate(o.slots):
-        total, last = 0, None
-        for j, step in enumerate(slot.steps):
-            if step.power_w == 0:
-                text = "a step offers more than 0 W; leave the step out instead"
-                yield fault(FaultCode.BAD_QUANTITY, f"$.offer.slots[{i}].steps[{j}].power_w", text)
-            if last is not None and step.price_milli_per_mwh <= last:
-                text = "prices of a stack rise from step to step; sort the steps and join equal prices"
-                yield fault(FaultCode.BAD_PRICE, f"$.offer.slots[{i}].steps[{j}].price_milli_per_mwh", text)
-            last = step.price_milli_per_mwh
-            total += step.power_w if step.power_w > 0 else 0
-        offered += total
-        if slot.min_power_w > total:
-            text = f"{slot.min_power_w} W is more than the {total} W offered in the slot"
-            yield fault(FaultCode.BAD_QUANTITY, f"$.offer.slots[{i}].min_power_w", text)
+    stacks = stacks_of(o.slots)
+    if not (stacks.least_w > 0 and stacks.rise and stacks.fit):
+        yield from _stacks(o)
+    offered = stacks.total_w if stacks.least_w >= 0 else _offered_w(o)
     if o.slots and offered <= 0:
         text = "nothing is offered in any slot; withdraw the offer instead"
         yield fault(FaultCode.BAD_QUANTITY, "$.offer.slots", text)
@@ -110,6 +99,28 @@ def _offer(e: ev.FlexOfferSubmitted | ev.FlexOfferReplaced) -> Iterator[Fault]:
             yield fault(FaultCode.BAD_QUANTITY, "$.offer.min_energy_wh", text)
     if o.parent_offer_id is not None and o.parent_offer_id == o.offer_id:
         yield fault(FaultCode.BAD_VALUE, "$.offer.parent_offer_id", "an offer is not its own parent")
+
+
+def _offered_w(o: ev.FlexOffer) -> int:
+    return sum(max(0, step.power_w) for slot in o.slots for step in slot.steps)
+
+
+def _stacks(o: ev.FlexOffer) -> Iterator[Fault]:
+    """Yield what is wrong with the price stacks of an offer, step by step."""
+    for i, slot in enumerate(o.slots):
+        total, last = 0, None
+        for j, step in enumerate(slot.steps):
+            if step.power_w == 0:
+                text = "a step offers more than 0 W; leave the step out instead"
+                yield fault(FaultCode.BAD_QUANTITY, f"$.offer.slots[{i}].steps[{j}].power_w", text)
+            if last is not None and step.price_milli_per_mwh <= last:
+                text = "prices of a stack rise from step to step; sort the steps and join equal prices"
+                yield fault(FaultCode.BAD_PRICE, f"$.offer.slots[{i}].steps[{j}].price_milli_per_mwh", text)
+            last = step.price_milli_per_mwh
+            total += step.power_w if step.power_w > 0 else 0
+        if slot.min_power_w > total:
+            text = f"{slot.min_power_w} W is more than the {total} W offered in the slot"
+            yield fault(FaultCode.BAD_QUANTITY, f"$.offer.slots[{i}].min_power_w", text)
 
 
 def _first_revision(e: Any, part: str, revision: int, first: type[Any]) -> Iterator[Fault]:

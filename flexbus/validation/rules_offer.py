@@ -7,6 +7,7 @@ from flexbus import events as ev
 from flexbus.errors import Fault, FaultCode
 from flexbus.events import LocationKind
 from flexbus.validation.rules_common import delivery, gate, known, own_point, powers, revised, stale, unused
+from flexbus.validation.stacks import stacks_of
 from flexbus.validation.state import Admission, Record
 from flexbus.validation.units import fault
 from flexbus.views.registry import Gate, Session
@@ -115,16 +116,15 @@ def _stacks_fine(o: ev.FlexOffer, product: ev.MarketProductDefined, swing_w: int
     """Tell whether `_stacks` finds nothing; almost always so, and told without paths."""
     step_w, least_w, most_steps = product.step_w, product.min_offer_w, product.max_steps
     low, high = product.min_price_milli_per_mwh, product.max_price_milli_per_mwh
-    for slot in o.slots:
-        total = 0
-        for step in slot.steps:
-            power_w = step.power_w
-            if power_w < least_w or power_w % step_w or not low <= step.price_milli_per_mwh <= high:
-                return False
-            total += power_w
-        if len(slot.steps) > most_steps or slot.min_power_w % step_w or (swing_w is not None and total > swing_w):
-            return False
-    return True
+    stacks = stacks_of(o.slots)
+    return (
+        stacks.least_w >= least_w
+        and stacks.divisor_w % step_w == 0
+        and low <= stacks.low_milli_per_mwh
+        and stacks.high_milli_per_mwh <= high
+        and stacks.most_steps <= most_steps
+        and (swing_w is None or stacks.most_total_w <= swing_w)
+    )
 
 
 def _approved_point(s: Admission, point_id: str) -> Iterator[Fault]:

@@ -15,6 +15,7 @@ from flexbus import events as ev
 from flexbus.errors import Fault, FaultCode
 from flexbus.quantities import MAX_POWER_W, MAX_PRICE_MILLI_PER_MWH
 from flexbus.validation.fine import fine_of
+from flexbus.validation.stacks import stacks_of
 
 __all__ = ["MAX_SLOTS", "RESOLUTIONS_S", "fault", "unit_faults"]
 
@@ -100,7 +101,22 @@ def unit_faults(value: Any) -> list[Fault]:
 
 @cache
 def _fine(cls: Any) -> Callable[[Any], bool]:
-    return fine_of(_plan(cls), _text_fine, RESOLUTIONS_S)
+    return fine_of(_plan(cls), _TEXTS, RESOLUTIONS_S, {_plan(ev.OfferSlot): _slots_fine})
+
+
+def _slots_fine(slots: tuple[ev.OfferSlot, ...]) -> bool:
+    """Tell whether all numbers of an offer's slots are within their ranges."""
+    ((_, least),) = _plan(ev.OfferSlot).numbers
+    (_, power), (_, price) = _plan(ev.PriceStep).numbers
+    stacks = stacks_of(slots)
+    return (
+        least.low <= stacks.least_min_w
+        and stacks.most_min_w <= least.high
+        and power.low <= stacks.least_w
+        and stacks.most_w <= power.high
+        and price.low <= stacks.low_milli_per_mwh
+        and stacks.high_milli_per_mwh <= price.high
+    )
 
 
 def _faults(value: Any, plan: _Plan, path: str) -> Iterator[Fault]:
@@ -142,13 +158,23 @@ def _faults(value: Any, plan: _Plan, path: str) -> Iterator[Fault]:
 
 
 def _text_fine(text: str, kind: str) -> bool:
-    if kind == "text":
-        return len(text) <= MAX_TEXT and (text.isprintable() or text.translate({9: None, 10: None}).isprintable())
-    if kind == "party":
-        return _PARTY.fullmatch(text) is not None
-    if kind == "area":
-        return _AREA.fullmatch(text) is not None
+    return bool(_TEXTS[kind](text))
+
+
+def _id_fine(text: str) -> bool:
     return 0 < len(text) <= 128 and text.isprintable() and text.strip() == text
+
+
+def _words_fine(text: str) -> bool:
+    return len(text) <= MAX_TEXT and (text.isprintable() or text.translate({9: None, 10: None}).isprintable())
+
+
+_TEXTS: dict[str, Callable[[str], object]] = {
+    "text": _words_fine,
+    "party": _PARTY.fullmatch,
+    "area": _AREA.fullmatch,
+    "id": _id_fine,
+}
 
 
 def _text_fault(path: str, text: str, kind: str) -> Fault:

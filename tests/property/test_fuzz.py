@@ -12,8 +12,14 @@ from tests.fuzz.targets import TARGETS, seeds
 
 @st.composite
 def mutated(draw: st.DrawFn, name: str) -> bytes:
-    """A valid input with some bytes changed, put in, cut off, or a piece of it twice."""
-    value = bytearray(draw(st.sampled_from(seeds()[name])))
+    """A valid input that somebody has meddled with."""
+    return draw(meddled(draw(st.sampled_from(seeds()[name]))))
+
+
+@st.composite
+def meddled(draw: st.DrawFn, whole: bytes) -> bytes:
+    """Bytes of which some were changed, put in, cut off, or are there twice."""
+    value = bytearray(whole)
     for _ in range(draw(st.integers(0, 5))):
         place = draw(st.integers(0, len(value)))
         match draw(st.sampled_from("xicd")):

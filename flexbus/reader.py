@@ -1,0 +1,219 @@
+"""Events straight from Avro bytes, by a function compiled once per class: the hot path of every process.
+
+A journal of offers is mostly small numbers in small nested records, and a general reader makes a dict of each record
+before the record itself is made. These functions know the class, so they need neither. They read only what our own
+writer writes, in the newest schema; whatever else comes (long varints, sized blocks, strange booleans, bytes that end
+too early) they give up on, and the general reader decides what it is. So they may be strict, and need no words.
+"""
+
+import struct
+from collections.abc import Callable, Iterator
+from dataclasses import fields, is_dataclass
+from enum import Enum
+from functools import cache
+from types import UnionType
+from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
+
+__all__ = ["reader", "shell_of"]
+
+Reader = Callable[[bytes, int], tuple[Any, int]]
+_SHIFTS = ((127, 7), (16_383, 14), (2_097_151, 21), (268_435_455, 28))
+
+
+def reader(cls: type[Any]) -> Reader:
+    """Return the function that reads an instance: of bytes and an offset it makes the value and the next offset.
+
+    It raises any exception, or goes beyond the end of the bytes, where it gives up.
+
+    Args:
+        cls: a dataclass of the types that `flexbus.avro` knows.
+    """
+    return _READERS.get(cls) or _READERS.setdefault(cls, _compiled(cls))
+
+
+_READERS: dict[Any, Reader] = {}
+
+
+def _compiled(cls: Any) -> Reader:
+    names: dict[str, Any] = {"rest": _rest, "NOTHING": b"\xff" * 99, "double": struct.Struct("<d").unpack_from}
+    lines = [*_record(cls, "v", 0, names), "return v, i"]
+    body = "\n".join(f"    {line}" for line in lines)
+    exec(f"def read(d, i):\n{body}", names)
+    function: Reader = names["read"]
+    return function
+
+
+@cache
+def shell_of(cls: Any) -> type[Any]:
+    """Return a class of the same slots whose instances are quickly filled, and then become the frozen dataclass.
+
+    A frozen dataclass sets each field by a call; for records of two fields that is most of the time they take.
+    """
+    names = [f.name for f in fields(cls)]
+    if tuple(cls.__slots__) != tuple(names):
+        raise TypeError(f"{cls.__name__} has other slots than fields")
+    sets = "\n".join(f"    self.{n} = {n}" for n in names) or "    pass"
+    space: dict[str, Any] = {}
+    exec(f"def __init__(self, {', '.join(names)}):\n{sets}", space)
+    return type(f"_{cls.__name__}", (), {"__slots__": tuple(names), "__init__": space["__init__"]})
+
+
+def _record(cls: Any, into: str, depth: int, names: dict[str, Any]) -> Iterator[str]:
+    """Yield the lines that read a record into a variable."""
+    hints = get_type_hints(cls, include_extras=True)
+    parts = []
+    for number, field in enumerate(fields(cls)):
+        part = f"f{depth}_{number}"
+        parts.append(part)
+        yield from _value(hints[field.name], part, depth + 1, names)
+    yield f"{into} = {_named(names, shell_of(cls))}({', '.join(parts)})"
+    yield f"{into}.__class__ = {_named(names, cls)}"
+
+
+def _value(hint: Any, into: str, depth: int, names: dict[str, Any]) -> Iterator[str]:
+    origin = get_origin(hint)
+    if origin is Annotated:
+        yield from _value(get_args(hint)[0], into, depth, names)
+    elif origin in (Union, UnionType):
+        (inner,) = (a for a in get_args(hint) if a is not type(None))
+        yield "b = d[i]; i += 1"
+        yield f"if b == 0: {into} = None"
+        yield "elif b == 2:"
+        yield from _indented(_value(inner, into, depth, names))
+        yield "else: raise ValueError"
+    elif origin is tuple:
+        yield from _array(get_args(hint)[0], into, depth, names)
+    elif origin is dict:
+        yield from _map(get_args(hint)[1], into, depth, names)
+    elif is_dataclass(hint):
+        yield from _record(hint, into, depth, names)
+    elif isinstance(hint, type) and issubclass(hint, Enum):
+        yield "b = d[i]; i += 1"
+        yield "if b & 129: raise ValueError"
+        yield f"{into} = {_named(names, tuple(hint))}[b >> 1]"
+    elif hint is int:
+        yield from _varint()
+        yield f"{into} = ~(b >> 1) if b & 1 else b >> 1"
+    elif hint is str:
+        yield from _size()
+        yield f"{into} = d[i:i + b].decode(); i += b"
+    elif hint is bytes:
+        yield from _size()
+        yield f"{into} = d[i:i + b]; i += b"
+    elif hint is bool:
+        yield "b = d[i]; i += 1"
+        yield "if b > 1: raise ValueError"
+        yield f"{into} = b == 1"
+    elif hint is float:
+        yield f"{into}, = double(d, i); i += 8"
+    else:
+        raise TypeError(f"no reader for {hint!r}")
+
+
+def _varint() -> Iterator[str]:
+    """Yield the lines that read the unsigned number of a varint into b; numbers are mostly short."""
+    yield "b = d[i]; i += 1"
+    indent = ""
+    for mask, shift in _SHIFTS:
+        yield f"{indent}if b > {mask}:"
+        indent += "    "
+        if shift == 28:
+            yield f"{indent}b, i = rest(d, i, b & {mask})"
+        else:
+            yield f"{indent}b = b & {mask} | d[i] << {shift}; i += 1"
+
+
+def _size() -> Iterator[str]:
+    yield from _varint()
+    yield "if b & 1: raise ValueError"
+    yield "b >>= 1"
+
+
+def _array(inner: Any, into: str, depth: int, names: dict[str, Any]) -> Iterator[str]:
+    """Yield the lines that read an array."""
+    item = f"v{depth}"
+    yield from _size()
+    yield f"if b == 0: {into} = ()"
+    if is_dataclass(inner):
+        # Most stacks have one step, most messages one part.
+        yield "elif b == 1:"
+        yield from _indented(_value(inner, item, depth + 1, names))
+        yield "    if d[i]: raise ValueError"
+        yield "    i += 1"
+        yield f"    {into} = ({item},)"
+    yield "else:"
+    yield from _indented(_items(inner, into, depth, names))
+
+
+def _items(inner: Any, into: str, depth: int, names: dict[str, Any]) -> Iterator[str]:
+    many, at, item, left, same = (f"{letter}{depth}" for letter in "lavns")
+    remembers = is_dataclass(inner) and _numbers_only(inner)
+    yield f"{left}, {many} = b, []"
+    if remembers:
+        yield f"{same} = NOTHING"
+    yield f"while {left}:"
+    yield f"    {left} -= 1"
+    if remembers:
+        # Flat series are common. Written as the item before it, an item is the same item: no need to make another.
+        yield f"    if d.startswith({same}, i):"
+        yield f"        {many}.append({item}); i += len({same})"
+        yield "        continue"
+        yield f"    {at} = i"
+    yield from _indented(_value(inner, item, depth + 1, names))
+    yield f"    {many}.append({item})"
+    if remembers:
+        yield f"    {same} = d[{at}:i]"
+    yield "if d[i]: raise ValueError"
+    yield "i += 1"
+    yield f"{into} = tuple({many})"
+
+
+def _numbers_only(hint: Any) -> bool:
+    """Tell whether a type has no texts and bytes in it, so that two of it are often alike, and quickly compared."""
+    if get_origin(hint) is Annotated:
+        return _numbers_only(get_args(hint)[0])
+    if is_dataclass(hint):
+        return all(_numbers_only(h) for h in get_type_hints(hint, include_extras=True).values())
+    if get_args(hint):
+        return all(_numbers_only(h) for h in get_args(hint) if h not in (type(None), Ellipsis))
+    return hint not in (str, bytes)
+
+
+def _map(inner: Any, into: str, depth: int, names: dict[str, Any]) -> Iterator[str]:
+    many, key, item, n = f"m{depth}", f"k{depth}", f"v{depth}", f"n{depth}"
+    yield f"{many} = {{}}"
+    yield from _size()
+    yield f"{n} = b"
+    yield f"if {n}:"
+    yield f"    for _ in range({n}):"
+    yield from _indented(_value(str, key, depth + 1, names), 2)
+    yield from _indented(_value(inner, item, depth + 1, names), 2)
+    yield f"        {many}[{key}] = {item}"
+    yield "    if d[i]: raise ValueError"
+    yield "    i += 1"
+    yield f"{into} = {many}"
+
+
+def _indented(lines: Iterator[str], steps: int = 1) -> Iterator[str]:
+    return (f"{'    ' * steps}{line}" for line in lines)
+
+
+def _rest(d: bytes, i: int, b: int) -> tuple[int, int]:
+    """Read what is left of a varint of five to ten bytes."""
+    shift = 28
+    while True:
+        more = d[i]
+        i += 1
+        b |= (more & 127) << shift
+        shift += 7
+        if more < 128:
+            break
+    if b >> 64:
+        raise ValueError
+    return b, i
+
+
+def _named(names: dict[str, Any], helper: Any) -> str:
+    name = f"_{len(names)}"
+    names[name] = helper
+    return name
