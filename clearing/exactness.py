@@ -1,5 +1,7 @@
 """How good the dispatch is: the relaxation of every slot gives a lower bound, and tells where it is exact.
 
+Where the multipliers of the dispatch prove in closed form that no state of the relaxation is better
+(`clearing.proof`), the slot is exact as it stands; the relaxation of the others is solved.
 Slots are decomposed: rows that tie slots together (budgets, storages, ramps) are priced with the multipliers of
 the repaired dispatch, columns that inject in several slots with its nodal prices. By weak duality the sum of
 the slots' optima is a lower bound for the whole market whatever those prices are, and it is tight when they
@@ -13,9 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from clearing.formulation import Relaxed, SlotLimit, SlotProblem, solve_slot
+from clearing.formulation import Relaxed, SlotLimit, SlotMultipliers, SlotProblem, solve_slot
 from clearing.network import Grid
 from clearing.pricing import NodalPrices
+from clearing.proof import ac_duals
 from clearing.repair import Multipliers, Point, Repair
 
 __all__ = ["Bound", "angle_gaps", "bound_of", "slot_problem"]
@@ -38,7 +41,7 @@ class Bound:
     solved: bool
     exact: NDArray[np.bool_]
     gap_mw: Real
-    slots: dict[int, Relaxed]
+    slots: dict[int, SlotMultipliers]
     structural: Real  # multipliers of the market's rows that the slots were priced apart with
     requests: dict[int, dict[str, float]]  # per slot and first request of a pool: multiplier, EUR per MWh
 
@@ -59,8 +62,10 @@ def bound_of(
 
 
 class _Bounder:
-    def __init__(self, repair: Repair, point: Point, multipliers: Multipliers, prices: NodalPrices) -> None:
-        self.repair, self.point = repair, point
+    def __init__(
+        self, repair: Repair, point: Point, multipliers: Multipliers, prices: NodalPrices, *, prove: bool = True
+    ) -> None:
+        self.repair, self.point, self.multipliers = repair, point, multipliers
         self.slots, n = repair.slots, repair.grid.nodes
         columns = len(repair.cost)
         home = repair.column_slot
@@ -77,15 +82,17 @@ class _Bounder:
         np.minimum.at(first, ties.row, self.home[ties.col])
         np.maximum.at(last, ties.row, self.home[ties.col])
         self.row_slot = np.where((first == last) & (first >= 0), first, -1)
+        alive = np.flatnonzero(repair.grid.node_of_bus >= 0)
+        self.node_price = np.zeros((2, self.slots, n))
+        for k, total in enumerate(prices.physical()):
+            self.node_price[k][:, repair.grid.node_of_bus[alive]] = total[:, alive]
+        self.ac = ac_duals(repair, point, multipliers, *self.node_price)
         self.dual = multipliers.structural if len(multipliers.structural) else np.zeros(repair.rows.shape[0])
-        priced = np.where(self.row_slot < 0, self.dual, 0.0)
+        # A slot that is solved keeps its own rows; all others are priced.
+        self.solve = repair.live & ~self.ac.closed if prove else repair.live
+        priced = np.where((self.row_slot < 0) | ~self.solve[self.row_slot], self.dual, 0.0)
         self.cost = repair.cost - repair.rows.T @ priced
         self.offset = self._row_terms(priced)
-        alive = np.flatnonzero(repair.grid.node_of_bus >= 0)
-        node_price = np.zeros((2, self.slots, n))
-        for k, total in enumerate(prices.physical()):
-            node_price[k][:, repair.grid.node_of_bus[alive]] = total[:, alive]
-        self.node_price = node_price
 
     def _row_terms(self, priced: Real) -> float:
         low, high = np.array(self.repair.market.rows.low), np.array(self.repair.market.rows.high)
@@ -103,14 +110,15 @@ class _Bounder:
         gap = np.zeros(self.slots)
         total, solved = self.offset, True
         total += self._away_terms()
-        found: dict[int, Relaxed] = {}
+        total += self._closed_terms(active & repair.live)
+        found: dict[int, SlotMultipliers] = {}
         requests: dict[int, dict[str, float]] = {}
-        for t in range(self.slots):
-            mine = np.flatnonzero(self.home == t)
-            if not active[t] or not repair.live[t]:
-                total += float(np.minimum(self.cost[mine], 0.0) @ repair.upper[mine])
+        for t in np.flatnonzero(active & repair.live).tolist():
+            if not self.solve[t]:
+                found[t] = self.ac.slot(t)
+                requests[t] = self._of_requests(t, None)
                 continue
-            relaxed = solve_slot(self._problem(t, mine))
+            relaxed = solve_slot(self.problem(t))
             found[t] = relaxed
             requests[t] = self._of_requests(t, relaxed)
             solved &= relaxed.solved
@@ -123,6 +131,21 @@ class _Bounder:
             value=total, solved=solved, exact=exact, gap_mw=gap, slots=found, structural=self.dual, requests=requests
         )
 
+    def _closed_terms(self, active: NDArray[np.bool_]) -> float:
+        """Return the bound of the slots that need no solver: their grid's, and what their columns can earn at most."""
+        repair, ac = self.repair, self.ac
+        closed = active & ~self.solve
+        worth = repair.node_p.T @ ac.balance_p.ravel() + repair.node_q.T @ ac.balance_q.ravel()
+        reduced = np.where(closed[self.home], self.cost - worth, self.cost)
+        total = float(ac.bound[closed].sum() - (repair.energy_price * repair.base_values["root_p"])[closed].sum())
+        for k, value in self.multipliers.measured.items():
+            m = repair.market.measured[k]
+            if closed[m.slot]:
+                reduced[m.columns] += value
+                total -= value * m.sign * float(repair.base_values[m.kind][m.slot, m.index])
+        mine = self.at_home & ~(active & self.solve)[self.home]
+        return total + _least(reduced[mine], repair.upper[mine])
+
     def _closes(self, relaxed: Relaxed) -> bool:
         """Tell whether the voltage angles of the relaxation add up to zero around every loop."""
         grid = self.repair.grid
@@ -130,28 +153,37 @@ class _Bounder:
             return True
         return float(np.abs(angle_gaps(grid, relaxed)).max(initial=0.0)) <= EXACT_RAD
 
-    def _of_requests(self, t: int, relaxed: Relaxed) -> dict[str, float]:
-        """Return the multipliers of what is delivered to requests in a slot, by the first request of each pool."""
+    def _of_requests(self, t: int, relaxed: Relaxed | None) -> dict[str, float]:
+        """Return the multipliers of what is delivered to requests in a slot, by the first request of each pool.
+
+        Args:
+            t: slot.
+            relaxed: its solved relaxation; the multipliers of the dispatch without.
+        """
         market = self.repair.market
-        place = {row: k for k, row in enumerate(self._kept_rows(t).tolist())}
+        place = {row: k for k, row in enumerate(self._kept_rows(t).tolist())} if relaxed is not None else {}
         found: dict[str, float] = {}
         seen: set[int] = set()
         for (r, slot), row in sorted(market.request_row.items()):
-            if slot == t and row in place and row not in seen:
+            if slot == t and row not in seen and (relaxed is None or row in place):
                 seen.add(row)
-                found[market.requests[r].request_id] = float(relaxed.rows[place[row]])
+                value = -self.dual[row] if relaxed is None else relaxed.rows[place[row]]
+                found[market.requests[r].request_id] = float(value)
         column_request = {c: r for c, r, _ in market.request_columns}
-        mine = [m for m in market.measured if m.slot == t]
-        for m, value in zip(mine, relaxed.measured.tolist(), strict=True):
-            found[min(market.requests[column_request[c]].request_id for c in m.columns)] = float(value)
+        mine = self.repair.measured_of[t]
+        values = [self.multipliers.measured.get(k, 0.0) for k in mine] if relaxed is None else relaxed.measured.tolist()
+        for k, value in zip(mine, values, strict=True):
+            name = min(market.requests[column_request[c]].request_id for c in market.measured[k].columns)
+            found[name] = float(value)
         return found
 
     def _kept_rows(self, t: int) -> NDArray[np.int_]:
         rows = np.flatnonzero(self.row_slot == t)
         return rows[np.diff(self.repair.rows.indptr)[rows] > 0]
 
-    def _problem(self, t: int, kept: NDArray[np.int_]) -> SlotProblem:
+    def problem(self, t: int) -> SlotProblem:
         repair, grid = self.repair, self.repair.grid
+        kept = np.flatnonzero(self.home == t)
         rows = np.flatnonzero(self.row_slot == t)
         matrix = sparse.csr_matrix(repair.rows[rows][:, kept])
         full = np.diff(repair.rows[rows].indptr) > 0
@@ -244,12 +276,7 @@ class _Bounder:
         repair = self.repair
         away = np.flatnonzero(~self.at_home)
         worth = repair.node_p.T @ self.node_price[0].ravel() + repair.node_q.T @ self.node_price[1].ravel()
-        reduced = (self.cost - worth)[away]
-        upper = repair.upper[away]
-        if np.any((reduced < -1e-9) & ~np.isfinite(upper)):
-            return -np.inf
-        finite = np.where(np.isfinite(upper), upper, 0.0)
-        return float(np.minimum(reduced, 0.0) @ finite)
+        return _least((self.cost - worth)[away], repair.upper[away])
 
     def _tie(self, t: int) -> float:
         return TIE if (self.repair.energy_price[t] <= 0).any() else 0.0
@@ -262,6 +289,13 @@ class _Bounder:
         s = self.point.state.s[t]
         lost = float(self.point.values["root_p"][t].sum() + s.real.sum())
         return 2 * max(lost, 0.0) + 0.1 * float(np.abs(s).sum())
+
+
+def _least(reduced: Real, upper: Real) -> float:
+    """Return the least that columns between zero and their upper bounds cost."""
+    if np.any((reduced < -1e-9) & ~np.isfinite(upper)):
+        return -np.inf
+    return float(np.minimum(reduced, 0.0) @ np.where(np.isfinite(upper), upper, 0.0))
 
 
 def angle_gaps(grid: Grid, relaxed: Relaxed) -> Real:
@@ -282,7 +316,7 @@ def angle_gaps(grid: Grid, relaxed: Relaxed) -> Real:
 
 
 def slot_problem(repair: Repair, point: Point, multipliers: Multipliers, prices: NodalPrices, slot: int) -> SlotProblem:
-    """Return the relaxation of one slot as `bound_of` solves it.
+    """Return the relaxation of one slot as `bound_of` solves it where nothing proves the slot exact beforehand.
 
     Args:
         repair: the optimisation.
@@ -291,6 +325,4 @@ def slot_problem(repair: Repair, point: Point, multipliers: Multipliers, prices:
         prices: its nodal prices.
         slot: slot index.
     """
-    bounder = _Bounder(repair, point, multipliers, prices)
-    mine = np.flatnonzero(bounder.home == slot)
-    return bounder._problem(slot, mine)
+    return _Bounder(repair, point, multipliers, prices, prove=False).problem(slot)

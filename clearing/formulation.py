@@ -26,7 +26,17 @@ from scipy import sparse
 from clearing.network import Grid
 from clearing.result import LimitKind
 
-__all__ = ["Assembled", "Relaxed", "SlotLimit", "SlotProblem", "assemble", "losses_gap", "solve_cone", "solve_slot"]
+__all__ = [
+    "Assembled",
+    "Relaxed",
+    "SlotLimit",
+    "SlotMultipliers",
+    "SlotProblem",
+    "assemble",
+    "losses_gap",
+    "solve_cone",
+    "solve_slot",
+]
 
 Real = NDArray[np.float64]
 
@@ -67,11 +77,18 @@ class SlotProblem:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Relaxed:
-    """The optimum of the relaxation; `bound` is the lower of its primal and dual value, with the tie-break.
+class SlotMultipliers:
+    """Multipliers of the relaxation of a slot: worth of one more MW (Mvar) injected at the nodes, and of the rest."""
 
-    Duals are the worth of one more MW (Mvar) injected.
-    """
+    balance_p: Real
+    balance_q: Real
+    drop: Real
+    limits: tuple[tuple[SlotLimit, float, float], ...]  # limit, multiplier (units of `LimitDual`), its reactive part
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Relaxed(SlotMultipliers):
+    """The optimum of the relaxation; `bound` is the lower of its primal and dual value, with the tie-break."""
 
     solved: bool
     bound: float
@@ -80,11 +97,7 @@ class Relaxed:
     p: Real
     q: Real
     current: Real
-    balance_p: Real
-    balance_q: Real
-    drop: Real
     losses_mw: float
-    limits: tuple[tuple[SlotLimit, float, float], ...]  # limit, multiplier (units of `LimitDual`), its reactive part
     rows: Real  # per row of the problem, >= 0 where an upper side presses
     measured: Real  # per measured request
 

@@ -77,7 +77,7 @@ def test_prices_of_the_dispatch_are_the_multipliers_of_an_exact_relaxation() -> 
     given = canonical_case(overloaded())
     cleared = solve(given)
     assert cleared.bound.exact.all()
-    relaxed = cleared.bound.slots[0]
+    relaxed = solve_slot(slot_problem(cleared.repair, cleared.point, cleared.multipliers, cleared.prices, 0))
     p, q = cleared.prices.physical()
     node = cleared.grid.node_of_bus
     assert np.abs(relaxed.balance_p[node] - p[0]).max() < 0.01
