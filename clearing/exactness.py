@@ -207,10 +207,10 @@ class _Bounder:
                 float(repair.limits.bound[k]),
                 float(repair.limits.price[k]),
             )
-            for k in sorted(repair.watch[t])
+            for k in np.flatnonzero(repair.watch[t]).tolist()
             if self.point.excess[t, k] > -0.5 * repair.limits.near[k]
         )
-        inject_p, inject_q = repair.slot_p[t][:, kept], repair.slot_q[t][:, kept]
+        inject_p, inject_q = (part[:, kept] for part in repair.slot_injections(t))
         cost, upper = self.cost[kept], repair.upper[kept]
         copies_p, copies_q, copy_cost, copy_upper, fixed = self._copies(t)
         inject_p = sparse.hstack([inject_p, copies_p], format="csr")
@@ -239,7 +239,7 @@ class _Bounder:
         away = np.flatnonzero(~self.at_home)
         if not len(away):
             return []
-        for k, matrix in enumerate((repair.slot_p[t], repair.slot_q[t])):
+        for k, matrix in enumerate(repair.slot_injections(t)):
             part = matrix[:, away].tocsr()
             reach = part.multiply(repair.upper[away][None, :]).tocsr()
             low = np.asarray(reach.minimum(0).sum(axis=1)).ravel()

@@ -18,7 +18,7 @@ from clearing.pricing import NodalPrices, nodal_prices, worth_at, worth_at_place
 from clearing.repair import Multipliers, Point, Repair
 from clearing.result import Result
 from clearing.rounding import Awards, columns_of, round_awards
-from clearing.state import Measure, PowerFlow, State, measure_values
+from clearing.state import PowerFlow, State, measure_values
 from clearing.steps import choose_cheapest, deepen, step_table
 from clearing.summary import summarise
 from flexbus.errors import FaultyInputError
@@ -160,48 +160,53 @@ class _Problem:
 
     def optimise(self) -> tuple[Market, Repair, Point, Multipliers, NodalPrices, Real, Bound]:
         """Clear with the cheapest steps, then with those that turn out to be wanted, until none is."""
+        case, grid = self.case, self.grid
         chosen, depth = choose_cheapest(self.table, self.active, self.forcing)
-        most = self.case.settings.max_repair_steps
+        most = case.settings.max_repair_steps
         steps = most if chosen.all() else min(SCOUT_STEPS, most)
-        for _ in range(MAX_ROUNDS):
-            self.live = _spread(self.case, self.active)
-            market, repair, point, multipliers, prices, value = self._once(chosen, steps)
+        repair, start = self._repair(chosen), None
+        for last in (*(False,) * (MAX_ROUNDS - 1), True):
+            repair.max_steps = steps
+            point, multipliers, prices, value = self._settle(repair, start)
             wanted = self._wanted(chosen, value)
+            if last or (steps == most and not wanted.any()):
+                break
             if not wanted.any():
-                if steps == most:
-                    break
-                steps = most
+                steps, start = most, point
                 continue
             self.active = self.active.copy()
             self.active[np.unique(self.table.slot[wanted])] = True
             chosen = deepen(self.table, chosen, depth, wanted)
+            repair, start = self._repair(chosen), None
         bound = bound_of(repair, point, multipliers, prices, self.live)
         polished = repair.polish(point, multipliers, ~bound.exact)
         if float(polished.merit.sum()) < float(point.merit.sum()):
             point = polished
             multipliers = repair.multipliers(point)
             prices = nodal_prices(repair, point, multipliers)
-            value = _offer_values(self.case, self.grid, market, prices)
+            value = _offer_values(case, grid, repair.market, prices)
         # The bound holds for every dispatch of the market; its multipliers stay those it was made with.
-        return market, repair, point, multipliers, prices, value, bound
+        return repair.market, repair, point, multipliers, prices, value, bound
 
-    def _once(
-        self, chosen: NDArray[np.bool_], steps: int
-    ) -> tuple[Market, Repair, Point, Multipliers, NodalPrices, Real]:
-        case, grid = self.case, self.grid
+    def _repair(self, chosen: NDArray[np.bool_]) -> Repair:
+        self.live = _spread(self.case, self.active)
         live = self.live & self.base.converged
-        market = build_market(case, grid, live, self.table, chosen)
-        repair = Repair(grid, self.flow, self.limits, market, self.base, self.energy_price, live, steps, self.zones)
+        market = build_market(self.case, self.grid, live, self.table, chosen)
+        return Repair(self.grid, self.flow, self.limits, market, self.base, self.energy_price, live, 1, self.zones)
+
+    def _settle(self, repair: Repair, start: Point | None) -> tuple[Point, Multipliers, NodalPrices, Real]:
+        """Optimise, and again without the blocks that would lose money at the prices that come out."""
+        case, market = self.case, repair.market
         banned: frozenset[int] = frozenset()
         for _ in range(MAX_BANS):
-            point, multipliers = repair.run(banned=banned)
+            point, multipliers = repair.run(start, banned)
             prices = nodal_prices(repair, point, multipliers)
-            value = _offer_values(case, grid, market, prices)
+            value = _offer_values(case, self.grid, market, prices)
             losing = _losing_blocks(case, market, point.x, value) | _too_little(market, repair, point)
             if not losing:
                 break
-            banned = banned | losing
-        return market, repair, point, multipliers, prices, value
+            banned, start = banned | losing, None
+        return point, multipliers, prices, value
 
     def _wanted(self, chosen: NDArray[np.bool_], value: Real) -> NDArray[np.bool_]:
         """Return the steps left out that would be worth more than their price."""
@@ -273,12 +278,10 @@ def _active(
         active |= np.array([bool(e.steps) for e in request.slots])
     worth_p, worth_q = np.zeros((case.slots, len(grid.bus_ids))), np.zeros((case.slots, len(grid.bus_ids)))
     node, alive = np.maximum(grid.node_of_bus, 0), grid.node_of_bus >= 0
-    roots = [Measure("root_p", k) for k in range(len(grid.infeed_ids))]
-    for t in np.flatnonzero(base.converged & energy_price.any(axis=1)).tolist():
-        v = base.v[t]
-        by_p, by_q = flow.gradients(flow.factor(v), v, roots)
-        worth_p[t] = -(energy_price[t] @ by_p)[node] * alive
-        worth_q[t] = -(energy_price[t] @ by_q)[node] * alive
+    priced = base.converged & energy_price.any(axis=1)
+    by_p, by_q, _ = flow.root_gradients(State(v=base.v[priced], s=base.s[priced], converged=priced[priced]))
+    for worth, by in ((worth_p, by_p), (worth_q, by_q)):
+        worth[priced] = -(energy_price[priced][:, :, None] * by).sum(axis=1)[:, node] * alive
     index = {b: k for k, b in enumerate(grid.bus_ids)}
     for offer in case.offers:
         worth = worth_at(offer, index, worth_p, worth_q)

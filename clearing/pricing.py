@@ -74,33 +74,31 @@ def nodal_prices(repair: Repair, point: Point, multipliers: Multipliers) -> Noda
     for m, value in sorted(multipliers.measured.items()):
         if value > 0:
             measured.setdefault(market.measured[m].slot, []).append((m, value))
-    roots = [Measure("root_p", k) for k in range(len(grid.infeed_ids))]
-    for t in np.flatnonzero(repair.base.converged).tolist():
-        prices = repair.energy_price[t]
-        if not (prices.any() or t in by_slot or t in measured):
-            continue
+    priced = repair.base.converged & repair.energy_price.any(axis=1)
+    by_p, by_q = (part[:, :, node] * alive for part in repair.root_gradients(point, priced))
+    price = np.where(priced[:, None], repair.energy_price, 0.0)[:, :, None]
+    whole = -by_p.sum(axis=1)
+    infeed = -(price * by_p).sum(axis=1)
+    p["energy"] = infeed / np.where(whole == 0, 1.0, whole)
+    p["losses"] = infeed - p["energy"]
+    q["losses"] = -(price * by_q).sum(axis=1)
+    for t in sorted(by_slot.keys() | measured.keys()):
         limits, wanted = by_slot.get(t, []), measured.get(t, [])
-        measures = roots + [repair.limits.measures[k] for k, _ in limits]
+        measures = [repair.limits.measures[k] for k, _ in limits]
         measures += [Measure(market.measured[m].kind, market.measured[m].index) for m, _ in wanted]
         v = point.state.v[t]
         by_p, by_q = repair.flow.gradients(repair.flow.factor(v), v, measures)
         by_p, by_q = by_p[:, node] * alive, by_q[:, node] * alive
-        n = len(roots)
-        share = -by_p[:n]
-        whole = np.where(share.sum(axis=0) == 0, 1.0, share.sum(axis=0))
-        p["energy"][t] = (prices @ share) / whole
-        p["losses"][t] = prices @ share - p["energy"][t]
-        q["losses"][t] = -prices @ by_q[:n]
         for i, (k, value) in enumerate(limits):
             weight = -value * repair.limits.sign[k]
             word = "voltage" if repair.limits.kinds[k] in VOLTAGE else "congestion"
-            pull_p, pull_q = weight * by_p[n + i], weight * by_q[n + i]
+            pull_p, pull_q = weight * by_p[i], weight * by_q[i]
             p[word][t] += pull_p
             q[word][t] += pull_q
             pressure.setdefault(t, []).append((k, value, pull_p, pull_q))
         for i, (m, value) in enumerate(wanted):
             weight = -value * market.measured[m].sign
-            r = n + len(limits) + i
+            r = len(limits) + i
             p["congestion"][t] += weight * by_p[r]
             q["congestion"][t] += weight * by_q[r]
     _add_requests(repair, multipliers, p["requests"], q["requests"])

@@ -28,8 +28,8 @@ Real = NDArray[np.float64]
 
 # EUR per hour: less than a thousandth of a cent on a quarter-hour is noise.
 FLAT = 1e-7
-# Nor is a billionth of what the market costs.
-FLAT_SHARE = 1e-9
+# Nor is a hundred-millionth of what the market costs.
+FLAT_SHARE = 1e-8
 BIG = 1e30
 
 
@@ -114,10 +114,11 @@ class Repair:
         lift = sparse.kron(sparse.identity(self.slots), gather, format="csr")
         self.node_p = sparse.csr_matrix(lift @ inject_p)
         self.node_q = sparse.csr_matrix(lift @ inject_q)
-        n = grid.nodes
-        self.slot_p = [self.node_p[t * n : (t + 1) * n] for t in range(self.slots)]
-        self.slot_q = [self.node_q[t * n : (t + 1) * n] for t in range(self.slots)]
-        self._localise()
+        self.locals: dict[int, tuple[NDArray[np.int_], sparse.csr_matrix, sparse.csr_matrix]] = {}
+        self.measured_of: list[list[int]] = [[] for _ in range(self.slots)]
+        for k, m in enumerate(market.measured):
+            self.measured_of[m.slot].append(k)
+        self.known: dict[int, tuple[tuple[int, ...], NDArray[np.complexfloating[Any, Any]], Real]] = {}
         self.cost = np.array(market.cost)
         self.upper = np.array(market.upper)
         self.integer = np.array(market.integer, dtype=bool)
@@ -127,7 +128,12 @@ class Repair:
         self.merit_cost = self.cost.copy()
         self.merit_cost[measured_columns] = 0.0  # valued by what the flow shows, not by what the program says
         self.base_values = measure_values(grid, base)
-        self.watch = self._first_watch()
+        with np.errstate(invalid="ignore"):
+            near = self.limits.excess(self.base_values) > -self.limits.near
+        self.watch = near & self.live[:, None]  # slots x limits
+        self.root_v = np.full_like(base.v, np.nan)  # states at which the gradients of the infeed are known
+        self.root_p, self.root_q = np.zeros((2, self.slots, len(grid.infeed_ids), grid.nodes))
+        self.root_w = np.zeros((self.slots, len(grid.infeed_ids), len(grid.free)), dtype=complex)
         self.radius = np.full(self.slots, np.inf)
         self.group, self.column_group = self._groups()
         self.steps = np.zeros(self.slots, dtype=int)
@@ -140,25 +146,18 @@ class Repair:
             set(market.taken.values()) | {c for c, m in enumerate(market.members) if m and market.integer[c]}
         )
 
-    def _localise(self) -> None:
-        """Note per slot the columns that inject there and what they inject (columns x nodes)."""
-        self.local, self.local_p, self.local_q = [], [], []
-        for p, q in zip(self.slot_p, self.slot_q, strict=True):
-            columns = np.union1d(p.indices, q.indices).astype(int)
-            self.local.append(columns)
-            self.local_p.append(p[:, columns].T.tocsr())
-            self.local_q.append(q[:, columns].T.tocsr())
-        self.measured_of: list[list[int]] = [[] for _ in range(self.slots)]
-        for k, m in enumerate(self.market.measured):
-            self.measured_of[m.slot].append(k)
-        self.known: dict[int, tuple[tuple[int, ...], NDArray[np.complexfloating[Any, Any]], Real]] = {}
+    def slot_injections(self, t: int) -> tuple[sparse.csr_matrix, sparse.csr_matrix]:
+        """Return what one unit of each column injects in a slot: nodes x columns, MW and Mvar."""
+        rows = slice(t * self.grid.nodes, (t + 1) * self.grid.nodes)
+        return self.node_p[rows], self.node_q[rows]
 
-    def _first_watch(self) -> list[set[int]]:
-        excess = self.limits.excess(self.base_values)
-        return [
-            set(np.flatnonzero(row > -self.limits.near).tolist()) if ok else set()
-            for row, ok in zip(excess, self.live, strict=True)
-        ]
+    def _local(self, t: int) -> tuple[NDArray[np.int_], sparse.csr_matrix, sparse.csr_matrix]:
+        """Return the columns that inject in a slot, and what they inject (columns x nodes)."""
+        if t not in self.locals:
+            p, q = self.slot_injections(t)
+            columns = np.union1d(p.indices, q.indices).astype(int)
+            self.locals[t] = columns, p[:, columns].T.tocsr(), q[:, columns].T.tocsr()
+        return self.locals[t]
 
     def _groups(self) -> tuple[NDArray[np.int_], NDArray[np.int_]]:
         """Number the slots so that coupled ones (rows or injections that span slots) share a number."""
@@ -242,21 +241,32 @@ class Repair:
 
     # --- the linear program at a point ---
 
+    def root_gradients(self, point: Point, slots: NDArray[np.bool_]) -> tuple[Real, Real]:
+        """Return d infeed / d (P, Q injection), slots x infeed points x nodes, up to date in some slots."""
+        stale = np.flatnonzero(slots & (self.root_v != point.state.v).any(axis=1))
+        if len(stale):
+            v, s = point.state.v[stale], point.state.s[stale]
+            state = State(v=v, s=s, converged=np.ones(len(stale), dtype=bool))
+            made = self.flow.root_gradients(state, self.root_w[stale])
+            self.root_p[stale], self.root_q[stale], self.root_w[stale] = made
+            self.root_v[stale] = v
+        return self.root_p, self.root_q
+
     def _slot_rows(self, point: Point, t: int) -> Real:
-        """Return what a slot's columns (`local`) do to its measures: infeed, measured requests, limits.
+        """Return what a slot's columns (`_local`) do to its measured requests and watched limits.
 
         Repeated calls at the same state cost nothing.
         """
-        limits = tuple(sorted(self.watch[t]))
+        limits = tuple(np.flatnonzero(self.watch[t]).tolist())
         v = point.state.v[t]
         known = self.known.get(t)
         if known is not None and known[0] == limits and np.array_equal(known[1], v):
             return known[2]
-        measures = [Measure("root_p", k) for k in range(len(self.grid.infeed_ids))]
-        measures += [Measure(self.market.measured[k].kind, self.market.measured[k].index) for k in self.measured_of[t]]
+        measures = [Measure(self.market.measured[k].kind, self.market.measured[k].index) for k in self.measured_of[t]]
         measures += [self.limits.measures[k] for k in limits]
         by_p, by_q = self.flow.gradients(self.flow.factor(v), v, measures)
-        rows = np.asarray(self.local_p[t] @ by_p.T + self.local_q[t] @ by_q.T).T
+        _, p, q = self._local(t)
+        rows = np.asarray(p @ by_p.T + q @ by_q.T).T
         self.known[t] = limits, v.copy(), rows
         return rows
 
@@ -266,7 +276,6 @@ class Repair:
         """Return the program at a point; of closed groups only the columns stay, held where they are."""
         n = len(self.cost)
         model = _Model(structural=self.rows.shape[0])
-        cost = self.cost.copy()
         low, high = np.zeros(n), self.upper.copy()
         bounded = np.flatnonzero((self.column_slot >= 0) & ~self.integer)
         reach = self.radius[self.column_slot[bounded]]
@@ -281,63 +290,68 @@ class Repair:
             running &= np.isin(self.group, sorted(open_groups))
             held = ~np.isin(self.column_group, sorted(open_groups))
             low[held] = high[held] = point.x[held]
-        row_low, row_high = list(self.market.rows.low), list(self.market.rows.high)
-        ties = self.rows.tocoo()
-        entries: list[tuple[Any, Any, Any]] = [(ties.row, ties.col, ties.data)]
+        cost = self.cost + self._infeed_cost(point, running & self.energy_price.any(axis=1))
+        data, indices, counts = [self.rows.data], [self.rows.indices], [np.diff(self.rows.indptr)]
+        row_high = [np.array(self.market.rows.high)]
         slack_price: list[float] = []
-        at = model.structural
-        roots = len(self.grid.infeed_ids)
         for t in np.flatnonzero(running).tolist():
-            mine, limits = self.measured_of[t], np.array(sorted(self.watch[t]), dtype=int)
-            priced = bool(self.energy_price[t].any())
-            if not (mine or len(limits) or priced):
+            mine, limits = self.measured_of[t], np.flatnonzero(self.watch[t])
+            if not (mine or len(limits)):
                 continue
-            rows, local = self._slot_rows(point, t), self.local[t]
+            rows, local = self._slot_rows(point, t), self._local(t)[0]
             here = rows @ point.x[local]
-            if priced:
-                cost[local] += self.energy_price[t] @ rows[:roots]
             for i, k in enumerate(mine):
                 m = self.market.measured[k]
-                base = self.base_values[m.kind][t, m.index]
-                now = point.values[m.kind][t, m.index]
-                row_high.append(float(m.sign * (base - now + here[roots + i])))
-                slack_price.append(max(*(-self.cost[c] for c in m.columns), 0.0) + 1e-6)
-                entries.append((np.full(len(m.columns), at), np.array(m.columns), np.ones(len(m.columns))))
+                moved = float(self.base_values[m.kind][t, m.index] - point.values[m.kind][t, m.index])
+                row_high.append(np.array([m.sign * (moved + here[i])]))
+                data.append(np.r_[m.sign * rows[i], np.ones(len(m.columns)), -1.0])
+                indices.append(np.r_[local, m.columns, n + len(slack_price)])
+                counts.append(np.array([len(local) + len(m.columns) + 1]))
                 model.measured.append(k)
                 model.keys.append((k,))
-                model.measured_rows.append(at)
-                entries.append((np.full(len(local), at), local, m.sign * rows[roots + i]))
-                at += 1
+                model.measured_rows.append(model.structural + len(slack_price))
+                slack_price.append(max(*(-self.cost[c] for c in m.columns), 0.0) + 1e-6)
             if not len(limits):
                 continue
-            first = roots + len(mine)
             sign = self.limits.sign[limits]
-            row_high += (sign * here[first:] - point.excess[t, limits]).tolist()
-            slack_price += self.limits.price[limits].tolist()
+            row_high.append(sign * here[len(mine) :] - point.excess[t, limits])
+            block = np.empty((len(limits), len(local) + 1))
+            block[:, :-1] = sign[:, None] * rows[len(mine) :]
+            block[:, -1] = -1.0
+            where = np.empty(block.shape, dtype=int)
+            where[:, :-1] = local
+            where[:, -1] = n + len(slack_price) + np.arange(len(limits))
+            data.append(block.ravel())
+            indices.append(where.ravel())
+            counts.append(np.full(len(limits), len(local) + 1))
             model.limits += (keys := [(t, k) for k in limits.tolist()])
             model.keys += keys
-            numbers = np.arange(at, at + len(limits))
-            model.limit_rows += numbers.tolist()
-            block = sign[:, None] * rows[first:]
-            row, column = np.nonzero(block)
-            entries.append((numbers[row], local[column], block[row, column]))
-            at += len(limits)
+            model.limit_rows += range(
+                model.structural + len(slack_price), model.structural + len(slack_price) + len(keys)
+            )
+            slack_price += self.limits.price[limits].tolist()
         slacks = len(slack_price)
-        row_low += [-np.inf] * slacks
-        slack_rows = np.arange(model.structural, at)
-        entries.append((slack_rows, n + np.arange(slacks), -np.ones(slacks)))
-        rows_of, columns_of, values = (np.concatenate([e[k] for e in entries]) for k in range(3))
-        matrix: sparse.csr_matrix = sparse.csr_matrix((values, (rows_of, columns_of)), shape=(at, n + slacks))
+        starts = np.concatenate([[0], np.cumsum(np.concatenate(counts))])
+        matrix: sparse.csr_matrix = sparse.csr_matrix(
+            (np.concatenate(data), np.concatenate(indices), starts), shape=(model.structural + slacks, n + slacks)
+        )
         program = LinearProgram(
             cost=np.r_[cost, slack_price],
             lower=np.r_[low, np.zeros(slacks)],
             upper=np.r_[high, np.full(slacks, np.inf)],
             matrix=matrix,
-            row_low=np.array(row_low),
-            row_high=np.array(row_high),
+            row_low=np.r_[self.market.rows.low, np.full(slacks, -np.inf)],
+            row_high=np.concatenate(row_high),
             integer=np.r_[self.integer & (fixed is None), np.zeros(slacks, dtype=bool)],
         )
         return program, model
+
+    def _infeed_cost(self, point: Point, slots: NDArray[np.bool_]) -> Real:
+        """Return what one more unit of every column does to the cost of infeed energy of some slots."""
+        by_p, by_q = self.root_gradients(point, slots)
+        price = np.where(slots[:, None], self.energy_price, 0.0)[:, :, None]
+        worth_p, worth_q = (price * by_p).sum(axis=1), (price * by_q).sum(axis=1)
+        return np.asarray(self.node_p.T @ worth_p.ravel() + self.node_q.T @ worth_q.ravel())
 
     def _solve(self, program: LinearProgram, model: _Model) -> Solution | None:
         """Solve; the relaxation first, because most books need no branching at all."""
@@ -359,16 +373,19 @@ class Repair:
 
     # --- the search ---
 
-    def run(self, start: Real | None = None, banned: frozenset[int] = frozenset()) -> tuple[Point, Multipliers]:
+    def run(self, start: Point | None = None, banned: frozenset[int] = frozenset()) -> tuple[Point, Multipliers]:
         """Return the best point found and its multipliers.
 
         Args:
-            start: first dispatch; nothing taken without.
+            start: where an earlier run ended, to go on from there; nothing taken without.
             banned: binary columns that must stay 0 (blocks that would lose money).
         """
+        self.upper = np.array(self.market.upper)
         self.upper[sorted(banned)] = 0.0
-        self.radius[:] = np.inf
-        best = self.point(np.zeros(len(self.cost)) if start is None else start, self.base)
+        best = start
+        if best is None:
+            self.radius[:] = np.inf
+            best = self.point(np.zeros(len(self.cost)), self.base)
         fixed: Real | None = None
         if self.integer.any():
             best, fixed = self._decide(best)
@@ -478,11 +495,11 @@ class Repair:
 
     def _watch_more(self, point: Point) -> bool:
         """Watch every limit that a point comes near to or exceeds; tell whether any exceeded one is new."""
-        new = False
-        for t in np.flatnonzero(self.live & point.state.converged).tolist():
-            over = set(np.flatnonzero(point.excess[t] > -0.2 * self.limits.near).tolist())
-            new |= bool((over - self.watch[t]) & set(np.flatnonzero(point.excess[t] > 0).tolist()))
-            self.watch[t] |= over
+        seen = (self.live & point.state.converged)[:, None]
+        with np.errstate(invalid="ignore"):
+            near, over = seen & (point.excess > -0.2 * self.limits.near), seen & (point.excess > 0)
+        new = bool((near & over & ~self.watch).any())
+        self.watch |= near
         return new
 
     def _descend(self, best: Point, groups: frozenset[int] | None = None) -> Point:
@@ -543,14 +560,15 @@ class Repair:
         merit = merit + np.nan_to_num(root.sum(axis=1))
         moved = (program.cost[: len(x)] - self.cost) * (x - best.x)
         merit = merit + np.bincount(slots, weights=moved[mine], minlength=self.slots)
-        bare = x.copy()
-        bare[self.merit_cost != self.cost] = 0.0
-        rows = program.matrix[:, : len(x)] @ bare
-        for (t, k), r in zip(model.limits, model.limit_rows, strict=True):
-            merit[t] += max(float(rows[r] - program.row_high[r]), 0.0) * float(self.limits.price[k])
+        bare = np.zeros(len(program.cost))
+        bare[: len(x)] = np.where(self.merit_cost == self.cost, x, 0.0)
+        left = program.matrix @ bare - program.row_high
+        if model.limits:
+            slot, limit = np.array(model.limits).T
+            np.add.at(merit, slot, np.maximum(left[model.limit_rows], 0.0) * self.limits.price[limit])
         for k, r in zip(model.measured, model.measured_rows, strict=True):
             m = self.market.measured[k]
-            merit[m.slot] -= self.worth(m, float(program.row_high[r] - rows[r]))
+            merit[m.slot] -= self.worth(m, -float(left[r]))
         return np.asarray(merit)
 
     def _mix(self, best: Point, candidate: Point, accept: list[int]) -> Point:

@@ -156,6 +156,62 @@ class PowerFlow:
         starts = np.searchsorted(keys // (2 * n), np.arange(2 * n + 1))
         return place, keys % (2 * n), starts
 
+    def root_gradients(self, state: State, near: Complex | None = None) -> tuple[Real, Real, Complex]:
+        """Return d(active power entering at the infeed points) / d (P, Q injection) for many slots at once.
+
+        The sweep of `solve` turned around: with Z the inverse of the admittances, ``dv = Z conj((ds - s dv / v) / v)``,
+        so the pull g of a measure on the voltages becomes ``w = Z' conj(g) - Z' (conj(w) s / v^2)`` on the currents.
+
+        Args:
+            state: converged states.
+            near: third part of the answer at nearby states, to start from.
+
+        Returns:
+            Two arrays (slots x infeed points x nodes), per unit, and the pulls on the currents of the free nodes.
+        """
+        grid = self.grid
+        slots, roots = len(state.v), len(grid.infeed_ids)
+        by_p, by_q = np.zeros((2, slots, roots, grid.nodes))
+        for k, node in enumerate(grid.infeed_node.tolist()):
+            by_p[:, k, node] = -1.0
+        w = np.zeros((slots, roots, len(grid.free)), dtype=complex)
+        if self._factor is None or not slots:
+            return by_p, by_q, w
+        v = state.v[:, grid.free]
+        bend = state.s[:, grid.free] / v**2
+        for k, node in enumerate(grid.infeed_node.tolist()):
+            row = slice(grid.y_bus.indptr[node], grid.y_bus.indptr[node + 1])
+            pull = np.zeros(grid.nodes, dtype=complex)
+            pull[grid.y_bus.indices[row]] = grid.y_bus.data[row]
+            right = state.v[:, node, None] * np.conj(pull[grid.free])
+            w[:, k], done = self._adjoint_sweep(np.conj(right), bend, None if near is None else near[:, k])
+            pull_p = w[:, k] / np.conj(v)
+            by_p[:, k, grid.free], by_q[:, k, grid.free] = pull_p.real, pull_p.imag
+            for t in np.flatnonzero(~done).tolist():
+                exact = self.gradients(self.factor(state.v[t]), state.v[t], [Measure("root_p", k)])
+                by_p[t, k], by_q[t, k] = exact[0][0], exact[1][0]
+        return by_p, by_q, w
+
+    def _adjoint_sweep(self, right: Complex, bend: Complex, start: Complex | None) -> tuple[Complex, NDArray[np.bool_]]:
+        assert self._factor is not None
+        solve: Any = self._factor.solve  # the stubs do not know the transposed solve
+        w = np.zeros_like(right) if start is None else start.copy()
+        active = np.arange(len(right))
+        done = np.zeros(len(right), dtype=bool)
+        for _ in range(SWEEPS):
+            with np.errstate(all="ignore"):
+                pull = right[active] - np.conj(w[active]) * bend[active]
+                new = solve(np.ascontiguousarray(pull.T), trans="T").T
+                step = np.abs(new - w[active]).max(axis=1)
+                size = np.abs(new).max(axis=1)
+            w[active] = new
+            there = step <= TOLERANCE * 10 * size
+            done[active[there]] = True
+            active = active[~there & np.isfinite(step)]
+            if not len(active):
+                break
+        return w, done
+
     def factor(self, v: Complex) -> SuperLU | None:
         """Return the factors of the Jacobian at one slot's voltages; None without free nodes."""
         return splu(self._jacobian(v[self.grid.free])) if len(self.grid.free) else None

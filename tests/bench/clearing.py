@@ -88,6 +88,7 @@ class Monolith:
         self.fixed = 0.0
         for t in range(case.slots):
             kept = np.flatnonzero(repair.column_slot == t)
+            inject_p, inject_q = repair.slot_injections(t)
             made = assemble(
                 SlotProblem(
                     grid=grid,
@@ -96,8 +97,8 @@ class Monolith:
                     base_root=repair.base_values["root_p"][t],
                     cost=repair.cost[kept],
                     upper=repair.upper[kept],
-                    inject_p=repair.slot_p[t][:, kept],
-                    inject_q=repair.slot_q[t][:, kept],
+                    inject_p=inject_p[:, kept],
+                    inject_q=inject_q[:, kept],
                     rows=sparse.csr_matrix((0, len(kept))),
                     row_low=np.zeros(0),
                     row_high=np.zeros(0),

@@ -120,16 +120,13 @@ def test_wrong_gradient_is_seen_by_ac_opf(monkeypatch: pytest.MonkeyPatch) -> No
     """Losses forgotten in the gradients: the dispatch holds in AC, but it is not the best and its prices are wrong."""
     from clearing.state import PowerFlow
 
-    right = PowerFlow.gradients
+    right = PowerFlow.root_gradients
 
-    def lossless(self: PowerFlow, factor: Any, v: Any, measures: list[Any]) -> Any:
-        by_p, by_q = right(self, factor, v, measures)
-        for k, m in enumerate(measures):
-            if m.kind == "root_p":
-                by_p[k], by_q[k] = -1.0, 0.0
-        return by_p, by_q
+    def lossless(self: PowerFlow, state: Any, near: Any = None) -> Any:
+        by_p, by_q, pull = right(self, state, near)
+        return np.full_like(by_p, -1.0), np.zeros_like(by_q), pull
 
-    monkeypatch.setattr(PowerFlow, "gradients", lossless)
+    monkeypatch.setattr(PowerFlow, "root_gradients", lossless)
     case = canonical_case(regime("case33bw", 3.0, 1.05, 40))
     cleared, oracle = pipeline.solve(case), ac_opf(case)
     price = dict(zip(cleared.grid.bus_ids, cleared.prices.total_p()[0], strict=True))
