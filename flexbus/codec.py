@@ -29,6 +29,7 @@ from flexbus.errors import CodecError, Fault, FaultCode, FaultyInputError
 from flexbus.events import EventRejected, ReadLogged, ReceiptsIssued
 from flexbus.journal import Block
 from flexbus.reader import reader
+from flexbus.writer import writer
 from schemas import avro_schemas
 
 __all__ = [
@@ -57,6 +58,8 @@ _CONFLUENT = b"\x00"
 
 # Records of the bus itself, beside the events of the catalogue.
 _OWN: tuple[type[Any], ...] = (Block, EventRejected, ReceiptsIssued, ReadLogged)
+# Written by nobody but us, and all the time.
+_HOT = frozenset({Block, EventRejected, ReceiptsIssued})
 _CLASSES: dict[str, type[Any]] = {
     **{k: v.event for k, v in CATALOGUE.items()},
     **{c.__name__: c for c in _OWN},
@@ -123,6 +126,10 @@ def encode(event: Any, registry: Registry | None = None) -> bytes:
     schema, head = _writer(cls.__name__)
     if registry is not None:
         head = _CONFLUENT + struct.pack(">I", registry.ids[cls.__name__])
+    if cls in _HOT:
+        parts = [head]
+        writer(cls)(event, parts.append)
+        return b"".join(parts)
     out = io.BytesIO()
     out.write(head)
     fastavro.schemaless_writer(out, schema, _converter().unstructure(event))

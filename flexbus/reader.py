@@ -14,7 +14,7 @@ from functools import cache
 from types import UnionType
 from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 
-__all__ = ["reader", "shell_of"]
+__all__ = ["fillable", "reader", "shell_of"]
 
 Reader = Callable[[bytes, int], tuple[Any, int]]
 _SHIFTS = ((127, 7), (16_383, 14), (2_097_151, 21), (268_435_455, 28))
@@ -49,13 +49,20 @@ def shell_of(cls: Any) -> type[Any]:
 
     A frozen dataclass sets each field by a call; for records of two fields that is most of the time they take.
     """
+    if not fillable(cls):
+        raise TypeError(f"{cls.__name__} has other slots than fields, or its constructor does more than to set them")
     names = [f.name for f in fields(cls)]
-    if tuple(cls.__slots__) != tuple(names):
-        raise TypeError(f"{cls.__name__} has other slots than fields")
     sets = "\n".join(f"    self.{n} = {n}" for n in names) or "    pass"
     space: dict[str, Any] = {}
     exec(f"def __init__(self, {', '.join(names)}):\n{sets}", space)
     return type(f"_{cls.__name__}", (), {"__slots__": tuple(names), "__init__": space["__init__"]})
+
+
+def fillable(cls: Any) -> bool:
+    """Tell whether `shell_of` can make instances of a dataclass."""
+    names = tuple(f.name for f in fields(cls) if f.init)
+    own = tuple(cls.__dict__.get("__slots__", ())) == names and cls.__bases__ == (object,)
+    return own and len(names) == len(fields(cls)) and not hasattr(cls, "__post_init__")
 
 
 def _record(cls: Any, into: str, depth: int, names: dict[str, Any]) -> Iterator[str]:

@@ -14,6 +14,7 @@ import os
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
@@ -29,7 +30,7 @@ __all__ = ["EVERY_ENTRIES", "AreaImage", "Checkpoints", "Image", "images_of", "n
 
 log = logging.getLogger(__name__)
 
-FORMAT = 1
+FORMAT = 2
 EVERY_ENTRIES = 50_000
 _AT_MOST_SHARE = 20  # of the time at most one part in this is spent on writing
 _ROOT = Path(__file__).parents[1]
@@ -87,6 +88,7 @@ class Checkpoints:
         service: whose they are.
         packages: further top-level packages whose classes its state may hold.
         every_entries: write after that many journal entries.
+        slot: number of this worker among its siblings.
     """
 
     def __init__(
@@ -95,14 +97,33 @@ class Checkpoints:
         service: str,
         packages: Iterable[str] = (),
         every_entries: int = EVERY_ENTRIES,
+        slot: int = 0,
     ) -> None:
-        self._folder, self._service = folder, service
+        self._folder, self._service, self._slot = folder, service, slot
         self._packages = PACKAGES | frozenset(packages)
         self._code = code_version()  # now: the sources may change while the process runs
         self._every = every_entries
         self._since: dict[int, int] = {}
         self._writer: tuple[int, float, list[int]] | None = None
         self._not_before = 0.0
+        self._ahead: dict[int, Future[Image]] = {}
+
+    def read_ahead(self) -> None:
+        """Begin to read what this worker wrote before, while its start waits for the broker and for its group.
+
+        Whether the journal confirms it is found out later, by `read`.
+        """
+        if self._folder is None:
+            return
+        own = [p for p in self._folder.glob(f"{self._service}-*.checkpoint") if self._is_mine(p)]
+        reader = ThreadPoolExecutor(1, thread_name_prefix="checkpoints")
+        for path in own:
+            self._ahead[int(path.stem.rpartition("-")[2])] = reader.submit(self._load, path, lambda: None)
+        reader.shutdown(wait=False)
+
+    def settled(self) -> None:
+        """Say that the partitions of this worker are read: what else was read ahead is somebody else's."""
+        self._ahead = {}
 
     def folded(self, partition: int, entries: int) -> None:
         """Count what was taken in since the last checkpoint of a partition."""
@@ -169,8 +190,8 @@ class Checkpoints:
         began = time.monotonic()
         path = self._path(partition)
         try:
-            with no_collection():
-                image = self._load(path, beat)
+            ahead = self._ahead.pop(partition, None)
+            image = self._load(path, beat) if ahead is None else ahead.result()
             self._confirm(image, connection, end, beat)
         except FileNotFoundError:
             log.info("partition %d has no checkpoint; reading the journal from its beginning", partition)
@@ -232,6 +253,7 @@ class Checkpoints:
         yield {
             "format": FORMAT,
             "service": self._service,
+            "slot": self._slot,
             "code": self._code,
             "partition": image.partition,
             "next_offset": image.next_offset,
@@ -241,7 +263,16 @@ class Checkpoints:
             place = {"area": area.area_id, "number": area.number, "hash": area.hash.hex(), "offset": area.offset}
             yield place | pack(area.state, self._packages)
 
+    def _is_mine(self, path: Path) -> bool:
+        with suppress(OSError, ValueError, LookupError, TypeError), path.open("rb") as file:
+            return bool(json.loads(file.readline(10_000))["slot"] == self._slot)
+        return False
+
     def _load(self, path: Path, beat: Callable[[], None]) -> Image:
+        with no_collection():
+            return self._loaded(path, beat)
+
+    def _loaded(self, path: Path, beat: Callable[[], None]) -> Image:
         digest = hashlib.sha256()
         with path.open("rb") as file:
             lines = []

@@ -43,4 +43,4 @@ class Context:
             packages: further top-level packages whose classes its state may hold.
         """
         folder = None if self.run_dir is None else self.run_dir / "checkpoints"
-        return Checkpoints(folder, self.service, packages, self.checkpoint_every)
+        return Checkpoints(folder, self.service, packages, self.checkpoint_every, self.slot)

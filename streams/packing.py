@@ -16,6 +16,8 @@ from typing import Any
 
 import numpy as np
 
+from flexbus.reader import fillable, shell_of
+
 __all__ = ["PackingError", "pack", "unpack"]
 
 PACKAGES = frozenset({"flexbus", "clearing", "streams"})
@@ -220,12 +222,18 @@ def _found(name: str, packages: frozenset[str]) -> _Reader:
 
 def _constructor(kind: Any) -> _Reader:
     """Compiled once: a state may hold millions of small records."""
-    parts = (
-        f"{f.name}=v[{n}] if type(v[{n}]) is not list else readers[v[{n}][0]](v[{n}], readers)"
-        for n, f in enumerate(fields(kind), start=1)
-    )
+    parts = [
+        f"v[{n}] if type(v[{n}]) is not list else readers[v[{n}][0]](v[{n}], readers)"
+        for n, _ in enumerate(fields(kind), start=1)
+    ]
     names: dict[str, Any] = {"kind": kind, "size": len(fields(kind)) + 1, "wrong": _wrong}
-    source = f"def read(v, readers):\n    if len(v) != size: wrong(kind)\n    return kind({', '.join(parts)})"
+    if fillable(kind):
+        names["shell"] = shell_of(kind)
+        lines = [f"x = shell({', '.join(parts)})", "x.__class__ = kind", "return x"]
+    else:
+        named = (f"{f.name}={part}" for f, part in zip(fields(kind), parts, strict=True))
+        lines = [f"return kind({', '.join(named)})"]
+    source = "\n    ".join(["def read(v, readers):", "if len(v) != size: wrong(kind)", *lines])
     exec(source, names)
     reader: _Reader = names["read"]
     return reader

@@ -7,6 +7,7 @@ is who has which role, folded from the journal's own register.
 import logging
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -90,6 +91,7 @@ class Publisher:
         Raises:
             EnvironmentProblem: the broker does not answer or refuses.
         """
+        self._checkpoints.read_ahead()
         try:
             self._producer.init_transactions(_TIMEOUT_S)
         except KafkaException as error:
@@ -169,8 +171,8 @@ class Publisher:
         service = self._monitor.service
         self._monitor.blocks.labels(service).inc(len(blocks))
         for block in blocks:
-            for entry in block.entries:
-                self._monitor.events.labels(service, entry.event_type, block.area_id).inc()
+            for kind, count in Counter([entry.event_type for entry in block.entries]).items():
+                self._monitor.events.labels(service, kind, block.area_id).inc(count)
 
     def _assigned(self, consumer: Any, assignment: list[TopicPartition]) -> None:
         committed = consumer.committed([TopicPartition(t.topic, t.partition) for t in assignment], timeout=_TIMEOUT_S)
@@ -184,6 +186,7 @@ class Publisher:
         consumer.assign(
             [t if t.offset >= 0 else TopicPartition(JOURNAL, t.partition, OFFSET_BEGINNING) for t in committed]
         )
+        self._checkpoints.settled()
         self._monitor.ready(sorted(t.partition for t in committed))
         log.info("assigned: journal partitions %s", sorted(t.partition for t in committed))
 

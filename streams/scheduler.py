@@ -149,7 +149,9 @@ class Scheduler:
         Raises:
             FlexbusError: the journal is broken, or Kafka cannot be used; end the process.
         """
+        self._checkpoints.read_ahead()
         self._catch_up()
+        self._checkpoints.settled()
         self._monitor.ready(list(range(self._partitions)))
         while not self._context.stop.is_set():
             now_ms = self._clock.now_ms()

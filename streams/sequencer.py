@@ -102,6 +102,7 @@ class Sequencer:
         Raises:
             EnvironmentProblem: the broker does not answer or refuses.
         """
+        self._checkpoints.read_ahead()
         try:
             self._producer.init_transactions(_TIMEOUT_S)
             for topic in (JOURNAL, REJECTIONS):
@@ -201,6 +202,7 @@ class Sequencer:
         # partition (workers learn of a new inbox one after the other) waits for the next assignment.
         strays = [t for t in places if t.partition not in mine]
         consumer.pause(idle + strays)
+        self._checkpoints.settled()
         self._counts.monitor.ready(sorted(mine))
         log.info("assigned: journal partitions %s, %d inbox partitions", sorted(mine), len(places) - len(strays))
 

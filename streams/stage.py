@@ -10,6 +10,7 @@ import asyncio
 import logging
 import threading
 import time
+from collections import Counter
 from contextlib import suppress
 from typing import Any
 
@@ -79,6 +80,7 @@ class StageShell:
         """Work until told to stop; a broken journal or a lost broker ends the process."""
         if self._stage.imports:
             self._jobs.warm()
+        self._checkpoints.read_ahead()
         starting = self._loop.create_task(self._app.start())
         measured = 0.0
         while not self._context.stop.is_set() and self._fatal is None:
@@ -126,6 +128,7 @@ class StageShell:
             log.info("assigned %s, rebuilt in %.1f s", sorted(mine), time.monotonic() - began)
             for area in self._areas.values():
                 self._send(area)
+            self._checkpoints.settled()
             self._monitor.ready(sorted(mine))
             self._steady.set()
         except asyncio.CancelledError:
@@ -215,8 +218,8 @@ class StageShell:
         area.offset = offset
         self._checkpoints.folded(partition, len(block.entries))
         name = self._stage.service
-        for entry in block.entries:
-            self._monitor.events.labels(name, entry.event_type, block.area_id).inc()
+        for kind, count in Counter([entry.event_type for entry in block.entries]).items():
+            self._monitor.events.labels(name, kind, block.area_id).inc(count)
         self._monitor.blocks.labels(name).inc()
         self._monitor.progress()
         if self._measure is not None:

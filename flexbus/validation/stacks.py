@@ -62,10 +62,9 @@ _last: tuple[tuple[OfferSlot, ...] | None, Stacks | None] = (None, None)
 def _looked_at(slots: tuple[OfferSlot, ...]) -> Stacks:
     stacks = [slot.steps for slot in slots]
     minima = [slot.min_power_w for slot in slots]
-    lengths = [len(stack) for stack in stacks]
-    most_steps = max(lengths, default=0)
+    most_steps = max(map(len, stacks), default=0)
     rise = True
-    if most_steps == 1 == min(lengths):
+    if most_steps == 1 and all(stacks):
         powers = totals = [step.power_w for (step,) in stacks]
         prices = [step.price_milli_per_mwh for (step,) in stacks]
     else:

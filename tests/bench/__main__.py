@@ -1,6 +1,7 @@
 """`make bench`: speed as ratios against a bare loop in the same run, on the same machine, over the same data.
 
 Rates depend on the machine and on who else uses it; a ratio of two loops that ran one after the other does less so.
+Beside the ratios stand the figures that the project promises as such: rates per core, and how soon an offer is visible.
 """
 
 import json
@@ -9,12 +10,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 
 from streams.process import collect_seldom
-from tests.bench import clearing, core
+from tests.bench import clearing, core, soak
 
-_BENCHES: dict[str, Callable[[int], Iterator["core.Ratio"]]] = {
+_BENCHES: dict[str, Callable[[int], Iterator["core.Ratio | core.Figure"]]] = {
     "codec": core.codec_rates,
     "view": core.view_rates,
+    "replay": core.replay_rates,
     "sequencer": core.sequencer_rates,
+    "visible": soak.visible_figures,
     "growth": core.growth_rates,
     "clearing": clearing.day_rates,
     "slots": clearing.slot_rates,
@@ -55,15 +58,21 @@ def main() -> int:
         for found in _BENCHES[name](options.events):
             failed = failed or not found.holds
             if options.as_json:
-                print(json.dumps(asdict(found) | {"ratio": found.ratio}), flush=True)
+                further = {"ratio": found.ratio} if isinstance(found, core.Ratio) else {"reached": found.reached}
+                print(json.dumps(asdict(found) | further), flush=True)
             else:
-                least = "" if found.least is None else f"{found.least:9.2f}"
-                mark = "" if found.holds else "  MISSED"
-                print(
-                    f"{found.what:44} {found.rate:11.0f} {found.bare:11.0f} {found.ratio:6.2f} {least}{mark}",
-                    flush=True,
-                )
+                print(_line(found), flush=True)
     return 1 if failed else 0
+
+
+def _line(found: core.Ratio | core.Figure) -> str:
+    mark = "" if found.holds else "  MISSED"
+    if isinstance(found, core.Ratio):
+        least = "" if found.least is None else f"{found.least:9.2f}"
+        return f"{found.what:44} {found.rate:11.0f} {found.bare:11.0f} {found.ratio:6.2f} {least}{mark}"
+    bound = "at most" if found.at_most else "at least" if found.binding else "aimed at"
+    mark = mark or ("" if found.reached else "  not reached")
+    return f"{found.what:48} {found.value:10.5g} {found.unit}, {bound} {found.target:g}{mark}"
 
 
 if __name__ == "__main__":

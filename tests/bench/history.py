@@ -11,6 +11,7 @@ from uuid import UUID
 
 from clearing.facts import market_cleared_id
 from flexbus import codec
+from flexbus import events as ev
 from flexbus.ids import derived_id
 from flexbus.journal import Block, Entry, next_block
 from flexbus.partition import partition_of
@@ -21,12 +22,29 @@ from tests import market
 from tests.integration.core import FSP_A, founding
 from tests.integration.test_publisher import cleared
 
-__all__ = ["AREAS", "blocks_of", "write_history"]
+__all__ = ["AREAS", "blocks_of", "varied", "write_history"]
 
 AREAS = tuple(f"area-{n}" for n in range(8))
 SESSION_OFFERS = 5_000
 BLOCK = 100
 _OFFER, _SESSION = "o-00000000", "s-000000"
+_TEMPLATES = 199
+
+
+def varied(submitted: ev.FlexOfferSubmitted, number: int) -> ev.FlexOfferSubmitted:
+    """Return an offer with another quantity and price in each slot: a flat one is read several times as fast."""
+    chance = random.Random(number)
+    slots = tuple(
+        ev.OfferSlot(
+            steps=(
+                ev.PriceStep(
+                    power_w=1_000 * chance.randrange(1, 100), price_milli_per_mwh=100 * chance.randrange(200, 900)
+                ),
+            )
+        )
+        for _ in submitted.offer.slots
+    )
+    return replace(submitted, offer=replace(submitted.offer, slots=slots))
 
 
 def write_history(connection: Connection, events: int) -> Counter[int]:
@@ -93,7 +111,7 @@ def _entries(area_id: str, events: int) -> Iterator[Entry]:
     for sender, event in founding(area_id)[:-2]:  # all but the session and its gate
         yield entry(event, sender)
     submitted = replace(market.submitted(_OFFER, slots=24, session_id=_SESSION), area_id=area_id)
-    template = codec.encode(submitted)
+    templates = [codec.encode(varied(submitted, n)) for n in range(_TEMPLATES)]
     number = 0
     for session in range(events // SESSION_OFFERS + 1):
         session_id = f"s-{session:06d}"
@@ -101,7 +119,7 @@ def _entries(area_id: str, events: int) -> Iterator[Entry]:
         yield entry(replace(market.gate_opened(session_id), area_id=area_id), "scheduler")
         for _ in range(min(SESSION_OFFERS, events - number)):
             number += 1
-            payload = template.replace(_OFFER.encode(), f"o-{number:08d}".encode())
+            payload = templates[number % _TEMPLATES].replace(_OFFER.encode(), f"o-{number:08d}".encode())
             yield entry(submitted, FSP_A, payload=payload.replace(_SESSION.encode(), session_id.encode()))
         if number < events:
             closed = replace(market.gate_closed(session_id), area_id=area_id)

@@ -4,7 +4,8 @@
 
 Every service runs as in production. Offers of 24 slots replace those before them, so that what is live stays the same
 and memory should too, but for what the sequencer never forgets: which ids it has seen. An offer is visible when its
-sender reads it from the bus: sequenced, published, committed.
+sender reads it from the bus: sequenced, published, committed. The last line is the verdict; 1 is the exit code of a
+bad one.
 """
 
 import argparse
@@ -13,12 +14,12 @@ import sys
 import tempfile
 import threading
 import time
-from dataclasses import replace
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-import psutil
 from confluent_kafka import TopicPartition
 
 from flexbus import events as ev
@@ -27,6 +28,9 @@ from flexbus.topics import party_topic
 from streams.kafka import Connection
 from streams.supervisor import Supervisor
 from streams.topics import PARTY_PARTITION
+from tests.bench.core import Figure
+from tests.bench.history import varied
+from tests.bench.memory import Meter, Sample, growth, leaking
 from tests.integration import core
 from tests.integration.core import FSP_A, FSP_B, own_kafka
 
@@ -34,8 +38,9 @@ AREAS = tuple(f"area-{n}" for n in range(8))
 LIVE = 250  # offers per area and provider
 TICK_S = 0.05
 SAMPLE_S = 10.0
+RATE = 1200
 SLOWEST_P99_S = 1.0
-GROWTH_MB_PER_MILLION = 250.0
+VISIBLE_S, WARM_S = 45.0, 10.0
 
 
 class Watch:
@@ -72,7 +77,9 @@ class Load:
         self._clients = [(p, Client(connection.bootstrap, p, timeout_s=60)) for p in (FSP_A, FSP_B)]
         self._watch = watch
         self._templates: dict[tuple[str, str], ev.FlexOfferSubmitted] = {
-            (party, area): core.offer_of(0, area, party) for party, _ in self._clients for area in AREAS
+            (party, area): varied(core.offer_of(0, area, party), number)
+            for party, _ in self._clients
+            for number, area in enumerate(AREAS)
         }
         self.count = 0
 
@@ -96,64 +103,145 @@ class Load:
             client.close()
 
 
+@dataclass(frozen=True, slots=True)
+class Soaked:
+    """What a run came to.
+
+    Attributes:
+        offers: offers sent.
+        seconds: how long they were sent.
+        took: how long each took to be visible, s.
+        lost: offers that never were.
+        samples: memory of the services meanwhile.
+    """
+
+    offers: int
+    seconds: float
+    took: list[float]
+    lost: int
+    samples: list[Sample]
+
+    def after_s(self, share: float) -> float:
+        """Return how long the quickest offers took that make up a share of all, s."""
+        took = sorted(self.took)
+        return took[min(len(took) - 1, int(len(took) * share))]
+
+    def faults(self, rate: int) -> list[str]:
+        """Return in words what is not as it must be, at a wanted rate, offers per second."""
+        found = []
+        if self.offers < 0.95 * rate * self.seconds:
+            found.append(f"only {self.offers / self.seconds:.0f} offers/s were sent, not {rate}, so nothing is proven")
+        if self.lost:
+            found.append(f"{self.lost} offers never became visible")
+        if self.after_s(0.99) >= SLOWEST_P99_S:
+            found.append(f"p99 is {self.after_s(0.99):.2f} s, not below {SLOWEST_P99_S:.0f} s")
+        for name, mb in leaking(self.samples).items():
+            died = f"{name} died and came back"
+            found.append(f"memory of {name} grows by {mb:.0f} MB per million events" if mb < float("inf") else died)
+        return found
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the figures."""
+        return {
+            "offers": self.offers,
+            "offers_per_s": round(self.offers / self.seconds, 1),
+            "never_visible": self.lost,
+            "visible_after_s": {
+                "p50": round(self.after_s(0.5), 3),
+                "p99": round(self.after_s(0.99), 3),
+                "most": round(self.after_s(1.0), 3),
+            },
+            "memory_mb": {n: [round(s.mb.get(n, 0)) for s in self.samples[:: self._step]] for n in self._names},
+            "growth_mb_per_million_events": {s: round(g, 1) for s, g in growth(self.samples).items()},
+        }
+
+    @property
+    def _names(self) -> list[str]:
+        return sorted(self.samples[-1].mb)
+
+    @property
+    def _step(self) -> int:
+        return max(1, len(self.samples) // 6)
+
+
+def verdict(found: Soaked, rate: int) -> str:
+    """Return the last line."""
+    faults = found.faults(rate)
+    if faults:
+        return "FAILED: " + "; ".join(faults)
+    most = max(growth(found.samples).values())
+    return f"holds: memory is flat (at most {most:.0f} MB per million events), p99 {found.after_s(0.99):.2f} s, 0 lost"
+
+
+def exit_code(found: Soaked, rate: int) -> int:
+    return 1 if found.faults(rate) else 0
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--minutes", type=float, default=10.0)
-    parser.add_argument("--rate", type=int, default=1200, help="offers per second")
+    parser.add_argument("--rate", type=int, default=RATE, help="offers per second")
     options = parser.parse_args()
+    found = soaked(options.minutes * 60, options.rate)
+    print(json.dumps(found.as_json(), indent=1))
+    print(verdict(found, options.rate), flush=True)
+    return exit_code(found, options.rate)
+
+
+def visible_figures(_: int) -> Iterator[Figure]:
+    """Producer to visible at 1,200 offers/s, all services running; the first seconds warm up and do not count."""
+    found = soaked(VISIBLE_S, RATE, warm_s=WARM_S)
+    yield Figure("offers per second sent, all services running", found.offers / found.seconds, "/s", 0.95 * RATE)
+    yield Figure("producer to visible, p50", found.after_s(0.5), "s", SLOWEST_P99_S, at_most=True)
+    yield Figure("producer to visible, p99", found.after_s(0.99), "s", SLOWEST_P99_S, at_most=True)
+    yield Figure("offers that never became visible", found.lost, "", 0, at_most=True)
+
+
+def soaked(seconds: float, rate: int, warm_s: float = 0.0) -> Soaked:
+    """Run the bus under load.
+
+    Args:
+        seconds: how long.
+        rate: offers per second.
+        warm_s: so long before that, without counting, s.
+    """
     with tempfile.TemporaryDirectory(prefix="flexbus-soak-") as folder, own_kafka(Path(folder) / "b") as connection:
         supervisor = Supervisor(connection, Path(folder) / "run")
         supervisor.start()
         try:
             supervisor.wait_ready(120)
             core.open_gates(connection, AREAS)
-            found = soaked(connection, supervisor, options.minutes * 60, options.rate)
+            watch = Watch(connection)
+            load = Load(connection, watch)
+            meter = Meter(supervisor.pids)
+            if warm_s:
+                _send(load, Meter(supervisor.pids), warm_s, rate)
+                watch.took.clear()
+            before = load.count
+            lasted = _send(load, meter, seconds, rate)
+            offers = load.count - before
+            load.close()
+            deadline = time.monotonic() + 30
+            while watch.sent and time.monotonic() < deadline:
+                time.sleep(0.1)
+            watch.close()
         finally:
             supervisor.stop()
-    print(json.dumps(found, indent=1))
-    return 0 if found["holds"] else 1
+    return Soaked(offers, lasted, watch.took, len(watch.sent), meter.samples)
 
 
-def soaked(connection: Connection, supervisor: Supervisor, seconds: float, rate: int) -> dict[str, Any]:
-    """Return latencies and memory of a run."""
-    watch = Watch(connection)
-    load = Load(connection, watch)
-    memory: list[tuple[int, dict[str, int]]] = []
-    began = sampled = time.monotonic()
+def _send(load: "Load", meter: Meter, seconds: float, rate: int) -> float:
+    """Send at a steady rate; return how long it took, s."""
+    began, before = time.monotonic(), load.count
+    sampled = 0.0
     while (now := time.monotonic()) - began < seconds:
-        load.send(int((now - began) * rate) - load.count)
+        load.send(int((now - began) * rate) - (load.count - before))
         if now - sampled >= SAMPLE_S:
             sampled = now
-            memory.append((load.count, _memory(supervisor)))
+            meter.sample(load.count)
         time.sleep(TICK_S)
-    lasted = time.monotonic() - began
-    load.close()
-    deadline = time.monotonic() + 30
-    while watch.sent and time.monotonic() < deadline:
-        time.sleep(0.1)
-    watch.close()
-    took = sorted(watch.took)
-    half = len(memory) // 2  # the first half warms caches, queues and the clearing's worker up
-    events = max(1, memory[-1][0] - memory[half][0])
-    growth = {s: (memory[-1][1].get(s, 0) - mb) * 1e6 / events for s, mb in memory[half][1].items()}
-    p99 = took[int(len(took) * 0.99)]
-    return {
-        "offers": load.count,
-        "offers_per_s": round(load.count / lasted, 1),
-        "never_visible": len(watch.sent),
-        "visible_after_s": {
-            "p50": round(took[len(took) // 2], 3),
-            "p99": round(p99, 3),
-            "most": round(took[-1], 3),
-        },
-        "memory_mb": memory[-1][1],
-        "growth_mb_per_million_events": {s: round(g, 1) for s, g in growth.items()},
-        "holds": p99 < SLOWEST_P99_S and not watch.sent and max(growth.values()) < GROWTH_MB_PER_MILLION,
-    }
-
-
-def _memory(supervisor: Supervisor) -> dict[str, int]:
-    return {name: psutil.Process(pid).memory_info().rss // 1_000_000 for name, pid in supervisor.pids().items()}
+    meter.sample(load.count)
+    return time.monotonic() - began
 
 
 if __name__ == "__main__":
