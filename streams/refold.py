@@ -5,10 +5,8 @@ the journal is derived again, byte for byte, clearings included; and the state t
 so that two runs in two processes can be compared.
 """
 
-import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, is_dataclass
-from enum import Enum
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
 from typing import Any
 
 from flexbus import codec
@@ -17,8 +15,9 @@ from flexbus.journal import Block, Entry, verify_block
 from flexbus.validation import Admission, admission_faults, content_faults, fold_admission, signature_faults
 from flexbus.views.fact import Emission, Fact, Job, facts_of
 from streams.area import Stage
+from streams.digest import state_digest
 
-__all__ = ["AreaProof", "Finding", "ViewProof", "refold", "state_digest"]
+__all__ = ["AreaProof", "Finding", "ViewProof", "refold"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -200,41 +199,3 @@ def _change(emission: Emission, fact: Fact) -> str:
 
 def _place(fact: Fact) -> str:
     return f"block {fact.block}, entry {fact.index}"
-
-
-def state_digest(state: Any) -> str:
-    """Return SHA-256 over a state, the same in every process: sets are sorted, nothing depends on identity."""
-    digest = hashlib.sha256()
-    for part in _parts(state):
-        digest.update(part.encode())
-        digest.update(b"\x1f")
-    return digest.hexdigest()
-
-
-def _parts(value: Any) -> Iterator[str]:
-    if is_dataclass(value) and not isinstance(value, type):
-        yield type(value).__name__
-        for field in fields(value):
-            yield from _parts(getattr(value, field.name))
-    elif isinstance(value, Mapping):
-        yield f"map {len(value)}"
-        for key, item in value.items():  # in its order: it follows from the journal too
-            yield from _parts(key)
-            yield from _parts(item)
-    elif isinstance(value, set | frozenset):
-        yield f"set {len(value)}"
-        yield from sorted("\x1e".join(_parts(item)) for item in value)
-    elif isinstance(value, tuple | list):
-        yield f"list {len(value)}"
-        for item in value:
-            yield from _parts(item)
-    elif isinstance(value, Enum):
-        yield f"{type(value).__name__}.{value.name}"
-    elif value is None or isinstance(value, str | int | float | bytes):
-        yield repr(value)
-    elif callable(value):
-        yield getattr(value, "__qualname__", type(value).__name__)
-    elif hasattr(value, "tobytes"):  # arrays of numbers
-        yield hashlib.sha256(value.tobytes()).hexdigest()
-    else:
-        raise TypeError(f"no digest of {type(value).__name__}: a view's state is made of dataclasses and containers")

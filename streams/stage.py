@@ -22,12 +22,12 @@ from flexbus.views.fact import Emission, Job
 from streams.area import Area, Due, Stage
 from streams.checkpoint import Image, images_of, no_collection
 from streams.context import Context
+from streams.digest import state_digest
 from streams.faust_app import group_error, new_app
 from streams.jobs import JobError, Jobs
 from streams.journal_reader import end_offset, read_blocks
 from streams.outbox import Outbox
 from streams.process import end_at_once
-from streams.refold import state_digest
 from streams.table import Summary, new_table
 
 __all__ = ["StageShell", "run_stage"]

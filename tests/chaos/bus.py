@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from streams.area import Area
+from streams.digest import state_digest
 from streams.journal_reader import read_blocks
 from streams.kafka import Connection
 from streams.monitor import notes
-from streams.refold import state_digest
 from streams.services import SERVICES
 from streams.stages import VIEWS
 from streams.topics import journal_partitions

@@ -12,7 +12,7 @@ import pytest
 
 from flexbus.client import Client
 from flexbus.events import Verdict
-from streams.refold import state_digest
+from streams.digest import state_digest
 from tests.integration import core
 from tests.integration.bus import Bus, running_bus, wait_for
 from tests.integration.core import FSP_A

@@ -15,8 +15,8 @@ from flexbus.validation import Admission, fold_admission
 from flexbus.views.fact import Job
 from flexbus.views.procurement import Place
 from streams.area import Area, Kept
+from streams.digest import state_digest
 from streams.packing import PackingError, pack, unpack
-from streams.refold import state_digest
 from streams.stages import VIEWS
 from tests import market
 from tests.unit.test_area import chain, entry

@@ -11,7 +11,8 @@ from flexbus import events as ev
 from flexbus.journal import Block, Entry, next_block
 from flexbus.views.fact import Emission, Fact, Job, emit
 from streams.area import Stage
-from streams.refold import AreaProof, refold, state_digest
+from streams.digest import state_digest
+from streams.refold import AreaProof, refold
 from tests import market
 from tests.integration.core import FSP_A, founding, offer_of
 from tests.unit.test_intake import AREA, Inbox, opened
