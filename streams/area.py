@@ -13,7 +13,7 @@ from uuid import UUID
 
 from flexbus import codec
 from flexbus.journal import Block, verify_block
-from flexbus.views.fact import Emission, Fact, Job
+from flexbus.views.fact import Emission, Fact, Job, quick_fact
 
 __all__ = ["Area", "Due", "Kept", "Stage"]
 
@@ -113,7 +113,7 @@ class Area:
                 self._said.add(UUID(entry.event_id).int)
             if self.view.reads is not None and entry.event_type not in self.view.reads:
                 continue
-            fact = Fact(
+            fact = quick_fact(
                 event=codec.decode(entry.payload),
                 event_id=entry.event_id,
                 sender_id=entry.sender_id,

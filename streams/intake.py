@@ -17,9 +17,10 @@ from flexbus.events import EventRejected, Receipt, ReceiptsIssued, Verdict
 from flexbus.ids import derived_id, is_uuid
 from flexbus.journal import Block, Entry, next_block, verify_block
 from flexbus.partition import partition_of
+from flexbus.reader import quickly
 from flexbus.time import parse_ms
 from flexbus.topics import party_of_inbox
-from flexbus.views.fact import Fact, facts_of
+from flexbus.views.fact import Fact, facts_of, quick_fact
 from streams.seen import DIGEST_BYTES, Seen
 
 __all__ = ["Input", "Intake", "Kept", "Outcome", "Rules"]
@@ -38,6 +39,7 @@ _LONGEST_TEXT = 500
 _MOST_KEPT = 8_000_000  # a compressed record passes the broker's limit and may still be larger than this
 _RECEIPTS_BYTES = 1_000_000
 _SIGNATURE_BYTES = 64  # Ed25519
+_quick_entry, _quick_receipt = quickly(Entry), quickly(Receipt)
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,7 +234,7 @@ class Intake:
             return self._reject(reading, outcome)
         if area.pending_bytes + len(value) > BLOCK_BYTES:
             self._close(area, outcome)
-        fact = Fact(
+        fact = quick_fact(
             event=reading.event,
             event_id=reading.event_id,
             sender_id=reading.sender_id,
@@ -249,7 +251,7 @@ class Intake:
             faults.extend(self._checked(self._rules.signature, area.state, reading.event, *evidence))
         if faults:
             return self._reject(reading, outcome)
-        entry = Entry(
+        entry = _quick_entry(
             event_id=reading.event_id,
             event_type=type(reading.event).__name__,
             schema_fingerprint=reading.fingerprint,
@@ -416,7 +418,7 @@ def _check_headers(reading: _Reading) -> None:
 
 
 def _receipt(reading: _Reading, verdict: Verdict, block: int | None = None, index: int | None = None) -> Receipt:
-    return Receipt(
+    return _quick_receipt(
         event_id=reading.event_id,
         inbox_partition=reading.given.partition,
         inbox_offset=reading.given.offset,

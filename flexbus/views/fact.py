@@ -12,8 +12,9 @@ from typing import Any
 from flexbus import codec
 from flexbus.ids import derived_id
 from flexbus.journal import Block
+from flexbus.reader import quickly
 
-__all__ = ["Emission", "Fact", "Job", "emit", "facts_of"]
+__all__ = ["Emission", "Fact", "Job", "emit", "facts_of", "quick_fact"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,10 +63,13 @@ def emit(event: Any, *cause: str | int) -> Emission:
     return Emission(event_id=derived_id(type(event).__name__, event.area_id, *cause), event=event)
 
 
+quick_fact = quickly(Fact)
+
+
 def facts_of(block: Block) -> Iterator[Fact]:
     """Yield the entries of a block, decoded, in order."""
     for index, entry in enumerate(block.entries):
-        yield Fact(
+        yield quick_fact(
             event=codec.decode(entry.payload),
             event_id=entry.event_id,
             sender_id=entry.sender_id,

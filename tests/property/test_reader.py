@@ -1,7 +1,7 @@
 """The short way of reading bytes gives what the Avro library gives, or gives up; that of writing gives its bytes."""
 
 import io
-from dataclasses import fields, replace
+from dataclasses import MISSING, dataclass, fields, replace
 from typing import Any
 
 import fastavro
@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 
 from flexbus import codec
 from flexbus.errors import CodecError
-from flexbus.events import GateClosed, OfferSlot, PriceStep
+from flexbus.events import GateClosed, OfferSlot, PriceStep, Receipt
 from flexbus.journal import Block, Entry
-from flexbus.reader import reader
+from flexbus.reader import quickly, reader
+from flexbus.views.fact import Fact
 from tests import market, strange
 from tests.property.test_fuzz import meddled
 
@@ -122,3 +123,31 @@ def test_every_whole_number_is_written(number: int) -> None:
 def test_what_does_not_fit_is_not_written() -> None:
     with pytest.raises(ValueError, match="64 bits"):
         codec.encode(Block(area_id="a", number=2**63, previous_hash=b"", hash=b"", entries=()))
+
+
+@pytest.mark.parametrize("cls", [Fact, Entry, Receipt])
+@settings(max_examples=20, deadline=None)
+@given(data=st.data())
+def test_what_is_made_quickly_is_what_the_constructor_makes(cls: Any, data: st.DataObject) -> None:
+    values = {f.name: data.draw(st.integers()) for f in fields(cls)}
+    made = quickly(cls)(**values)
+    assert made == cls(**values)
+    assert type(made) is cls
+    needed = {f.name: values[f.name] for f in fields(cls) if f.default is MISSING}
+    assert quickly(cls)(**needed) == cls(**needed)
+    with pytest.raises(AttributeError):
+        made.event_id = "another"
+    with pytest.raises(TypeError):
+        quickly(cls)(**dict(list(needed.items())[1:]))
+
+
+def test_a_class_that_does_more_than_to_set_its_fields_is_not_made_quickly() -> None:
+    @dataclass(frozen=True, slots=True)
+    class Checked:
+        x: int
+
+        def __post_init__(self) -> None:
+            raise ValueError
+
+    with pytest.raises(TypeError, match="constructor does more"):
+        quickly(Checked)
