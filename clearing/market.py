@@ -46,6 +46,26 @@ class MeasuredRequest:
 
 
 @dataclass(slots=True)
+class Injections:
+    """What one unit of a column injects: entries of a matrix (slots x buses) x columns."""
+
+    cell: list[int] = field(default_factory=list)
+    column: list[int] = field(default_factory=list)
+    factor: list[float] = field(default_factory=list)
+
+    def add(self, cells: list[int], columns: list[int], factor: float) -> None:
+        """Note that a unit of each column injects that much in its cell."""
+        self.cell += cells
+        self.column += columns
+        self.factor += [factor] * len(cells)
+
+    def matrix(self, cells: int, columns: int) -> sparse.csr_matrix:
+        """Return the matrix; entries at one place add up."""
+        entries = np.array(self.factor, dtype=float), (np.array(self.cell, dtype=int), np.array(self.column, dtype=int))
+        return sparse.csr_matrix(entries, shape=(cells, columns))
+
+
+@dataclass(slots=True)
 class Market:
     """Columns, structural rows and injections of a case; see the module's text."""
 
@@ -58,8 +78,8 @@ class Market:
     members: list[list[Member]] = field(default_factory=list)
     rows: Rows = field(default_factory=Rows)
     row_tag: list[tuple[str, str, int]] = field(default_factory=list)  # what a row is: (kind, id, slot)
-    inject_p: list[tuple[int, int, float]] = field(default_factory=list)  # slot x bus, column, factor
-    inject_q: list[tuple[int, int, float]] = field(default_factory=list)
+    inject_p: Injections = field(default_factory=Injections)
+    inject_q: Injections = field(default_factory=Injections)
     request_columns: list[tuple[int, int, int]] = field(default_factory=list)  # column, request, step
     measured: list[MeasuredRequest] = field(default_factory=list)
     taken: dict[int, int] = field(default_factory=dict)  # offer -> binary column
@@ -78,6 +98,16 @@ class Market:
         self.members.append(members or [])
         return len(self.cost) - 1
 
+    def columns(self, costs: list[float], members: list[Member]) -> list[int]:
+        """Add a column for each step of an offer, all of its slots at once, and return their numbers."""
+        first = len(self.cost)
+        self.cost += costs
+        self.upper += [m.cap / MEGA for m in members]
+        self.integer += [False] * len(members)
+        self.slot += [m.slot for m in members]
+        self.members += [[m] for m in members]
+        return list(range(first, len(self.cost)))
+
     def row(self, tag: tuple[str, str, int], terms: list[tuple[int, float]], low: float, high: float) -> int:
         """Add a structural row and return its number."""
         self.row_tag.append(tag)
@@ -85,12 +115,8 @@ class Market:
 
     def injections(self, slots: int, buses: int) -> tuple[sparse.csr_matrix, sparse.csr_matrix]:
         """Return what one unit of each column injects: (slots x buses) x columns, MW and Mvar."""
-        shape = (slots * buses, len(self.cost))
-        made = []
-        for entries in (self.inject_p, self.inject_q):
-            cell, column, factor = (np.array([e[k] for e in entries], dtype=float if k == 2 else int) for k in range(3))
-            made.append(sparse.csr_matrix((factor, (cell, column)), shape=shape))
-        return made[0], made[1]
+        cells, columns = slots * buses, len(self.cost)
+        return self.inject_p.matrix(cells, columns), self.inject_q.matrix(cells, columns)
 
 
 def offer_cap(offer: Offer, slot: int) -> int:
@@ -179,6 +205,7 @@ class _Builder:
         self.rows_of = np.split(np.flatnonzero(chosen), np.searchsorted(np.flatnonzero(chosen), table.first[1:-1]))
         self.hours = case.resolution_s / 3600
         self.bus = {b: k for k, b in enumerate(grid.bus_ids)}
+        self.bus_is_dead = (grid.node_of_bus < 0).tolist()
         self.zone = {b.bus_id: b.zone_id for b in case.network.buses}
         self.parents = frozenset(o.parent_offer_id for o in market.offers if o.parent_offer_id)
         self.stacks: dict[tuple[int, int, int, str, int, int], list[Member]] = defaultdict(list)
@@ -192,7 +219,7 @@ class _Builder:
         return [(self.bus[s.bus_id], s.share_ppm / MEGA) for s in offer.shares]
 
     def dead(self, offer: Offer) -> bool:
-        return any(self.grid.node_of_bus[b] < 0 for b, _ in self.places(offer))
+        return any(self.bus_is_dead[b] for b, _ in self.places(offer))
 
     def offer(self, k: int) -> None:
         offer = self.market.offers[k]
@@ -205,71 +232,67 @@ class _Builder:
             self.block(k)
             return
         coupled = is_coupled(offer, self.parents) or offer.bus_id is None
-        own_slots: dict[int, list[int]] = {}
-        for row in self.rows_of[k].tolist():
-            t, cap = int(self.table.slot[row]), int(self.table.cap[row])
-            price = int(self.table.price[row])
-            if not self.live[t]:
-                continue
-            if coupled or offer.slots[t].min_quantity > 0:
-                column = self.market.column(price / 1e3, cap / MEGA, t, members=[Member(k, t, cap)])
-                own_slots.setdefault(t, []).append(column)
-                self.inject(k, column, t, 1.0)
-            else:
-                assert offer.bus_id is not None
-                key = (
-                    t,
-                    self.bus[offer.bus_id],
-                    price,
-                    offer.quantity.value,
-                    offer.direction.sign,
-                    offer.tan_phi_ppm,
-                )
-                self.stacks[key].append(Member(k, t, cap))
-        for t, columns in own_slots.items():
-            self.delivered[k, t] = columns
-            self.in_slot(k, t)
+        rows = self.rows_of[k]
+        rows = rows[self.live[self.table.slot[rows]]]
+        steps = zip(*(part[rows].tolist() for part in (self.table.slot, self.table.cap, self.table.price)), strict=True)
+        own: list[tuple[int, int, int]] = []
+        if coupled:
+            own = list(steps)
+        else:
+            assert offer.bus_id is not None
+            bus, kind = self.bus[offer.bus_id], (offer.quantity.value, offer.direction.sign, offer.tan_phi_ppm)
+            for t, cap, price in steps:
+                if offer.slots[t].min_quantity > 0:
+                    own.append((t, cap, price))
+                else:
+                    self.stacks[(t, bus, price, *kind)].append(Member(k, t, cap))
+        columns = self.market.columns([p / 1e3 for _, _, p in own], [Member(k, t, cap) for t, cap, _ in own])
+        slots = [t for t, _, _ in own]
+        self.inject(k, columns, slots, 1.0)
+        for t, column in zip(slots, columns, strict=True):
+            self.delivered.setdefault((k, t), []).append(column)
+        for t in dict.fromkeys(slots):
+            if offer.slots[t].min_quantity > 0:
+                self.in_slot(k, t)
         if coupled:
             self.over_time(k)
 
-    def inject(self, k: int, column: int, t: int, amount: float) -> None:
-        """Note what a unit of a column does to the buses, now and (payback) later."""
+    def inject(self, k: int, columns: list[int], slots: list[int], amount: float) -> None:
+        """Note what a unit of columns does to the buses, each in its slot and (payback) later."""
         offer = self.market.offers[k]
         buses = len(self.grid.bus_ids)
         active = offer.quantity is Quantity.ACTIVE
-        parts = [(t, amount * offer.direction.sign)]
+        tan = offer.tan_phi_ppm / MEGA
+        parts = [(columns, slots, amount * offer.direction.sign)]
         if offer.payback is not None:
             back = offer.payback
             share = back.factor_ppm / MEGA / back.window_slots
-            first = t + 1 + back.delay_slots
-            parts += [
-                (s, -amount * offer.direction.sign * share)
-                for s in range(first, min(first + back.window_slots, self.case.slots))
-            ]
-        for s, sign in parts:
+            for column, t in zip(columns, slots, strict=True):
+                first = t + 1 + back.delay_slots
+                later = list(range(first, min(first + back.window_slots, self.case.slots)))
+                parts.append(([column] * len(later), later, -amount * offer.direction.sign * share))
+        for which, when, sign in parts:
             for b, weight in self.places(offer):
-                cell = s * buses + b
+                cells = [t * buses + b for t in when]
                 if active:
-                    self.market.inject_p.append((cell, column, sign * weight))
-                    if offer.tan_phi_ppm:
-                        tan = offer.tan_phi_ppm / MEGA
-                        self.market.inject_q.append((cell, column, sign * weight * tan))
+                    self.market.inject_p.add(cells, which, sign * weight)
+                    if tan:
+                        self.market.inject_q.add(cells, which, sign * weight * tan)
                 else:
-                    self.market.inject_q.append((cell, column, sign * weight))
+                    self.market.inject_q.add(cells, which, sign * weight)
 
     def merged(self) -> None:
         buses = len(self.grid.bus_ids)
         for key in sorted(self.stacks):
             t, b, price, quantity, sign, tan = key
             members = self.stacks[key]
-            column = self.market.column(price / 1e3, sum(m.cap for m in members) / MEGA, t, members=members)
-            cell = t * buses + b
+            column = self.market.column(price / 1e3, sum([m.cap for m in members]) / MEGA, t, members=members)
             if quantity == Quantity.ACTIVE.value:
-                self.market.inject_p.append((cell, column, sign))
+                self.market.inject_p.add([t * buses + b], [column], sign)
                 if tan:
-                    self.market.inject_q.append((cell, column, sign * tan / MEGA))
+                    self.market.inject_q.add([t * buses + b], [column], sign * tan / MEGA)
             else:
-                self.market.inject_q.append((cell, column, sign))
+                self.market.inject_q.add([t * buses + b], [column], sign)
 
     def take(self, k: int) -> int:
         """Return the binary column "anything of this offer is taken", made on first use."""
@@ -285,14 +308,14 @@ class _Builder:
         return self.market.taken[k]
 
     def in_slot(self, k: int, t: int) -> None:
+        """Rows of an offer that delivers at least its minimum in a slot, or nothing."""
         offer = self.market.offers[k]
         least = offer.slots[t].min_quantity
-        if least > 0:
-            on = self.market.column(0.0, 1.0, t, integer=True)
-            total = [(c, 1.0) for c in self.delivered[k, t]]
-            cap = offer_cap(offer, t) / MEGA
-            self.market.row(("MINIMUM", offer.offer_id, t), [*total, (on, -least / MEGA)], 0.0, INF)
-            self.market.row(("MINIMUM", offer.offer_id, t), [*total, (on, -cap)], -INF, 0.0)
+        on = self.market.column(0.0, 1.0, t, integer=True)
+        total = [(c, 1.0) for c in self.delivered[k, t]]
+        cap = offer_cap(offer, t) / MEGA
+        self.market.row(("MINIMUM", offer.offer_id, t), [*total, (on, -least / MEGA)], 0.0, INF)
+        self.market.row(("MINIMUM", offer.offer_id, t), [*total, (on, -cap)], -INF, 0.0)
 
     def total(self, k: int, factor: float = 1.0) -> list[tuple[int, float]]:
         return [(c, factor) for t in range(self.case.slots) for c in self.delivered.get((k, t), ())]
@@ -300,7 +323,8 @@ class _Builder:
     def over_time(self, k: int) -> None:
         """Rows of one offer over its slots."""
         offer, market = self.market.offers[k], self.market
-        energy = self.total(k, self.hours)
+        budgets = offer.max_energy_wh is not None or offer.min_energy_wh is not None
+        energy = self.total(k, self.hours) if budgets else []
         if offer.max_energy_wh is not None:
             market.row(("MAX_ENERGY", offer.offer_id, -1), energy, -INF, offer.max_energy_wh / MEGA)
         if offer.min_energy_wh is not None:
@@ -383,7 +407,7 @@ class _Builder:
             starts.append(column)
             for t, q in zip(slots, choice.profile, strict=True):
                 if q:
-                    self.inject(k, column, t, q / MEGA)
+                    self.inject(k, [column], [t], q / MEGA)
         y = self.take(k)
         terms = [(c, 1.0) for c in starts]
         self.market.row(("START", offer.offer_id, -1), [*terms, (y, -1.0)], 0.0, 0.0)
@@ -402,7 +426,7 @@ class _Builder:
         y = self.market.column(cost, 1.0, min(wanted), integer=True, members=members)
         self.market.taken[k] = y
         for t, q in wanted.items():
-            self.inject(k, y, t, q / MEGA)
+            self.inject(k, [y], [t], q / MEGA)
         if offer.exclusive_group_id is not None:
             self.groups[offer.exclusive_group_id].append(k)
 

@@ -168,7 +168,7 @@ class _Problem:
         for last in (*(False,) * (MAX_ROUNDS - 1), True):
             repair.max_steps = steps
             point, multipliers, prices, value = self._settle(repair, start)
-            wanted = self._wanted(chosen, value)
+            wanted = self._wanted(chosen, value, repair.market, multipliers)
             if last or (steps == most and not wanted.any()):
                 break
             if not wanted.any():
@@ -208,12 +208,20 @@ class _Problem:
             banned, start = banned | losing, None
         return point, multipliers, prices, value
 
-    def _wanted(self, chosen: NDArray[np.bool_], value: Real) -> NDArray[np.bool_]:
-        """Return the steps left out that would be worth more than their price."""
+    def _wanted(
+        self, chosen: NDArray[np.bool_], value: Real, market: Market, multipliers: Multipliers
+    ) -> NDArray[np.bool_]:
+        """Return the steps left out that would be worth more than their price, and than their offer's budget."""
         table = self.table
         if chosen.all():
             return np.zeros(len(chosen), dtype=bool)
-        worth = value[table.offer, table.slot] - table.price / 1e3
+        budget = {
+            name: -float(dual) * self.case.resolution_s / 3600
+            for (kind, name, _), dual in zip(market.row_tag, multipliers.structural.tolist(), strict=False)
+            if kind == "MAX_ENERGY"
+        }
+        own = np.array([budget.get(o.offer_id, 0.0) for o in market.offers])
+        worth = value[table.offer, table.slot] - own[table.offer] - table.price / 1e3
         return np.asarray(~chosen & (worth > WORTH_MORE) & self.base.converged[table.slot])
 
 

@@ -18,7 +18,9 @@ Index = NDArray[np.int_]
 Mask = NDArray[np.bool_]
 
 # Up to this many steps all take part.
-SMALL = 4_000
+SMALL = 25_000
+# Up to this many, all that are wanted come in at once.
+LARGE = 60_000
 # Price levels of a stack that take part at first, and by how much a stack too shallow is deepened.
 DEPTH = 4
 DEEPER = 4
@@ -124,6 +126,8 @@ def choose_cheapest(table: StepTable, slots: Mask, always: Mask) -> tuple[Mask, 
 
 def deepen(table: StepTable, chosen: Mask, depth: Index, wanted: Mask) -> Mask:
     """Return more steps: every stack in which a step is wanted gets more levels (`depth` grows in place)."""
+    if int((chosen | wanted).sum()) <= LARGE:
+        return np.asarray(chosen | wanted)
     stacks = np.unique(table.stack[wanted & ~chosen])
     depth[stacks] *= DEEPER
     grown = np.zeros(table.stacks, dtype=bool)
