@@ -19,6 +19,7 @@ from prometheus_client import Counter
 
 from flexbus import codec, validation
 from flexbus.journal import Block
+from flexbus.reader import quickly
 from flexbus.topics import JOURNAL, REJECTIONS, party_topic
 from streams.checkpoint import AreaImage, Checkpoints, Image, no_collection
 from streams.intake import Input, Intake, Outcome, Rules
@@ -286,12 +287,15 @@ def run(
     worker.close()
 
 
+_quick_input = quickly(Input)
+
+
 def _input(message: Message) -> Input:
     try:
         headers = tuple(message.headers() or ())
     except UnicodeDecodeError:  # a header's name is not text; without headers the input is rejected, not the process
         headers = ()
-    return Input(
+    return _quick_input(
         topic=message.topic(),
         partition=message.partition(),
         offset=message.offset(),
@@ -310,7 +314,8 @@ def _in_order_of_arrival(inputs: list[Input]) -> list[Input]:
         place = (given.topic, given.partition)
         at_ms = latest[place] = max(latest.get(place, 0), given.received_at_ms)
         keyed.append((at_ms, *place, given.offset, given))
-    return [given for *_, given in sorted(keyed, key=lambda k: k[:4])]
+    keyed.sort()  # no two have the same place, so the inputs themselves are never compared
+    return [given for *_, given in keyed]
 
 
 def _by_size(inputs: list[Input]) -> Iterable[list[Input]]:

@@ -62,19 +62,19 @@ _last: tuple[tuple[OfferSlot, ...] | None, Stacks | None] = (None, None)
 def _looked_at(slots: tuple[OfferSlot, ...]) -> Stacks:
     stacks = [slot.steps for slot in slots]
     minima = [slot.min_power_w for slot in slots]
-    most_steps = max(map(len, stacks), default=0)
-    rise = True
-    if most_steps == 1 and all(stacks):
+    rise, most_steps = True, 1
+    try:
         powers = totals = [step.power_w for (step,) in stacks]
         prices = [step.price_milli_per_mwh for (step,) in stacks]
-    else:
+    except ValueError:  # not all have just one step
+        most_steps = max(map(len, stacks))
         powers = [step.power_w for stack in stacks for step in stack]
         prices = [step.price_milli_per_mwh for stack in stacks for step in stack]
         totals = [sum([step.power_w for step in stack]) for stack in stacks]
         for stack in stacks:
             own = [step.price_milli_per_mwh for step in stack]
             rise = rise and all(a < b for a, b in pairwise(own))
-    least_min_w, most_min_w = min(minima, default=0), max(minima, default=0)
+    least_min_w, most_min_w = (min(minima), max(minima)) if any(minima) else (0, 0)
     return Stacks(
         min(powers, default=0),
         max(powers, default=0),
