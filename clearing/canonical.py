@@ -33,6 +33,10 @@ def canonical_case(case: Case) -> Case:
         limit_prices=tuple(sorted(case.limit_prices, key=lambda p: (p.kind.value, p.element_id or ""))),
         units=tuple(sorted(case.units, key=lambda u: u.unit_id)),
         fixed_awards=tuple(sorted(case.fixed_awards, key=lambda a: a.award_id)),
+        scenarios=tuple(
+            replace(s, injections=tuple(sorted(s.injections, key=lambda b: b.bus_id)))
+            for s in sorted(case.scenarios, key=lambda s: s.scenario_id)
+        ),
     )
 
 

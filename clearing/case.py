@@ -33,6 +33,7 @@ __all__ = [
     "Request",
     "RequestKind",
     "RequestSlot",
+    "Scenario",
     "Settings",
     "StartChoice",
     "Step",
@@ -54,6 +55,7 @@ class Phase(Enum):
     DAY_AHEAD = "DAY_AHEAD"
     REAL_TIME = "REAL_TIME"
     CAPACITY = "CAPACITY"
+    STOCHASTIC = "STOCHASTIC"
 
 
 class RequestKind(Enum):
@@ -170,6 +172,10 @@ class Offer:
     start_choice: Annotated[StartChoice | None, "rigid profile with a choice of start; null = none"] = None
     polygons: Annotated[tuple[PolygonSlice, ...], "dependency-based slices; empty = none"] = ()
     unit_id: Annotated[str | None, "unit (storage, inverter) that the offer belongs to"] = None
+    reservation_price_milli_per_mwh: Annotated[
+        tuple[int, ...],
+        "STOCHASTIC: price of holding a unit ready, per slot, 1/1000 EUR per MW (Mvar) and hour; empty = for nothing",
+    ] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -251,6 +257,17 @@ class FixedAward:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Scenario:
+    """One way the day may go, and how likely it is (STOCHASTIC)."""
+
+    scenario_id: Annotated[str, "identifier, unique in the case"]
+    probability_ppm: Annotated[int, "probability, millionths; those of a case sum to 1 000 000"]
+    injections: Annotated[
+        tuple[BusInjection, ...], "net injection per slot, in place of the baseline at these buses"
+    ] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """Prices of violated limits, margins and quanta; every number that is not physics."""
 
@@ -288,6 +305,7 @@ class Case:
     limit_prices: Annotated[tuple[LimitPrice, ...], "worth of limits where the settings' do not hold"] = ()
     units: Annotated[tuple[Unit, ...], "storages and inverters that tie offers together"] = ()
     fixed_awards: Annotated[tuple[FixedAward, ...], "awards of earlier phases that stand"] = ()
+    scenarios: Annotated[tuple[Scenario, ...], "STOCHASTIC: the ways the day may go, at most 20"] = ()
     phase: Annotated[Phase, "what the clearing is for"] = Phase.DAY_AHEAD
     pricing_rule: Annotated[PricingRule, "how awards are priced"] = PricingRule.NODAL
     settings: Annotated[Settings, "prices of violated limits, margins, quanta"] = field(default_factory=Settings)

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 
 from clearing.case import Case, Location, Offer, Quantity, Request, Unit, UnitKind
+from clearing.check_scenarios import scenario_faults
 from clearing.phases import capacity_faults
 from flexbus.errors import Fault, FaultCode
 from flexbus.events.clearing import LimitKind
@@ -31,6 +32,7 @@ def check_case(case: Case) -> tuple[Fault, ...]:
         *_requests(case),
         *_units(case),
         *capacity_faults(case),
+        *scenario_faults(case),
     )
 
 

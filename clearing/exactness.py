@@ -91,7 +91,7 @@ class _Bounder:
         # A slot that is solved keeps its own rows; all others are priced.
         self.solve = repair.live & ~self.ac.closed if prove else repair.live
         priced = np.where((self.row_slot < 0) | ~self.solve[self.row_slot], self.dual, 0.0)
-        self.cost = repair.cost - repair.rows.T @ priced
+        self.cost = repair.cost - repair.rows.T @ (priced * repair.row_weight) / repair.column_weight
         self.offset = self._row_terms(priced)
 
     def _row_terms(self, priced: Real) -> float:
@@ -100,9 +100,10 @@ class _Bounder:
         use = priced != 0
         # A multiplier on a side that has no bound is noise of the solver and prices nothing.
         noise = use & ~np.isfinite(side)
-        self.cost = self.cost + self.repair.rows.T @ np.where(noise, priced, 0.0)
+        weight = self.repair.row_weight
+        self.cost = self.cost + self.repair.rows.T @ np.where(noise, priced * weight, 0.0) / self.repair.column_weight
         use &= ~noise
-        return float(priced[use] @ side[use])
+        return float((priced * weight)[use] @ side[use])
 
     def run(self, active: NDArray[np.bool_]) -> Bound:
         repair = self.repair
@@ -125,8 +126,8 @@ class _Bounder:
             size = max(1.0, float(np.abs(repair.base.s[t]).sum()))
             exact[t] = relaxed.solved and relaxed.losses_mw <= EXACT_MW * size and self._closes(relaxed)
             gap[t] = relaxed.losses_mw
-            total += relaxed.bound - self._tie(t) * self._losses_up_to(t)
-            total += self._copy_terms(t)
+            own = relaxed.bound - self._tie(t) * self._losses_up_to(t)
+            total += (own + self._copy_terms(t)) * repair.weight[t]
         return Bound(
             value=total, solved=solved, exact=exact, gap_mw=gap, slots=found, structural=self.dual, requests=requests
         )
@@ -137,12 +138,14 @@ class _Bounder:
         closed = active & ~self.solve
         worth = repair.node_p.T @ ac.balance_p.ravel() + repair.node_q.T @ ac.balance_q.ravel()
         reduced = np.where(closed[self.home], self.cost - worth, self.cost)
-        total = float(ac.bound[closed].sum() - (repair.energy_price * repair.base_values["root_p"])[closed].sum())
+        grid = ac.bound - (repair.energy_price * repair.base_values["root_p"]).sum(axis=1)
+        total = float((grid * repair.weight)[closed].sum())
         for k, value in self.multipliers.measured.items():
             m = repair.market.measured[k]
             if closed[m.slot]:
                 reduced[m.columns] += value
-                total -= value * m.sign * float(repair.base_values[m.kind][m.slot, m.index])
+                total -= value * m.sign * float(repair.base_values[m.kind][m.slot, m.index]) * repair.weight[m.slot]
+        reduced *= repair.column_weight
         mine = self.at_home & ~(active & self.solve)[self.home]
         return total + _least(reduced[mine], repair.upper[mine])
 
@@ -276,7 +279,7 @@ class _Bounder:
         repair = self.repair
         away = np.flatnonzero(~self.at_home)
         worth = repair.node_p.T @ self.node_price[0].ravel() + repair.node_q.T @ self.node_price[1].ravel()
-        return _least((self.cost - worth)[away], repair.upper[away])
+        return _least(((self.cost - worth) * repair.column_weight)[away], repair.upper[away])
 
     def _tie(self, t: int) -> float:
         return TIE if (self.repair.energy_price[t] <= 0).any() else 0.0

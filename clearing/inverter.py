@@ -8,7 +8,7 @@ side of P = 0; where offers can carry the unit across, one binary per slot says 
 import math
 from typing import TYPE_CHECKING
 
-from clearing.case import Case, Quantity, Unit
+from clearing.case import Quantity, Unit
 from clearing.rows import INF
 
 if TYPE_CHECKING:
@@ -29,17 +29,17 @@ def baseline_of(unit: Unit, slot: int) -> tuple[int, int]:
     )
 
 
-def add_inverter(case: Case, market: "Market", unit: Unit, delivered: dict[tuple[int, int], list[int]]) -> None:
+def add_inverter(slots: range, market: "Market", unit: Unit, delivered: dict[tuple[int, int], list[int]]) -> None:
     """Add the rows of an inverter to a market.
 
     Args:
-        case: the case.
+        slots: slots to add rows for.
         market: the market, with the columns of its offers.
         unit: the inverter.
         delivered: columns per offer and slot.
     """
     mine = [k for k, o in enumerate(market.offers) if o.unit_id == unit.unit_id]
-    for t in range(case.slots):
+    for t in slots:
         p: Terms = []
         q: Terms = []
         low = high = baseline_of(unit, t)[0] / MEGA

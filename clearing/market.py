@@ -15,6 +15,7 @@ from scipy import sparse
 from clearing.case import Case, Location, Offer, Quantity, Request, Unit, UnitKind
 from clearing.inverter import add_inverter
 from clearing.network import Grid
+from clearing.phases import probabilities_ppm, windows
 from clearing.rows import INF, Rows
 from clearing.steps import StepTable
 from flexbus.quantities import Direction
@@ -82,10 +83,14 @@ class Market:
     inject_q: Injections = field(default_factory=Injections)
     request_columns: list[tuple[int, int, int]] = field(default_factory=list)  # column, request, step
     measured: list[MeasuredRequest] = field(default_factory=list)
-    taken: dict[int, int] = field(default_factory=dict)  # offer -> binary column
+    taken: dict[tuple[int, int], int] = field(default_factory=dict)  # offer, scenario -> binary column
     request_row: dict[tuple[int, int], int] = field(default_factory=dict)  # request, slot -> row
     request_on: dict[tuple[int, int], int] = field(default_factory=dict)  # request with minimum, slot -> binary column
     opposed: dict[int, int] = field(default_factory=dict)  # row of a pool -> column of what goes the other way
+    windows: tuple[range, ...] = ()  # slots of each scenario, all as one without
+    weight: list[float] = field(default_factory=list)  # probability of each slot
+    reserved: dict[tuple[int, int], int] = field(default_factory=dict)  # offer, slot of the day -> column of the award
+    called: dict[tuple[int, int], int] = field(default_factory=dict)  # offer, slot -> row "no more than reserved"
 
     def column(
         self, cost: float, upper: float, slot: int, *, integer: bool = False, members: list[Member] | None = None
@@ -147,6 +152,7 @@ def is_coupled(offer: Offer, parents: frozenset[str]) -> bool:
         or offer.start_choice is not None
         or bool(offer.polygons)
         or offer.unit_id is not None
+        or any(offer.reservation_price_milli_per_mwh)
     )
 
 
@@ -163,16 +169,44 @@ def build_market(
         chosen: steps that take part.
     """
     offers, requests = list(case.offers), list(case.requests)
-    market = Market(offers=offers, requests=requests)
-    builder = _Builder(case, grid, live, market, table, chosen)
-    for k in range(len(offers)):
-        builder.offer(k)
-    builder.merged()
-    builder.links()
-    for unit in sorted(case.units, key=lambda u: u.unit_id):
-        builder.unit(unit)
-    builder.all_requests()
+    market = Market(offers=offers, requests=requests, windows=windows(case))
+    weights = [p / MEGA for p in probabilities_ppm(case)]
+    market.weight = [w for w, window in zip(weights, market.windows, strict=True) for _ in window]
+    builders = [_Builder(case, grid, live, market, table, chosen, n) for n in range(len(market.windows))]
+    for builder in builders:
+        for k in range(len(offers)):
+            builder.offer(k)
+        builder.merged()
+        builder.links()
+        for unit in sorted(case.units, key=lambda u: u.unit_id):
+            builder.unit(unit)
+    for k, offer in enumerate(offers):
+        if any(offer.reservation_price_milli_per_mwh):
+            _reserve(market, k, {key: c for b in builders for key, c in b.delivered.items() if key[0] == k})
+    if requests:
+        matrices = market.injections(case.slots, len(grid.bus_ids))
+        for builder in builders:
+            builder.all_requests(matrices)
     return market
+
+
+def _reserve(market: Market, k: int, delivered: dict[tuple[int, int], list[int]]) -> None:
+    """Add what is reserved of an offer per slot of the day, and that no scenario calls more than that.
+
+    The award is at home in the likeliest scenario that can call it, so that it counts in the merit of a slot.
+    """
+    offer, length = market.offers[k], len(market.windows[0])
+    for day_slot, price in enumerate(offer.reservation_price_milli_per_mwh):
+        states = [w.start + day_slot for w in market.windows if (k, w.start + day_slot) in delivered]
+        if not price or not states:
+            continue
+        home = max(states, key=lambda t: (market.weight[t], -t))
+        cap = offer_cap(offer, day_slot % length) / MEGA
+        column = market.column(price / 1e3 / market.weight[home], cap, home)
+        market.reserved[k, day_slot] = column
+        for t in states:
+            terms = [(c, 1.0) for c in delivered[k, t]] + [(column, -1.0)]
+            market.called[k, t] = market.row(("CALL", offer.offer_id, t), terms, -INF, 0.0)
 
 
 def is_plain_block(offer: Offer) -> bool:
@@ -190,7 +224,7 @@ def is_plain_block(offer: Offer) -> bool:
 
 
 class _Builder:
-    """Walks a case once, in canonical order."""
+    """Walks one scenario of a case (or a case without) once, in canonical order."""
 
     def __init__(
         self,
@@ -200,9 +234,12 @@ class _Builder:
         market: Market,
         table: StepTable,
         chosen: NDArray[np.bool_],
+        scenario: int,
     ) -> None:
         self.case, self.grid, self.live, self.market, self.table = case, grid, live, market, table
-        self.rows_of = np.split(np.flatnonzero(chosen), np.searchsorted(np.flatnonzero(chosen), table.first[1:-1]))
+        self.scenario, self.window = scenario, market.windows[scenario]
+        mine = np.flatnonzero(chosen & (table.slot >= self.window.start) & (table.slot < self.window.stop))
+        self.rows_of = np.split(mine, np.searchsorted(mine, table.first[1:-1]))
         self.hours = case.resolution_s / 3600
         self.bus = {b: k for k, b in enumerate(grid.bus_ids)}
         self.bus_is_dead = (grid.node_of_bus < 0).tolist()
@@ -269,7 +306,7 @@ class _Builder:
             share = back.factor_ppm / MEGA / back.window_slots
             for column, t in zip(columns, slots, strict=True):
                 first = t + 1 + back.delay_slots
-                later = list(range(first, min(first + back.window_slots, self.case.slots)))
+                later = list(range(first, min(first + back.window_slots, self.window.stop)))
                 parts.append(([column] * len(later), later, -amount * offer.direction.sign * share))
         for which, when, sign in parts:
             for b, weight in self.places(offer):
@@ -296,16 +333,17 @@ class _Builder:
 
     def take(self, k: int) -> int:
         """Return the binary column "anything of this offer is taken", made on first use."""
-        if k not in self.market.taken:
+        key = k, self.scenario
+        if key not in self.market.taken:
             y = self.market.column(0.0, 1.0, -1, integer=True)
-            self.market.taken[k] = y
+            self.market.taken[key] = y
             offer = self.market.offers[k]
-            for t in range(self.case.slots):
+            for t in self.window:
                 columns = self.delivered.get((k, t))
                 if columns and offer.start_choice is None:
                     terms = [(c, 1.0) for c in columns] + [(y, -offer_cap(offer, t) / MEGA)]
                     self.market.row(("TAKEN", offer.offer_id, t), terms, -INF, 0.0)
-        return self.market.taken[k]
+        return self.market.taken[key]
 
     def in_slot(self, k: int, t: int) -> None:
         """Rows of an offer that delivers at least its minimum in a slot, or nothing."""
@@ -318,7 +356,7 @@ class _Builder:
         self.market.row(("MINIMUM", offer.offer_id, t), [*total, (on, -cap)], -INF, 0.0)
 
     def total(self, k: int, factor: float = 1.0) -> list[tuple[int, float]]:
-        return [(c, factor) for t in range(self.case.slots) for c in self.delivered.get((k, t), ())]
+        return [(c, factor) for t in self.window for c in self.delivered.get((k, t), ())]
 
     def over_time(self, k: int) -> None:
         """Rows of one offer over its slots."""
@@ -326,14 +364,14 @@ class _Builder:
         budgets = offer.max_energy_wh is not None or offer.min_energy_wh is not None
         energy = self.total(k, self.hours) if budgets else []
         if offer.max_energy_wh is not None:
-            market.row(("MAX_ENERGY", offer.offer_id, -1), energy, -INF, offer.max_energy_wh / MEGA)
+            market.row(("MAX_ENERGY", offer.offer_id, self.window.start), energy, -INF, offer.max_energy_wh / MEGA)
         if offer.min_energy_wh is not None:
             y = self.take(k)
             row = [*energy, (y, -offer.min_energy_wh / MEGA)]
             market.row(("MIN_ENERGY", offer.offer_id, -1), row, 0.0, INF)
         if offer.all_or_nothing:
             y = self.take(k)
-            for t in range(self.case.slots):
+            for t in self.window:
                 want = sum(s.quantity for s in offer.slots[t].steps)
                 if want:
                     have = [(c, 1.0) for c in self.delivered.get((k, t), ())]
@@ -349,7 +387,7 @@ class _Builder:
         for limit, sign, word in ((offer.max_rise, 1.0, "RISE"), (offer.max_fall, -1.0, "FALL")):
             if limit is None:
                 continue
-            for t in range(self.case.slots):
+            for t in self.window:
                 before = [(c, -sign) for c in self.delivered.get((k, t - 1), ())]
                 now = [(c, sign) for c in self.delivered.get((k, t), ())]
                 if before or now:
@@ -361,7 +399,7 @@ class _Builder:
         if offer.max_run_slots is None and offer.min_rest_slots == 0:
             return
         on: dict[int, int] = {}
-        for t in range(self.case.slots):
+        for t in self.window:
             columns = self.delivered.get((k, t))
             if columns:
                 on[t] = self.market.column(0.0, 1.0, t, integer=True)
@@ -369,13 +407,13 @@ class _Builder:
                 self.market.row(("RUN", offer.offer_id, t), terms, -INF, 0.0)
         longest = offer.max_run_slots
         if longest is not None:
-            for t in range(self.case.slots - longest):
+            for t in self.window[: max(len(self.window) - longest, 0)]:
                 window = [(on[s], 1.0) for s in range(t, t + longest + 1) if s in on]
                 if len(window) > longest:
                     self.market.row(("RUN", offer.offer_id, t), window, -INF, float(longest))
         # A slot that is off after one that was on starts a rest: the next ones stay off as well.
-        for t in range(1, self.case.slots):
-            for s in range(t + 1, min(t + offer.min_rest_slots, self.case.slots)):
+        for t in self.window[1:]:
+            for s in range(t + 1, min(t + offer.min_rest_slots, self.window.stop)):
                 if t - 1 in on and s in on:
                     terms = [(on[t - 1], 1.0), (on[s], 1.0)] + ([(on[t], -1.0)] if t in on else [])
                     self.market.row(("REST", offer.offer_id, t), terms, -INF, 1.0)
@@ -384,9 +422,10 @@ class _Builder:
         offer = self.market.offers[k]
         for piece in offer.polygons:
             weights = [self.market.column(0.0, 1.0, -1) for _ in piece.vertices]
-            before = [(c, self.hours) for t in range(piece.slot) for c in self.delivered.get((k, t), ())]
-            now = [(c, self.hours) for c in self.delivered.get((k, piece.slot), ())]
-            tag = ("POLYGON", offer.offer_id, piece.slot)
+            slot = self.window.start + piece.slot
+            before = [(c, self.hours) for t in self.window[: piece.slot] for c in self.delivered.get((k, t), ())]
+            now = [(c, self.hours) for c in self.delivered.get((k, slot), ())]
+            tag = ("POLYGON", offer.offer_id, slot)
             self.market.row(tag, [(w, 1.0) for w in weights], 1.0, 1.0)
             corners = list(zip(weights, piece.vertices, strict=True))
             self.market.row(tag, before + [(w, -v.energy_before_wh / MEGA) for w, v in corners], 0.0, 0.0)
@@ -417,14 +456,15 @@ class _Builder:
     def block(self, k: int) -> None:
         """A block is one column: its whole profile, or nothing."""
         offer = self.market.offers[k]
-        wanted = {t: sum(s.quantity for s in e.steps) for t, e in enumerate(offer.slots) if e.steps}
+        wanted = {t: sum(s.quantity for s in offer.slots[t].steps) for t in self.window if offer.slots[t].steps}
         # A block that was cut, or that reaches into a dead slot, cannot be had in full.
         if not wanted or any(not self.live[t] or offer_cap(offer, t) < q for t, q in wanted.items()):
             return
-        cost = sum(s.quantity * s.price_milli_per_mwh for e in offer.slots for s in e.steps) / 1e3 / MEGA
+        steps = [s for t in self.window for s in offer.slots[t].steps]
+        cost = sum(s.quantity * s.price_milli_per_mwh for s in steps) / 1e3 / MEGA
         members = [Member(k, t, q) for t, q in wanted.items()]
         y = self.market.column(cost, 1.0, min(wanted), integer=True, members=members)
-        self.market.taken[k] = y
+        self.market.taken[k, self.scenario] = y
         for t, q in wanted.items():
             self.inject(k, [y], [t], q / MEGA)
         if offer.exclusive_group_id is not None:
@@ -451,7 +491,7 @@ class _Builder:
         if unit.kind is UnitKind.STORAGE:
             self.storage(unit, mine)
         else:
-            add_inverter(self.case, self.market, unit, self.delivered)
+            add_inverter(self.window, self.market, unit, self.delivered)
 
     def storage(self, unit: Unit, mine: list[int]) -> None:
         market = self.market
@@ -459,9 +499,9 @@ class _Builder:
         keep = 1 - unit.self_discharge_ppm / MEGA
         last: int | None = None
         last_least = unit.initial_energy_wh
-        for t in range(self.case.slots):
+        for t in self.window:
             least = unit.min_energy_wh
-            if t == self.case.slots - 1 and unit.min_final_energy_wh is not None:
+            if t == self.window[-1] and unit.min_final_energy_wh is not None:
                 least = max(least, unit.min_final_energy_wh)
             stored = market.column(0.0, (unit.max_energy_wh - least) / MEGA, -1)
             known = last_least * keep / MEGA
@@ -476,10 +516,11 @@ class _Builder:
             market.row(("STORAGE", unit.unit_id, t), terms, right, right)
             last, last_least = stored, least
 
-    def all_requests(self) -> None:
+    def all_requests(self, matrices: tuple[sparse.csr_matrix, sparse.csr_matrix]) -> None:
         pools: dict[tuple[str, str, str, str, int, int], list[int]] = defaultdict(list)
         for r, request in enumerate(self.market.requests):
-            for t, entry in enumerate(request.slots):
+            for t in self.window:
+                entry = request.slots[t]
                 if not self.live[t] or not entry.steps:
                     continue
                 columns = []
@@ -505,15 +546,12 @@ class _Builder:
                     request.direction.sign,
                     t,
                 ] += [len(self.market.request_columns) - len(columns) + i for i in range(len(columns))]
-        matrices = None
         for key in sorted(pools):
             _, where, place, quantity, sign, t = key
             entries = [self.market.request_columns[i] for i in pools[key]]
             if where in ("BRANCH", "INFEED_POINT"):
                 self.measured(where, place, quantity, sign, t, [c for c, _, _ in entries])
                 continue
-            if matrices is None:
-                matrices = self.market.injections(self.case.slots, len(self.bus))
             matrix = matrices[0 if quantity == Quantity.ACTIVE.value else 1]
             cells = [t * len(self.bus) + b for name, b in sorted(self.bus.items()) if self.inside(name, where, place)]
             inside = np.asarray(matrix[cells].sum(axis=0)).ravel()

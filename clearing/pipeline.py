@@ -13,9 +13,10 @@ from clearing.exactness import Bound, bound_of
 from clearing.limits import LimitTable, build_limits
 from clearing.market import Market, build_market, is_plain_block
 from clearing.network import Grid, build_grid
-from clearing.phases import ends, unfold
+from clearing.phases import ends, unfold, windows
 from clearing.pricing import NodalPrices, nodal_prices, worth_at, worth_at_places
 from clearing.repair import Multipliers, Point, Repair
+from clearing.reservations import call_worth
 from clearing.result import Result
 from clearing.rounding import Awards, columns_of, round_awards
 from clearing.state import PowerFlow, State, measure_values
@@ -57,7 +58,8 @@ class Cleared:
     multipliers: Multipliers
     prices: NodalPrices
     awards: Awards
-    value: Real  # worth of one more MW per offer and slot, EUR per MWh
+    value: Real  # worth of one more MW per offer and slot, less what is paid for being able to call it, EUR per MWh
+    call: Real  # worth of being able to call one more MW per offer and slot, EUR per MWh
     active: NDArray[np.bool_]
     bound: Bound
 
@@ -100,6 +102,7 @@ def solve(case: Case) -> Cleared:
     problem = _Problem(case, grid, flow, base, limits, energy_price)
     market, repair, point, multipliers, prices, value, bound = problem.optimise()
     awards, integer = _rounded(case, market, repair, point, value)
+    call = call_worth(market, point.x, multipliers, value)
     return Cleared(
         case=case,
         grid=grid,
@@ -111,7 +114,8 @@ def solve(case: Case) -> Cleared:
         multipliers=multipliers,
         prices=prices,
         awards=awards,
-        value=value,
+        value=value - call,
+        call=call,
         active=problem.live,
         bound=bound,
     )
@@ -168,7 +172,8 @@ class _Problem:
         for last in (*(False,) * (MAX_ROUNDS - 1), True):
             repair.max_steps = steps
             point, multipliers, prices, value = self._settle(repair, start)
-            wanted = self._wanted(chosen, value, repair.market, multipliers)
+            call = call_worth(repair.market, point.x, multipliers, value)
+            wanted = self._wanted(chosen, value - call, repair.market, multipliers)
             if last or (steps == most and not wanted.any()):
                 break
             if not wanted.any():
@@ -215,13 +220,13 @@ class _Problem:
         table = self.table
         if chosen.all():
             return np.zeros(len(chosen), dtype=bool)
-        budget = {
-            name: -float(dual) * self.case.resolution_s / 3600
-            for (kind, name, _), dual in zip(market.row_tag, multipliers.structural.tolist(), strict=False)
-            if kind == "MAX_ENERGY"
-        }
-        own = np.array([budget.get(o.offer_id, 0.0) for o in market.offers])
-        worth = value[table.offer, table.slot] - own[table.offer] - table.price / 1e3
+        budget = np.zeros_like(value)
+        place = {o.offer_id: k for k, o in enumerate(market.offers)}
+        window = {w.start: slice(w.start, w.stop) for w in market.windows}
+        for (kind, name, first), dual in zip(market.row_tag, multipliers.structural.tolist(), strict=False):
+            if kind == "MAX_ENERGY":
+                budget[place[name], window[first]] = -dual * self.case.resolution_s / 3600
+        worth = (value - budget)[table.offer, table.slot] - table.price / 1e3
         return np.asarray(~chosen & (worth > WORTH_MORE) & self.base.converged[table.slot])
 
 
@@ -327,6 +332,8 @@ def _spread(case: Case, active: NDArray[np.bool_]) -> NDArray[np.bool_]:
             spans.append(_reach(case, offer))
     for members in units.values():
         spans.append(np.any([_reach(case, o) for o in members], axis=0))
+    slots = np.arange(case.slots)
+    spans = [span & (slots >= w.start) & (slots < w.stop) for span in spans for w in windows(case)]
     while True:
         before = int(active.sum())
         for span in spans:
@@ -368,7 +375,7 @@ def _losing_blocks(case: Case, market: Market, x: Real, value: Real) -> frozense
     """Return the binary columns of accepted blocks that lose money at their prices."""
     hours = case.resolution_s / 3600
     losing = set()
-    for k, y in market.taken.items():
+    for (k, scenario), y in market.taken.items():
         offer = market.offers[k]
         if x[y] < 0.5 or not (offer.all_or_nothing or offer.start_choice is not None):
             continue
@@ -383,7 +390,7 @@ def _losing_blocks(case: Case, market: Market, x: Real, value: Real) -> frozense
         else:
             profit = sum(
                 (_paid(case, value[k, t], e.steps[-1].price_milli_per_mwh) - s.price_milli_per_mwh / 1e3) * s.quantity
-                for t, e in enumerate(offer.slots)
+                for t, e in ((t, offer.slots[t]) for t in market.windows[scenario])
                 for s in e.steps
             )
         if profit / MEGA * hours < -LOSS:

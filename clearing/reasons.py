@@ -40,11 +40,21 @@ class _Why:
     distance: int | None = None
 
 
+_Reasons = dict[tuple[NonAwardReason, str | None], _Found]
+
+
 class Explainer:
     """Finds the reasons of a cleared market."""
 
     def __init__(
-        self, repair: Repair, prices: NodalPrices, awards: Awards, value: Real, resolution_s: int, step_w: int = 1
+        self,
+        repair: Repair,
+        prices: NodalPrices,
+        awards: Awards,
+        value: Real,
+        call: Real,
+        resolution_s: int,
+        step_w: int = 1,
     ) -> None:
         """Prepare.
 
@@ -53,14 +63,17 @@ class Explainer:
             prices: nodal prices.
             awards: integer awards per offer and slot.
             value: worth of one more MW of each offer in each slot (offers x slots), EUR per MWh.
+            call: worth of being able to call one more MW there, EUR per MWh; not part of `value`.
             resolution_s: length of a slot, s.
             step_w: quantum of awards, W or var.
         """
-        self.repair, self.prices, self.awards, self.value = repair, prices, awards, value
+        self.repair, self.prices, self.awards, self.value, self.call = repair, prices, awards, value, call
         self.resolution_s, self.step_w = resolution_s, step_w
         self.market, self.grid = repair.market, repair.grid
         self.bus = {b: k for k, b in enumerate(self.grid.bus_ids)}
-        self.taken = {k for (k, _), w in awards.items() if w > 0}
+        # Rules and reasons hold within each scenario; without scenarios all slots are one.
+        self.window = self.market.windows[0]
+        self.taken: set[int] = set()
         self.group: dict[str, list[int]] = {}
         for k, offer in enumerate(self.market.offers):
             if offer.exclusive_group_id is not None:
@@ -76,14 +89,29 @@ class Explainer:
 
     def all(self) -> tuple[NonAward, ...]:
         """Return the non-awards of all offers, by offer id, reason and element."""
-        found: list[NonAward] = []
-        for k in range(len(self.market.offers)):
-            found += self._offer(k)
-        return tuple(found)
+        reasons: list[_Reasons] = [{} for _ in self.market.offers]
+        for window in self.market.windows:
+            self.window, self.used = window, {}
+            self.taken = {k for (k, t), w in self.awards.items() if w > 0 and t in window}
+            for k, mine in enumerate(reasons):
+                self._offer(k, mine)
+        return tuple(
+            NonAward(
+                offer_id=offer.offer_id,
+                reason=reason,
+                slots=tuple(entry.slots),
+                element_id=element,
+                amount=entry.amount,
+                price_distance_milli_per_mwh=entry.distance,
+                rejected_energy_wh=entry.rejected_wh,
+                text=_text(offer, reason, element, entry.amount, entry.distance),
+            )
+            for offer, mine in zip(self.market.offers, reasons, strict=True)
+            for (reason, element), entry in sorted(mine.items(), key=lambda r: (r[0][0].value, r[0][1] or ""))
+        )
 
-    def _offer(self, k: int) -> list[NonAward]:
+    def _offer(self, k: int, reasons: _Reasons) -> None:
         offer = self.market.offers[k]
-        reasons: dict[tuple[NonAwardReason, str | None], _Found] = {}
 
         def note(why: _Why, t: int, watts: int) -> None:
             entry = reasons.setdefault((why.reason, why.element), _Found())
@@ -98,23 +126,11 @@ class Explainer:
             if whole is not None:
                 note(whole, offer.start_choice.earliest_slot, sum(offer.start_choice.profile))
         else:
-            for t, entry in enumerate(offer.slots):
+            for t in self.window:
+                entry = offer.slots[t]
                 missing = sum([s.quantity for s in entry.steps]) - self.awards.get((k, t), 0)
                 if missing > 0:
                     note(whole or self._slot(k, t, self.awards.get((k, t), 0)), t, missing)
-        return [
-            NonAward(
-                offer_id=offer.offer_id,
-                reason=reason,
-                slots=tuple(entry.slots),
-                element_id=element,
-                amount=entry.amount,
-                price_distance_milli_per_mwh=entry.distance,
-                rejected_energy_wh=entry.rejected_wh,
-                text=_text(offer, reason, element, entry.amount, entry.distance),
-            )
-            for (reason, element), entry in sorted(reasons.items(), key=lambda r: (r[0][0].value, r[0][1] or ""))
-        ]
 
     def _whole(self, k: int) -> _Why | None:
         """Return why nothing at all was taken of an offer, if that has one reason for all its slots."""
@@ -142,7 +158,7 @@ class Explainer:
         if surplus > 0:
             return _Why(NonAwardReason.PARADOXICAL_BLOCK, None, surplus)
         distance = self._block_distance(k) or 0
-        if max((self.value[k, t] for t in range(self.repair.slots)), default=0.0) <= SAME:
+        if max((self.value[k, t] for t in self.window), default=0.0) <= SAME:
             return _Why(NonAwardReason.NO_DEMAND, None, distance, distance)
         return _Why(NonAwardReason.PRICE, self._place(offer), distance, distance)
 
@@ -155,7 +171,7 @@ class Explainer:
     def _profile(self, offer: Offer) -> list[tuple[int, int]]:
         if offer.start_choice is not None:
             return [(offer.start_choice.earliest_slot + i, q) for i, q in enumerate(offer.start_choice.profile)]
-        return [(t, sum(s.quantity for s in e.steps)) for t, e in enumerate(offer.slots) if e.steps]
+        return [(t, sum(s.quantity for s in offer.slots[t].steps)) for t in self.window if offer.slots[t].steps]
 
     def _surplus(self, k: int) -> int:
         """Return the profit an offer would make if taken whole at today's prices, 1e-9 EUR."""
@@ -169,8 +185,9 @@ class Explainer:
             )
             return round(float(best) * hours * 1e3)
         total = 0.0
-        for t, entry in enumerate(offer.slots):
-            gain = [(self.value[k, t] - s.price_milli_per_mwh / 1e3) * s.quantity for s in entry.steps]
+        for t in self.window:
+            steps = offer.slots[t].steps
+            gain = [(self.value[k, t] - s.price_milli_per_mwh / 1e3) * s.quantity for s in steps]
             total += sum(gain) if offer.all_or_nothing else sum(max(g, 0.0) for g in gain)
         return round(total * hours * 1e3)
 
@@ -197,6 +214,9 @@ class Explainer:
             return _Why(NonAwardReason.ENERGY_BUDGET, None, offer.max_energy_wh or 0, distance)
         if self._ramp_binds(k, t, got):
             return _Why(NonAwardReason.OTHER_CONSTRAINT, None, 0, distance)
+        held = self._held_back(k, t, got, bid)
+        if held is not None:
+            return _Why(NonAwardReason.PRICE, self._place(offer), held, held)
         if value < bid - SAME:
             element, worth, kind, _ = self._presser(offer, t)
             if element is not None and value + worth > bid + SAME:
@@ -229,15 +249,36 @@ class Explainer:
         if offer.max_energy_wh is None:
             return False
         if k not in self.used:
-            self.used[k] = sum(self.awards.get((k, s), 0) for s in range(self.repair.slots)) * self.resolution_s
+            self.used[k] = sum(self.awards.get((k, s), 0) for s in self.window) * self.resolution_s
         least = max(3600 * max(2, self.resolution_s // 100), self.step_w * self.resolution_s)
         return self.used[k] >= offer.max_energy_wh * 3600 - least
 
+    def _held_back(self, k: int, t: int, got: int, bid: float) -> int | None:
+        """Return by how much its reservation price is too high if that keeps an offer from being called, else None.
+
+        Being able to call one more unit is worth, in every scenario that calls all that is reserved, what it saves.
+        """
+        if (k, t) not in self.market.called or float(self.value[k, t] + self.call[k, t]) <= bid + SAME:
+            return None
+        day = [w.start + t - self.window.start for w in self.market.windows]
+        held = max(self.awards.get((k, s), 0) for s in day)
+        if got < held - self.step_w - 1:
+            return None
+        worth = 0.0
+        for s in day:
+            next_bid = self._next_price(self.market.offers[k], s, held)
+            saved = float(self.value[k, s] + self.call[k, s]) - next_bid
+            if self.awards.get((k, s), 0) >= held - self.step_w - 1:
+                worth += self.market.weight[s] * max(saved, 0.0)
+        price = self.market.offers[k].reservation_price_milli_per_mwh[t - self.window.start] / 1e3
+        return max(math.ceil((price - worth) * 1e3), 0)
+
     def _ramp_binds(self, k: int, t: int, got: int) -> bool:
         offer = self.market.offers[k]
-        before, after = self.awards.get((k, t - 1), 0), self.awards.get((k, t + 1), 0)
+        before = self.awards.get((k, t - 1), 0) if t > self.window.start else 0
+        after = self.awards.get((k, t + 1), 0)
         rises = offer.max_rise is not None and got - before >= offer.max_rise - 1
-        falls = offer.max_fall is not None and t + 1 < self.repair.slots and got - after >= offer.max_fall - 1
+        falls = offer.max_fall is not None and t + 1 < self.window.stop and got - after >= offer.max_fall - 1
         return rises or falls
 
     def _shared(self, k: int, t: int, bid: float) -> bool:
@@ -317,6 +358,8 @@ def _text(offer: Offer, reason: NonAwardReason, element: str | None, amount: int
             return f"nobody needed (more of) this direction here; it was {away} too dear to be taken without a need"
         case NonAwardReason.PRICE:
             where = f"at bus {element}" if element else "at its buses"
+            if distance and any(offer.reservation_price_milli_per_mwh):
+                return f"to hold it and to call it is priced above what that is worth {where} by up to {away}"
             if distance:
                 return f"priced above its worth {where} by up to {away}"
             return f"the marginal price {where}, shared with others: any lower bid goes first"

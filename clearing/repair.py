@@ -123,6 +123,10 @@ class Repair:
         self.upper = np.array(market.upper)
         self.integer = np.array(market.integer, dtype=bool)
         self.column_slot = np.array(market.slot, dtype=int)
+        # What a slot costs counts as often as its scenario occurs; prices and multipliers stay those of the slot.
+        self.weight = np.array(market.weight)
+        self.column_weight = _of_slot(self.weight, self.column_slot)
+        self.row_weight = _of_slot(self.weight, np.array([t for _, _, t in market.row_tag], dtype=int))
         self.rows = market.rows.matrix(len(self.cost))
         measured_columns = [c for m in market.measured for c in m.columns]
         self.merit_cost = self.cost.copy()
@@ -142,6 +146,9 @@ class Repair:
         self.basis_keys: list[tuple[int, ...]] = []
         self.pins: dict[int, float] = {}
         self.own = np.array([bool(m) for m in market.members], dtype=bool) & ~self.integer
+        # What is reserved costs the same anywhere and moves nothing in the grid: no trust region holds it.
+        self.near = np.ones(len(self.cost), dtype=bool)
+        self.near[list(market.reserved.values())] = False
         self.whole = sorted(
             set(market.taken.values()) | {c for c, m in enumerate(market.members) if m and market.integer[c]}
         )
@@ -221,7 +228,7 @@ class Repair:
         merit = merit + np.bincount(self.column_slot[mine], weights=(self.merit_cost * x)[mine], minlength=self.slots)
         for m in self.market.measured:
             merit[m.slot] -= self.worth(m, self.delivered(m, values))
-        return np.asarray(merit)
+        return np.asarray(merit * self.weight)
 
     def delivered(self, m: MeasuredRequest, values: dict[str, Real]) -> float:
         """Return what a measured request got, MW."""
@@ -277,7 +284,7 @@ class Repair:
         n = len(self.cost)
         model = _Model(structural=self.rows.shape[0])
         low, high = np.zeros(n), self.upper.copy()
-        bounded = np.flatnonzero((self.column_slot >= 0) & ~self.integer)
+        bounded = np.flatnonzero((self.column_slot >= 0) & ~self.integer & self.near)
         reach = self.radius[self.column_slot[bounded]]
         low[bounded] = np.maximum(0.0, point.x[bounded] - reach)
         high[bounded] = np.minimum(self.upper[bounded], point.x[bounded] + reach)
@@ -310,7 +317,7 @@ class Repair:
                 model.measured.append(k)
                 model.keys.append((k,))
                 model.measured_rows.append(model.structural + len(slack_price))
-                slack_price.append(max(*(-self.cost[c] for c in m.columns), 0.0) + 1e-6)
+                slack_price.append((max(*(-self.cost[c] for c in m.columns), 0.0) + 1e-6) * self.weight[t])
             if not len(limits):
                 continue
             sign = self.limits.sign[limits]
@@ -329,14 +336,14 @@ class Repair:
             model.limit_rows += range(
                 model.structural + len(slack_price), model.structural + len(slack_price) + len(keys)
             )
-            slack_price += self.limits.price[limits].tolist()
+            slack_price += (self.limits.price[limits] * self.weight[t]).tolist()
         slacks = len(slack_price)
         starts = np.concatenate([[0], np.cumsum(np.concatenate(counts))])
         matrix: sparse.csr_matrix = sparse.csr_matrix(
             (np.concatenate(data), np.concatenate(indices), starts), shape=(model.structural + slacks, n + slacks)
         )
         program = LinearProgram(
-            cost=np.r_[cost, slack_price],
+            cost=np.r_[cost * self.column_weight, slack_price],
             lower=np.r_[low, np.zeros(slacks)],
             upper=np.r_[high, np.full(slacks, np.inf)],
             matrix=matrix,
@@ -558,7 +565,7 @@ class Repair:
         merit = np.bincount(slots, weights=(self.merit_cost * x)[mine], minlength=self.slots)
         root = (best.values["root_p"] - self.base_values["root_p"]) * self.energy_price
         merit = merit + np.nan_to_num(root.sum(axis=1))
-        moved = (program.cost[: len(x)] - self.cost) * (x - best.x)
+        moved = (program.cost[: len(x)] / self.column_weight - self.cost) * (x - best.x)
         merit = merit + np.bincount(slots, weights=moved[mine], minlength=self.slots)
         bare = np.zeros(len(program.cost))
         bare[: len(x)] = np.where(self.merit_cost == self.cost, x, 0.0)
@@ -569,7 +576,7 @@ class Repair:
         for k, r in zip(model.measured, model.measured_rows, strict=True):
             m = self.market.measured[k]
             merit[m.slot] -= self.worth(m, -float(left[r]))
-        return np.asarray(merit)
+        return np.asarray(merit * self.weight)
 
     def _mix(self, best: Point, candidate: Point, accept: list[int]) -> Point:
         """Return the point that is the candidate in the accepted groups and the best elsewhere."""
@@ -603,11 +610,19 @@ class Repair:
         dual = found.row_dual
         return Multipliers(
             limit={
-                key: max(-float(dual[r]), 0.0)
+                key: max(-float(dual[r] / self.weight[key[0]]), 0.0)
                 for key, r in zip(model.limits, model.limit_rows, strict=True)
                 if -dual[r] > 1e-9
             },
-            measured={k: max(-float(dual[r]), 0.0) for k, r in zip(model.measured, model.measured_rows, strict=True)},
-            structural=dual[: model.structural],
-            column=found.column_dual[:n],
+            measured={
+                k: max(-float(dual[r] / self.weight[self.market.measured[k].slot]), 0.0)
+                for k, r in zip(model.measured, model.measured_rows, strict=True)
+            },
+            structural=dual[: model.structural] / self.row_weight,
+            column=found.column_dual[:n] / self.column_weight,
         )
+
+
+def _of_slot(weight: Real, slot: NDArray[np.int_]) -> Real:
+    """Return the weight of what belongs to a slot, 1 for what belongs to none."""
+    return np.where(slot >= 0, weight[slot], 1.0)

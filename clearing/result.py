@@ -11,6 +11,7 @@ __all__ = [
     "Binding",
     "BranchResult",
     "BusResult",
+    "CallDuals",
     "Certificate",
     "End",
     "InfeedResult",
@@ -20,7 +21,9 @@ __all__ = [
     "OfferResult",
     "RequestDual",
     "RequestResult",
+    "ReservationResult",
     "Result",
+    "ScenarioResult",
     "Shortfall",
     "SlotDuals",
     "SlotResult",
@@ -96,6 +99,32 @@ class OfferResult:
     price_milli_per_mwh: Annotated[tuple[int, ...], "price per slot, 1/1000 EUR per MWh (Mvarh)"]
     revenue_nano: Annotated[int, "sum of energy x price, 1e-9 EUR"]
     cost_nano: Annotated[int, "what was bid for it, 1e-9 EUR"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReservationResult:
+    """What the first stage reserves of one offer, once for all scenarios (every offer of STOCHASTIC has an entry)."""
+
+    offer_id: Annotated[str, "offer"]
+    quantity: Annotated[tuple[int, ...], "reserved per slot of the day, W or var: the most any scenario calls"]
+    price_milli_per_mwh: Annotated[tuple[int, ...], "price per slot of the day, 1/1000 EUR per MW (Mvar) and hour"]
+    revenue_nano: Annotated[int, "sum of reserved quantity x length of the slot x price, 1e-9 EUR"]
+    cost_nano: Annotated[int, "what was bid for it, 1e-9 EUR"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScenarioResult:
+    """What comes to pass if one scenario does; reservations are paid besides, whatever comes."""
+
+    scenario_id: Annotated[str, "scenario"]
+    probability_ppm: Annotated[int, "probability, millionths"]
+    cost_nano: Annotated[int, "payment to providers for what is called, 1e-9 EUR"]
+    bid_cost_nano: Annotated[int, "what the calls were bid at, 1e-9 EUR"]
+    request_value_nano: Annotated[int, "what the met requests were worth to those who asked, 1e-9 EUR"]
+    infeed_cost_nano: Annotated[int, "change of the cost of infeed energy against the baseline, 1e-9 EUR"]
+    violation_cost_nano: Annotated[int, "priced violations that stay, 1e-9 EUR"]
+    baseline_violation_cost_nano: Annotated[int, "priced violations of the scenario without flexibility, 1e-9 EUR"]
+    welfare_nano: Annotated[int, "value met less bids, infeed and violations, before what was reserved, 1e-9 EUR"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -206,6 +235,14 @@ class UnitDuals:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CallDuals:
+    """Multipliers of what a reservation price holds back: no scenario calls more than is reserved."""
+
+    offer_id: Annotated[str, "offer"]
+    worth_eur_per_mwh: Annotated[tuple[float, ...], "worth of being able to call one more per slot, EUR per MWh"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SlotDuals:
     """Multipliers of the relaxation in one slot; from them alone the bound follows.
 
@@ -229,6 +266,7 @@ class Certificate:
     gap_nano: Annotated[int | None, "value less bound, 1e-9 EUR; null = not computed"]
     duals: Annotated[tuple[SlotDuals, ...], "multipliers of the slots that were optimised"] = ()
     stored: Annotated[tuple[UnitDuals, ...], "multipliers of storages"] = ()
+    called: Annotated[tuple[CallDuals, ...], "STOCHASTIC: multipliers of offers with a reservation price"] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -253,6 +291,11 @@ class Result:
     ends: Annotated[
         tuple[End, ...], "CAPACITY: what the entries of every series stand for, two per slot; empty = one per slot"
     ]
+    scenarios: Annotated[
+        tuple[ScenarioResult, ...],
+        "STOCHASTIC: every series has the slots of the first, then of the second, ...; sums below are expected values",
+    ] = ()
+    reservations: Annotated[tuple[ReservationResult, ...], "STOCHASTIC: one entry per offer, sorted by id"] = ()
     slots: Annotated[tuple[SlotResult, ...], "one entry per slot"]
     offers: Annotated[tuple[OfferResult, ...], "one entry per offer, sorted by id"]
     non_awards: Annotated[tuple[NonAward, ...], "what was not taken and why, sorted by offer id"]

@@ -43,7 +43,8 @@ def round_awards(market: Market, x: Real, relief: Real, step_w: int, resolution_
                 if part:
                     awards[m.offer, m.slot] = awards.get((m.offer, m.slot), 0) + part
     _respect_minimum(market, awards)
-    _share_budgets(market, awards, x, step_w, resolution_s)
+    for window in market.windows:
+        _share_budgets(market, awards, x, step_w, resolution_s, window)
     return awards
 
 
@@ -95,7 +96,7 @@ def _respect_minimum(market: Market, awards: Awards) -> None:
             awards[k, t] = offer.slots[t].min_quantity
 
 
-def _share_budgets(market: Market, awards: Awards, x: Real, step_w: int, resolution_s: int) -> None:
+def _share_budgets(market: Market, awards: Awards, x: Real, step_w: int, resolution_s: int, window: range) -> None:
     """Round each offer that has an energy budget so that no slot is off by a whole quantum.
 
     Rounded one by one, the quanta of a day add up to more than the budget. So every slot is rounded down, and what
@@ -106,7 +107,7 @@ def _share_budgets(market: Market, awards: Awards, x: Real, step_w: int, resolut
         if market.integer[column]:
             continue
         for m in members:
-            if market.offers[m.offer].max_energy_wh is not None:
+            if market.offers[m.offer].max_energy_wh is not None and m.slot in window:
                 slots = mine.setdefault(m.offer, {})
                 slots[m.slot] = slots.get(m.slot, 0.0) + float(x[column]) * 1e6
     for k, watts in sorted(mine.items()):
@@ -143,4 +144,6 @@ def columns_of(market: Market, awards: Awards, x: Real) -> Real:
             left[m.offer, m.slot] = left.get((m.offer, m.slot), 0) - part
             total += part
         made[column] = total / 1e6
+    for (k, day_slot), column in market.reserved.items():
+        made[column] = max(awards.get((k, w.start + day_slot), 0) for w in market.windows) / 1e6
     return made

@@ -10,16 +10,17 @@ from numpy.typing import NDArray
 
 from clearing.canonical import result_hash
 from clearing.case import Case, Location, Offer, Quantity, Request, RequestSlot, UnitKind
-from clearing.certificate.bound import lower_bound_nano
-from clearing.certificate.evidence import gather
-from clearing.certificate.money import value_nano
+from clearing.certificate.stages import evidences, value_and_bound_nano
 from clearing.formulation import SlotLimit
+from clearing.phases import expected
 from clearing.power_flow import ac_grid
 from clearing.reasons import Explainer
+from clearing.reservations import reservations
 from clearing.result import (
     Binding,
     BranchResult,
     BusResult,
+    CallDuals,
     Certificate,
     End,
     InfeedResult,
@@ -29,6 +30,7 @@ from clearing.result import (
     RequestDual,
     RequestResult,
     Result,
+    ScenarioResult,
     Shortfall,
     SlotDuals,
     SlotResult,
@@ -89,15 +91,23 @@ class _Summary:
         self.p, self.q = dispatch(self.case, cleared.market.offers, self.taken)
         self.ac = ac_grid(self.case.network).solve(self.p, self.q)
         self.element = cleared.repair.element
+        self.windows = cleared.market.windows
+        self.reservations = reservations(self.case, cleared.market.offers, self.taken, self._calls())
 
     def result(self, case_hash: str, ends: tuple[End, ...]) -> Result:
         c, case = self.c, self.case
         offers = self._offers()
         requests = self._requests()
-        infeed = self._infeed_cost()
-        violation = self._violation_cost(c.point.excess)
-        base_violation = self._violation_cost(c.repair.limits.excess(c.repair.base_values))
-        value = self._request_value(requests)
+        scenarios = self._scenarios(requests)
+        infeed, violation, base_violation, value = (
+            expected(case, [getattr(s, name) for s in scenarios])
+            for name in (
+                "infeed_cost_nano",
+                "violation_cost_nano",
+                "baseline_violation_cost_nano",
+                "request_value_nano",
+            )
+        )
         cost = sum(o.revenue_nano for o in offers)
         bids = sum(o.cost_nano for o in offers)
         slots = self._slots(requests)
@@ -109,10 +119,12 @@ class _Summary:
             resolution_s=case.resolution_s,
             status=max((s.status for s in slots), key=LADDER.index),
             ends=ends,
+            scenarios=scenarios if case.scenarios else (),
+            reservations=self.reservations,
             slots=slots,
             offers=offers,
             non_awards=Explainer(
-                c.repair, c.prices, c.awards, c.value, case.resolution_s, case.settings.quantity_step_w
+                c.repair, c.prices, c.awards, c.value, c.call, case.resolution_s, case.settings.quantity_step_w
             ).all(),
             requests=requests,
             buses=self._buses(),
@@ -173,6 +185,13 @@ class _Summary:
                 for t, relaxed in sorted(bound.slots.items())
             ),
             stored=tuple(UnitDuals(unit_id=u, worth_eur_per_mwh=_digits(w)) for u, w in sorted(worth.items())),
+            called=self._calls(),
+        )
+
+    def _calls(self) -> tuple[CallDuals, ...]:
+        priced = [k for k, o in enumerate(self.case.offers) if any(o.reservation_price_milli_per_mwh)]
+        return tuple(
+            CallDuals(offer_id=self.case.offers[k].offer_id, worth_eur_per_mwh=_digits(self.c.call[k])) for k in priced
         )
 
     def _limit_element(self, limit: SlotLimit) -> str:
@@ -181,8 +200,7 @@ class _Summary:
 
     def _certified(self, made: Result) -> Result:
         """Return the result with value, bound and gap as whoever checks it will compute them."""
-        e = gather(self.case, made)
-        value, lower = value_nano(e), lower_bound_nano(e, made.certificate)
+        value, lower = value_and_bound_nano(self.case, made, evidences(self.case, made))
         certificate = replace(
             made.certificate,
             value_nano=value,
@@ -193,19 +211,60 @@ class _Summary:
 
     def _offers(self) -> tuple[OfferResult, ...]:
         made = []
+        held = {r.offer_id: r for r in self.reservations}
         for k, offer in enumerate(self.c.market.offers):
-            quantity, price = self.taken[k].tolist(), self.prices[k].tolist()
+            first = held.get(offer.offer_id)
             made.append(
                 OfferResult(
                     offer_id=offer.offer_id,
-                    quantity=tuple(quantity),
-                    price_milli_per_mwh=tuple(price),
-                    revenue_nano=sum(
-                        amount_nano(energy_wh(q, self.case.resolution_s), m)
-                        for q, m in zip(quantity, price, strict=True)
-                        if q
-                    ),
-                    cost_nano=sum(_bid_cost(offer, t, q, self.case.resolution_s) for t, q in enumerate(quantity) if q),
+                    quantity=tuple(self.taken[k].tolist()),
+                    price_milli_per_mwh=tuple(self.prices[k].tolist()),
+                    revenue_nano=expected(self.case, [self._revenue(k, w) for w in self.windows])
+                    + (0 if first is None else first.revenue_nano),
+                    cost_nano=expected(self.case, [self._bids(k, w) for w in self.windows])
+                    + (0 if first is None else first.cost_nano),
+                )
+            )
+        return tuple(made)
+
+    def _revenue(self, k: int, window: range) -> int:
+        """Return what is paid for the calls of an offer in a scenario, 1e-9 EUR."""
+        return sum(
+            amount_nano(energy_wh(q, self.case.resolution_s), m)
+            for q, m in zip(
+                self.taken[k, window.start : window.stop].tolist(),
+                self.prices[k, window.start : window.stop].tolist(),
+                strict=True,
+            )
+            if q
+        )
+
+    def _bids(self, k: int, window: range) -> int:
+        offer, quantity = self.c.market.offers[k], self.taken[k].tolist()
+        return sum(_bid_cost(offer, t, quantity[t], self.case.resolution_s) for t in window if quantity[t])
+
+    def _scenarios(self, requests: tuple[RequestResult, ...]) -> tuple[ScenarioResult, ...]:
+        """Return the sums of each scenario; without scenarios those of the whole market."""
+        offers, repair = range(len(self.c.market.offers)), self.c.repair
+        base_excess = repair.limits.excess(repair.base_values)
+        names = [(s.scenario_id, s.probability_ppm) for s in self.case.scenarios] or [("", PPM)]
+        made = []
+        for (name, ppm), window in zip(names, self.windows, strict=True):
+            value, infeed = self._request_value(requests, window), self._infeed_cost(window)
+            bids = sum(self._bids(k, window) for k in offers)
+            violation = self._violation_cost(self.c.point.excess, window)
+            base = self._violation_cost(base_excess, window)
+            made.append(
+                ScenarioResult(
+                    scenario_id=name,
+                    probability_ppm=ppm,
+                    cost_nano=sum(self._revenue(k, window) for k in offers),
+                    bid_cost_nano=bids,
+                    request_value_nano=value,
+                    infeed_cost_nano=infeed,
+                    violation_cost_nano=violation,
+                    baseline_violation_cost_nano=base,
+                    welfare_nano=value + base - bids - infeed - violation,
                 )
             )
         return tuple(made)
@@ -256,13 +315,8 @@ class _Summary:
                     requested=asked,
                     matched=got,
                     price_milli_per_mwh=tuple(price[r].tolist()),
-                    payment_nano=sum(
-                        min(
-                            amount_nano(energy_wh(q, case.resolution_s), m),
-                            _worth_to_buyer(entry, q, case.resolution_s),
-                        )
-                        for entry, q, m in zip(request.slots, got, price[r].tolist(), strict=True)
-                        if q
+                    payment_nano=expected(
+                        case, [self._payment(request, got, price[r].tolist(), w) for w in self.windows]
                     ),
                     unmet_reason=None if why is None else why.reason,
                     price_distance_milli_per_mwh=None if why is None else why.distance,
@@ -270,6 +324,17 @@ class _Summary:
                 )
             )
         return tuple(made)
+
+    def _payment(self, request: Request, got: tuple[int, ...], price: list[int], window: range) -> int:
+        length = self.case.resolution_s
+        return sum(
+            min(
+                amount_nano(energy_wh(got[t], length), price[t]),
+                _worth_to_buyer(request.slots[t], got[t], length),
+            )
+            for t in window
+            if got[t]
+        )
 
     def _minimum_met(self, r: int, t: int) -> bool:
         c = self.c
@@ -305,20 +370,21 @@ class _Summary:
     def _change_q(self) -> Real:
         return self.q - _baseline(self.case)[1]
 
-    def _request_value(self, requests: tuple[RequestResult, ...]) -> int:
+    def _request_value(self, requests: tuple[RequestResult, ...], window: range) -> int:
         return sum(
-            _worth_to_buyer(entry, matched, self.case.resolution_s)
+            _worth_to_buyer(request.slots[t], got.matched[t], self.case.resolution_s)
             for request, got in zip(self.c.market.requests, requests, strict=True)
-            for entry, matched in zip(request.slots, got.matched, strict=True)
+            for t in window
         )
 
-    def _infeed_cost(self) -> int:
+    def _infeed_cost(self, window: range) -> int:
         change = self.c.point.values["root_p"] - self.c.repair.base_values["root_p"]
-        return round(float(np.nan_to_num(change * self.c.repair.energy_price).sum()) * self.hours * 1e9)
-
-    def _violation_cost(self, excess: Real) -> int:
-        cost = np.nan_to_num(np.clip(excess, 0, None)) @ self.c.repair.limits.price
+        cost = np.nan_to_num(change * self.c.repair.energy_price)[window.start : window.stop]
         return round(float(cost.sum()) * self.hours * 1e9)
+
+    def _violation_cost(self, excess: Real, window: range) -> int:
+        cost = np.nan_to_num(np.clip(excess, 0, None)) @ self.c.repair.limits.price
+        return round(float(cost[window.start : window.stop].sum()) * self.hours * 1e9)
 
     def _slots(self, requests: tuple[RequestResult, ...]) -> tuple[SlotResult, ...]:
         c, case = self.c, self.case

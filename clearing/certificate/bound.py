@@ -23,13 +23,12 @@ from numpy.typing import NDArray
 
 from clearing.case import Case, Location, Offer, Quantity, Request, Unit
 from clearing.certificate.evidence import PPM, Evidence, Finding, places
-from clearing.certificate.money import value_nano
 from clearing.certificate.physics import excesses
 from clearing.certificate.prices import infeed_price, is_from_nearer, nodal_prices_of_flow
 from clearing.result import Certificate, LimitKind, SlotDuals
 from flexbus.quantities import Direction
 
-__all__ = ["check_bound", "lower_bound_nano"]
+__all__ = ["bound_eur", "check_certificate", "lower_bound_nano"]
 
 Real = NDArray[np.float64]
 Complex = NDArray[np.complexfloating[Any, Any]]
@@ -50,16 +49,25 @@ def lower_bound_nano(e: Evidence, certificate: Certificate) -> int | None:
         e: case, awards and AC states.
         certificate: the multipliers.
     """
-    if not (e.after.converged | ~e.before.converged).all():
-        return None
-    value = _Dual(e, certificate).value()
+    value = bound_eur(e, certificate)
     return None if value is None else int(np.floor(value * 1e9))
 
 
-def check_bound(e: Evidence) -> Iterator[Finding]:
-    """Yield a finding when value, lower bound or gap do not follow from the case, the awards and the multipliers."""
-    published = e.result.certificate
-    truth, value = lower_bound_nano(e, published), value_nano(e)
+def bound_eur(e: Evidence, certificate: Certificate) -> float | None:
+    """Return the same in EUR, not rounded; what was reserved is paid what being able to call it is worth."""
+    if not (e.after.converged | ~e.before.converged).all():
+        return None
+    return _Dual(e, certificate).value()
+
+
+def check_certificate(published: Certificate, value: int, truth: int | None) -> Iterator[Finding]:
+    """Yield a finding when value, lower bound or gap do not follow from the case, the awards and the multipliers.
+
+    Args:
+        published: the certificate.
+        value: what the published dispatch costs, recomputed, 1e-9 EUR.
+        truth: the lower bound, recomputed from the published multipliers, 1e-9 EUR; None = they give none.
+    """
     if published.value_nano != value:
         yield Finding("$.certificate.value_nano", f"published {published.value_nano}, follows {value}")
     lower = published.lower_bound_nano
@@ -131,6 +139,7 @@ class _Dual:
         self.e, self.case, self.g = e, e.case, _Grid(e)
         self.duals = {d.slot: d for d in certificate.duals}
         self.stored = {u.unit_id: np.array(u.worth_eur_per_mwh) for u in certificate.stored}
+        self.called = {c.offer_id: np.maximum(np.array(c.worth_eur_per_mwh), 0.0) for c in certificate.called}
         self.energy = infeed_price(e)
         self.alive = e.before.converged
         slots = e.case.slots
@@ -367,7 +376,7 @@ class _Dual:
         for offer in self.case.offers:
             if any(self.g.node[self.g.index[b]] < 0 for b, _ in places(offer)):
                 continue
-            worth = self._worth_of(offer)
+            worth = self._worth_of(offer) - self.called.get(offer.offer_id, 0.0)
             if offer.unit_id in stored:
                 cost = stored[offer.unit_id][0]
                 worth = worth - (cost[0] if offer.direction is Direction.UP else -cost[1])

@@ -4,12 +4,13 @@ from dataclasses import dataclass, replace
 
 from clearing.canonical import case_hash, result_hash
 from clearing.case import Case
-from clearing.certificate.bound import check_bound, lower_bound_nano
-from clearing.certificate.evidence import Finding, gather
-from clearing.certificate.money import check_money, value_nano
+from clearing.certificate.bound import check_certificate
+from clearing.certificate.evidence import Finding
+from clearing.certificate.money import check_money
 from clearing.certificate.offers import check_offers
 from clearing.certificate.physics import check_physics
 from clearing.certificate.prices import check_prices
+from clearing.certificate.stages import check_stages, evidences, stage_frame, value_and_bound_nano
 from clearing.check import check_case
 from clearing.phases import ends, unfold
 from clearing.result import Result
@@ -46,12 +47,16 @@ def certify(case: Case, result: Result) -> Certified:
     case = unfold(case)
     if any(f.path.startswith("$.") and not f.path.endswith("_hash") for f in findings):
         return Certified(findings=tuple(findings))
-    e = gather(case, result)
-    for check in (check_offers, check_physics, check_prices, check_money, check_bound):
-        findings += check(e)
-    return Certified(
-        findings=tuple(findings), value_nano=value_nano(e), lower_bound_nano=lower_bound_nano(e, result.certificate)
-    )
+    parts = evidences(case, result)
+    for k, e in enumerate(parts):
+        where = f"scenario {case.scenarios[k].scenario_id}, its slots from 0: " if case.scenarios else ""
+        for check in (check_offers, check_physics, check_prices, check_money):
+            findings += [replace(f, message=where + f.message) for f in check(e)]
+    if case.scenarios:
+        findings += check_stages(case, result)
+    value, bound = value_and_bound_nano(case, result, parts)
+    findings += check_certificate(result.certificate, value, bound)
+    return Certified(findings=tuple(findings), value_nano=value, lower_bound_nano=bound)
 
 
 def _frame(case: Case, result: Result) -> list[Finding]:
@@ -86,4 +91,4 @@ def _frame(case: Case, result: Result) -> list[Finding]:
     for k, request in enumerate(result.requests):
         if not len(request.requested) == len(request.matched) == len(request.price_milli_per_mwh) == case.slots:
             found.append(Finding(f"$.requests[{k}]", f"every series needs {case.slots} values"))
-    return found
+    return [*found, *stage_frame(case, result)]

@@ -1,7 +1,7 @@
 """Do payments, deliveries to requests and sums follow from the awards, to the last digit?"""
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +14,7 @@ from clearing.result import LimitKind
 from flexbus.events.market import PricingRule
 from flexbus.quantities import Direction
 
-__all__ = ["check_money", "request_value_nano", "value_nano"]
+__all__ = ["bids_nano", "check_money", "payment_nano", "request_value_nano", "value_nano", "wh"]
 
 NANO = 1e9
 # 1e-9 EUR: what the noise of floats may move in sums over AC states (a hundredth of a cent).
@@ -67,10 +67,17 @@ def _fill(offer: Offer, t: int, quantity: int) -> list[tuple[int, int]]:
     return filled
 
 
-def _wh(power_w: int, resolution_s: int) -> int:
+def wh(power_w: int, resolution_s: int) -> int:
     """Energy of a slot, rounded half away from zero."""
     whole, rest = divmod(abs(power_w) * resolution_s, 3600)
     return (whole + (2 * rest >= 3600)) * (1 if power_w >= 0 else -1)
+
+
+def bids_nano(offer: Offer, quantity: Sequence[int], resolution_s: int) -> int:
+    """Return what was bid for what is taken of an offer, 1e-9 EUR."""
+    return sum(
+        round(sum(q * m for q, m in _fill(offer, t, taken)) * resolution_s / 3600) for t, taken in enumerate(quantity)
+    )
 
 
 def _offers(e: Evidence) -> Iterator[Finding]:
@@ -81,11 +88,10 @@ def _offers(e: Evidence) -> Iterator[Finding]:
         if len(award.price_milli_per_mwh) != e.case.slots:
             yield Finding(f"{path}.price_milli_per_mwh", f"expected {e.case.slots} values")
             continue
-        bids = revenue = 0
+        bids, revenue = bids_nano(offer, award.quantity, e.case.resolution_s), 0
         for t, (quantity, price) in enumerate(zip(award.quantity, award.price_milli_per_mwh, strict=True)):
             filled = _fill(offer, t, quantity)
-            bids += round(sum(q * m for q, m in filled) * e.case.resolution_s / 3600)
-            revenue += _wh(quantity, e.case.resolution_s) * price
+            revenue += wh(quantity, e.case.resolution_s) * price
             message = _price_fault(e, offer, k, t, filled, price, nodal)
             if message:
                 yield Finding(f"{path}.price_milli_per_mwh[{t}]", message)
@@ -127,6 +133,8 @@ def _nodal_worth(e: Evidence) -> NDArray[np.float64]:
     """Worth of one more MWh of each offer per slot at the published nodal prices, 1/1000 EUR."""
     p = {b.bus_id: np.array(b.p_price_milli_per_mwh, dtype=float) for b in e.result.buses}
     q = {b.bus_id: np.array(b.q_price_milli_per_mwh, dtype=float) for b in e.result.buses}
+    # What being able to call it is worth was paid with the reservation.
+    called = {c.offer_id: np.array(c.worth_eur_per_mwh) * 1e3 for c in e.result.certificate.called}
     made = np.zeros((len(e.case.offers), e.case.slots))
     for k, offer in enumerate(e.case.offers):
         for bus, share in places(offer):
@@ -141,6 +149,7 @@ def _nodal_worth(e: Evidence) -> NDArray[np.float64]:
             for t in range(e.case.slots):
                 first = t + 1 + back.delay_slots
                 made[k, t] -= own[first : first + back.window_slots].sum() * part
+        made[k] -= called.get(offer.offer_id, 0.0)
     return made
 
 
@@ -150,7 +159,7 @@ def _slots(e: Evidence) -> Iterator[Finding]:
     prices = {o.offer_id: o.price_milli_per_mwh for o in e.result.offers}
     for t, slot in enumerate(e.result.slots):
         paid = sum(
-            _wh(int(e.taken[k, t]), e.case.resolution_s) * prices[o.offer_id][t] for k, o in enumerate(e.case.offers)
+            wh(int(e.taken[k, t]), e.case.resolution_s) * prices[o.offer_id][t] for k, o in enumerate(e.case.offers)
         )
         truth = {
             "up_w": int(e.taken[active & up, t].sum()),
@@ -176,10 +185,7 @@ def _requests(e: Evidence) -> Iterator[Finding]:
         asked = tuple(sum(s.quantity for s in slot.steps) for slot in request.slots)
         if got.requested != asked:
             yield Finding(f"$.requests[{j}].requested", "is not what the case asks for")
-        payment = sum(
-            min(_wh(met, e.case.resolution_s) * price, _worth(slot, met, e.case.resolution_s))
-            for slot, met, price in zip(request.slots, got.matched, got.price_milli_per_mwh, strict=True)
-        )
+        payment = payment_nano(request, got.matched, got.price_milli_per_mwh, e.case.resolution_s)
         if got.payment_nano != payment:
             path = f"$.requests[{j}].payment_nano"
             yield Finding(path, f"published {got.payment_nano}, energy times price is {payment}")
@@ -197,6 +203,14 @@ def _requests(e: Evidence) -> Iterator[Finding]:
             if met > most + 1.0:
                 path = f"$.requests[{members[0]}].matched[{t}]"
                 yield Finding(path, f"{met} met, the awards deliver {most:.1f} there")
+
+
+def payment_nano(request: Request, matched: Sequence[int], price: Sequence[int], resolution_s: int) -> int:
+    """Return what a request pays for what it got, at most what it bid, 1e-9 EUR."""
+    return sum(
+        min(wh(met, resolution_s) * m, _worth(slot, met, resolution_s))
+        for slot, met, m in zip(request.slots, matched, price, strict=True)
+    )
 
 
 def _delivered(e: Evidence, request: Request) -> NDArray[np.float64]:
