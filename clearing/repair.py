@@ -34,6 +34,8 @@ BIG = 1e30
 
 
 HAIR = 1e-6
+# Share of the distance in which a limit may matter from which on a program watches it.
+NEAR = 0.2
 # MW, MWh: what a row of the market may be off by the noise of a solver.
 ROW_NOISE = 1e-7
 MAX_TRIALS = 12
@@ -118,7 +120,7 @@ class Repair:
         self.measured_of: list[list[int]] = [[] for _ in range(self.slots)]
         for k, m in enumerate(market.measured):
             self.measured_of[m.slot].append(k)
-        self.known: dict[int, tuple[tuple[int, ...], NDArray[np.complexfloating[Any, Any]], Real]] = {}
+        self.known: dict[int, tuple[NDArray[np.bool_], NDArray[np.complexfloating[Any, Any]], Real]] = {}
         self.cost = np.array(market.cost)
         self.upper = np.array(market.upper)
         self.integer = np.array(market.integer, dtype=bool)
@@ -133,7 +135,7 @@ class Repair:
         self.merit_cost[measured_columns] = 0.0  # valued by what the flow shows, not by what the program says
         self.base_values = measure_values(grid, base)
         with np.errstate(invalid="ignore"):
-            near = self.limits.excess(self.base_values) > -self.limits.near
+            near = self.limits.excess(self.base_values) > -NEAR * self.limits.near
         self.watch = near & self.live[:, None]  # slots x limits
         self.root_v = np.full_like(base.v, np.nan)  # states at which the gradients of the infeed are known
         self.root_p, self.root_q = np.zeros((2, self.slots, len(grid.infeed_ids), grid.nodes))
@@ -259,23 +261,27 @@ class Repair:
             self.root_v[stale] = v
         return self.root_p, self.root_q
 
-    def _slot_rows(self, point: Point, t: int) -> Real:
-        """Return what a slot's columns (`_local`) do to its measured requests and watched limits.
+    def _flow_rows(self, point: Point, slots: list[int]) -> list[Real]:
+        """Return what the columns (`_local`) of slots do to their measured requests and watched limits.
 
         Repeated calls at the same state cost nothing.
         """
-        limits = tuple(np.flatnonzero(self.watch[t]).tolist())
-        v = point.state.v[t]
-        known = self.known.get(t)
-        if known is not None and known[0] == limits and np.array_equal(known[1], v):
-            return known[2]
-        measures = [Measure(self.market.measured[k].kind, self.market.measured[k].index) for k in self.measured_of[t]]
-        measures += [self.limits.measures[k] for k in limits]
-        by_p, by_q = self.flow.gradients(self.flow.factor(v), v, measures)
-        _, p, q = self._local(t)
-        rows = np.asarray(p @ by_p.T + q @ by_q.T).T
-        self.known[t] = limits, v.copy(), rows
-        return rows
+        stale: list[int] = []
+        for t in slots:
+            known = self.known.get(t)
+            if known is None or (known[0] != self.watch[t]).any() or (known[1] != point.state.v[t]).any():
+                stale.append(t)
+        wanted = []
+        for t in stale:
+            asked = [self.market.measured[k] for k in self.measured_of[t]]
+            limits = np.flatnonzero(self.watch[t]).tolist()
+            wanted.append([Measure(m.kind, m.index) for m in asked] + [self.limits.measures[k] for k in limits])
+        v = point.state.v[stale]
+        state = State(v=v, s=point.state.s[stale], converged=np.ones(len(stale), dtype=bool))
+        for t, at, (by_p, by_q) in zip(stale, v, self.flow.gradients_of(state, wanted), strict=True):
+            _, p, q = self._local(t)
+            self.known[t] = self.watch[t].copy(), at, np.asarray(p @ by_p.T + q @ by_q.T).T
+        return [self.known[t][2] for t in slots]
 
     def _program(
         self, point: Point, fixed: Real | None, open_groups: frozenset[int] | None = None
@@ -301,11 +307,9 @@ class Repair:
         data, indices, counts = [self.rows.data], [self.rows.indices], [np.diff(self.rows.indptr)]
         row_high = [np.array(self.market.rows.high)]
         slack_price: list[float] = []
-        for t in np.flatnonzero(running).tolist():
-            mine, limits = self.measured_of[t], np.flatnonzero(self.watch[t])
-            if not (mine or len(limits)):
-                continue
-            rows, local = self._slot_rows(point, t), self._local(t)[0]
+        bound = [t for t in np.flatnonzero(running).tolist() if self.measured_of[t] or self.watch[t].any()]
+        for t, rows in zip(bound, self._flow_rows(point, bound), strict=True):
+            mine, limits, local = self.measured_of[t], np.flatnonzero(self.watch[t]), self._local(t)[0]
             here = rows @ point.x[local]
             for i, k in enumerate(mine):
                 m = self.market.measured[k]
@@ -504,7 +508,7 @@ class Repair:
         """Watch every limit that a point comes near to or exceeds; tell whether any exceeded one is new."""
         seen = (self.live & point.state.converged)[:, None]
         with np.errstate(invalid="ignore"):
-            near, over = seen & (point.excess > -0.2 * self.limits.near), seen & (point.excess > 0)
+            near, over = seen & (point.excess > -NEAR * self.limits.near), seen & (point.excess > 0)
         new = bool((near & over & ~self.watch).any())
         self.watch |= near
         return new
@@ -549,14 +553,13 @@ class Repair:
     def _resize(self, slots: NDArray[np.int_], error: Real, promised: float, gained: float, step: Real) -> None:
         """Shrink the region of the slots whose model erred most; widen all when the model was good."""
         if gained >= 0.75 * promised:
-            self.radius[slots] *= 4
+            self.radius[slots] *= 2
+        if gained >= 0.5 * promised:
             return
-        if gained >= 0.25 * promised:
-            return
-        bad = slots[error > 0.5 * float(error.max(initial=0.0))]
-        for t in bad.tolist():
-            size = float(np.abs(step[self.column_slot == t]).max(initial=0.0))
-            self.radius[t] = min(self.radius[t], size) / 4
+        bad = slots[error > 0.1 * float(error.max(initial=0.0))]
+        size, mine = np.zeros(self.slots), self.column_slot >= 0
+        np.maximum.at(size, self.column_slot[mine], np.abs(step[mine]))
+        self.radius[bad] = np.minimum(self.radius[bad], size[bad]) / 3
 
     def _model_merit(self, best: Point, program: LinearProgram, model: _Model, x: Real) -> Real:
         """Return the merit per slot that the program promises at a dispatch."""

@@ -1,7 +1,8 @@
 """AC states of the reduced grid and the gradients of their limits with respect to injections.
 
-The gradients come from adjoint solves on the power flow Jacobian: one factorisation per slot, one back-solve
-per limit. They hold at the AC state itself, meshed or radial, which is what makes the prices AC-right.
+The gradients come from adjoint sweeps over many slots at once, or from adjoint solves on the power flow Jacobian:
+one factorisation per slot, one back-solve per limit. They hold at the AC state itself, meshed or radial, which is
+what makes the prices AC-right.
 """
 
 from dataclasses import dataclass
@@ -23,6 +24,9 @@ Complex = NDArray[np.complexfloating[Any, Any]]
 SWEEPS = 80
 NEWTON_STEPS = 30
 TOLERANCE = 1e-13
+# Up to this many measures of a slot the sweeps are cheaper than factors of its Jacobian; sweeps at once.
+FEW = 12
+CHUNK = 1024
 # Below this the sweep may hover around its fixed point without coming closer.
 HOVER = 1e-12
 
@@ -159,9 +163,6 @@ class PowerFlow:
     def root_gradients(self, state: State, near: Complex | None = None) -> tuple[Real, Real, Complex]:
         """Return d(active power entering at the infeed points) / d (P, Q injection) for many slots at once.
 
-        The sweep of `solve` turned around: with Z the inverse of the admittances, ``dv = Z conj((ds - s dv / v) / v)``,
-        so the pull g of a measure on the voltages becomes ``w = Z' conj(g) - Z' (conj(w) s / v^2)`` on the currents.
-
         Args:
             state: converged states.
             near: third part of the answer at nearby states, to start from.
@@ -172,45 +173,79 @@ class PowerFlow:
         grid = self.grid
         slots, roots = len(state.v), len(grid.infeed_ids)
         by_p, by_q = np.zeros((2, slots, roots, grid.nodes))
-        for k, node in enumerate(grid.infeed_node.tolist()):
-            by_p[:, k, node] = -1.0
         w = np.zeros((slots, roots, len(grid.free)), dtype=complex)
-        if self._factor is None or not slots:
-            return by_p, by_q, w
-        v = state.v[:, grid.free]
-        bend = state.s[:, grid.free] / v**2
         for k, node in enumerate(grid.infeed_node.tolist()):
             row = slice(grid.y_bus.indptr[node], grid.y_bus.indptr[node + 1])
-            pull = np.zeros(grid.nodes, dtype=complex)
-            pull[grid.y_bus.indices[row]] = grid.y_bus.data[row]
-            right = state.v[:, node, None] * np.conj(pull[grid.free])
-            w[:, k], done = self._adjoint_sweep(np.conj(right), bend, None if near is None else near[:, k])
-            pull_p = w[:, k] / np.conj(v)
-            by_p[:, k, grid.free], by_q[:, k, grid.free] = pull_p.real, pull_p.imag
-            for t in np.flatnonzero(~done).tolist():
-                exact = self.gradients(self.factor(state.v[t]), state.v[t], [Measure("root_p", k)])
-                by_p[t, k], by_q[t, k] = exact[0][0], exact[1][0]
+            pull = np.zeros((slots, grid.nodes), dtype=complex)
+            pull[:, grid.y_bus.indices[row]] = state.v[:, node, None] * np.conj(grid.y_bus.data[row])
+            measures = [Measure("root_p", k)] * slots
+            start = None if near is None else near[:, k]
+            by_p[:, k], by_q[:, k], w[:, k] = self._swept(state.v, state.s, measures, pull, start)
+            by_p[:, k, node], by_q[:, k, node] = -1.0, 0.0
         return by_p, by_q, w
 
-    def _adjoint_sweep(self, right: Complex, bend: Complex, start: Complex | None) -> tuple[Complex, NDArray[np.bool_]]:
-        assert self._factor is not None
+    def gradients_of(self, state: State, wanted: list[list[Measure]]) -> list[tuple[Real, Real]]:
+        """Return d measure / d (P, Q injection) for the measures of many slots (per slot: measures x nodes).
+
+        Args:
+            state: converged states.
+            wanted: what to differentiate in each slot.
+        """
+        few = [t for t, measures in enumerate(wanted) if len(measures) <= FEW]
+        found: dict[int, tuple[Real, Real]] = {}
+        for t in sorted(set(range(len(wanted))) - set(few)):
+            found[t] = self.gradients(self.factor(state.v[t]), state.v[t], wanted[t])
+        pairs = [(t, m) for t in few for m in wanted[t]]
+        swept = []
+        for first in range(0, len(pairs), CHUNK):
+            part = pairs[first : first + CHUNK]
+            of = [t for t, _ in part]
+            v, s = state.v[of], state.s[of]
+            pull = np.array([self._pull(row, m) for row, (_, m) in zip(v, part, strict=True)])
+            by_p, by_q, _ = self._swept(v, s, [m for _, m in part], pull, None)
+            swept += list(zip(by_p, by_q, strict=True))
+        at = 0
+        for t in few:
+            mine = swept[at : at + len(wanted[t])]
+            at += len(mine)
+            by_p, by_q = (np.array([m[k] for m in mine]).reshape(len(mine), self.grid.nodes) for k in range(2))
+            self._direct(wanted[t], by_p, by_q)
+            found[t] = by_p, by_q
+        return [found[t] for t in range(len(wanted))]
+
+    def _swept(
+        self, v: Complex, s: Complex, measures: list[Measure], pull: Complex, start: Complex | None
+    ) -> tuple[Real, Real, Complex]:
+        """Return the gradients of one measure per row through the free nodes, and the pulls on their currents.
+
+        The sweep of `solve` turned around: with Z the inverse of the admittances, ``dv = Z conj((ds - s dv / v) / v)``,
+        so the pull g of a measure on the voltages becomes ``w = Z' conj(g) - Z' (conj(w) s / v^2)`` on the currents.
+        """
+        free = self.grid.free
+        by_p, by_q = np.zeros((2, *v.shape))
+        if self._factor is None or not len(v):
+            return by_p, by_q, np.zeros((len(v), len(free)), dtype=complex)
         solve: Any = self._factor.solve  # the stubs do not know the transposed solve
+        right, bend = np.conj(pull[:, free]), s[:, free] / v[:, free] ** 2
         w = np.zeros_like(right) if start is None else start.copy()
         active = np.arange(len(right))
         done = np.zeros(len(right), dtype=bool)
         for _ in range(SWEEPS):
             with np.errstate(all="ignore"):
-                pull = right[active] - np.conj(w[active]) * bend[active]
-                new = solve(np.ascontiguousarray(pull.T), trans="T").T
+                new = solve(np.ascontiguousarray((right[active] - np.conj(w[active]) * bend[active]).T), trans="T").T
                 step = np.abs(new - w[active]).max(axis=1)
-                size = np.abs(new).max(axis=1)
+                there = step <= 10 * TOLERANCE * np.abs(new).max(axis=1)
             w[active] = new
-            there = step <= TOLERANCE * 10 * size
             done[active[there]] = True
             active = active[~there & np.isfinite(step)]
             if not len(active):
                 break
-        return w, done
+        on_power = w / np.conj(v[:, free])
+        by_p[:, free], by_q[:, free] = on_power.real, on_power.imag
+        for k in np.flatnonzero(~done).tolist():
+            exact = self.gradients(self.factor(v[k]), v[k], [measures[k]])
+            by_p[k, free], by_q[k, free] = exact[0][0, free], exact[1][0, free]
+        return by_p, by_q, w
 
     def factor(self, v: Complex) -> SuperLU | None:
         """Return the factors of the Jacobian at one slot's voltages; None without free nodes."""
@@ -242,13 +277,16 @@ class PowerFlow:
             y = solve(np.ascontiguousarray(right.T), trans="T")
             by_p[:, free] = y[: len(free)].T
             by_q[:, free] = y[len(free) :].T
-        for k, m in enumerate(measures):
-            # Injection at an infeed node itself lowers what has to enter there.
-            if m.kind == "root_p":
-                by_p[k, grid.infeed_node[m.index]] = -1.0
-            elif m.kind == "root_q":
-                by_q[k, grid.infeed_node[m.index]] = -1.0
+        self._direct(measures, by_p, by_q)
         return by_p, by_q
+
+    def _direct(self, measures: list[Measure], by_p: Real, by_q: Real) -> None:
+        """Note that injection at an infeed node itself lowers what has to enter there."""
+        for k, m in enumerate(measures):
+            if m.kind == "root_p":
+                by_p[k, self.grid.infeed_node[m.index]] = -1.0
+            elif m.kind == "root_q":
+                by_q[k, self.grid.infeed_node[m.index]] = -1.0
 
     def _pull(self, v: Complex, m: Measure) -> Complex:
         """Return g with d measure = Re(conj(g) . dv) over all nodes."""
