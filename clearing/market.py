@@ -180,13 +180,14 @@ def build_market(
         builder.links()
         for unit in sorted(case.units, key=lambda u: u.unit_id):
             builder.unit(unit)
+    delivered = {key: columns for builder in builders for key, columns in builder.delivered.items()}
     for k, offer in enumerate(offers):
         if any(offer.reservation_price_milli_per_mwh):
-            _reserve(market, k, {key: c for b in builders for key, c in b.delivered.items() if key[0] == k})
+            _reserve(market, k, delivered)
     if requests:
-        matrices = market.injections(case.slots, len(grid.bus_ids))
+        matrices, upper = market.injections(case.slots, len(grid.bus_ids)), np.array(market.upper)
         for builder in builders:
-            builder.all_requests(matrices)
+            builder.all_requests(matrices, upper)
     return market
 
 
@@ -516,7 +517,8 @@ class _Builder:
             market.row(("STORAGE", unit.unit_id, t), terms, right, right)
             last, last_least = stored, least
 
-    def all_requests(self, matrices: tuple[sparse.csr_matrix, sparse.csr_matrix]) -> None:
+    def all_requests(self, matrices: tuple[sparse.csr_matrix, sparse.csr_matrix], upper: Real) -> None:
+        """Columns and rows of the requests, given what the columns of offers inject and their upper bounds."""
         pools: dict[tuple[str, str, str, str, int, int], list[int]] = defaultdict(list)
         for r, request in enumerate(self.market.requests):
             for t in self.window:
@@ -559,7 +561,7 @@ class _Builder:
             served += [(k, -sign * float(inside[k])) for k in np.flatnonzero(inside).tolist()]
             # Going the other way costs what the request would have paid, but a request forbids nothing.
             price = max(*(-self.market.cost[c] for c, _, _ in entries), 0.0)
-            against = float(np.abs(inside) @ np.array(self.market.upper)[: len(inside)])
+            against = float(np.abs(inside) @ upper)
             other_way = self.market.column(price, against, t)
             served.append((other_way, -1.0))
             row = self.market.row(("REQUEST", place, t), served, -INF, 0.0)

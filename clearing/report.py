@@ -9,10 +9,21 @@ from string import Template
 import numpy as np
 
 from clearing.case import Case
+from clearing.certificate.stages import part_of
 from clearing.drawing import Mark, Scale, draw_grid, heat_map
-from clearing.phases import state_labels, unfold
+from clearing.phases import alone, state_labels, unfold
 from clearing.power_flow import AcGrid, AcState
-from clearing.report_tables import figures, money, provenance, refused, requested, slot_facts, taken, unmet
+from clearing.report_tables import (
+    figures,
+    money,
+    provenance,
+    refused,
+    requested,
+    scenarios,
+    slot_facts,
+    taken,
+    unmet,
+)
 from clearing.result import LimitKind, Result
 from flexbus.quantities import Direction
 from flexbus.time import iso
@@ -36,6 +47,12 @@ def report_html(case: Case, result: Result) -> str:
     case = unfold(case)
     before = _baseline(case)
     slot = _hardest(result, before)
+    # Of several scenarios the one with the hardest slot is drawn.
+    drawn, of_drawn, at, named = case, result, slot, labels
+    if case.scenarios:
+        scenario, at = divmod(slot, length)
+        drawn, of_drawn = alone(case, scenario), part_of(case, result, scenario)
+        before, named = _baseline(drawn), labels[scenario * length : (scenario + 1) * length]
     start, end = iso(case.start_ms), iso(end_ms)
     name = case.network.name or case.network.network_id
     text = files("clearing").joinpath("report.html").read_text(encoding="utf-8")
@@ -43,14 +60,17 @@ def report_html(case: Case, result: Result) -> str:
         title=escape(f"Clearing of {name}"),
         lead=escape(
             f"Market area {case.network.area_id}, {phase}, {start} to {end}, {length} slots of "
-            f"{case.resolution_s // 60} min, {len(case.offers)} offers, {len(case.requests)} requests, "
+            f"{case.resolution_s // 60} min, "
+            + (f"{len(case.scenarios)} scenarios, " if case.scenarios else "")
+            + f"{len(case.offers)} offers, {len(case.requests)} requests, "
             f"prices {case.pricing_rule.value.replace('_', ' ').lower()}."
         ),
         certificate=escape(certificate_sentence(case, result)),
         figures=figures(case, result),
         slot=labels[slot],
-        drawings=_drawings(case, result, before, slot) + slot_facts(result, slot),
-        heatmaps=_heat_maps(case, result, labels),
+        drawings=_drawings(drawn, of_drawn, before, at) + slot_facts(of_drawn, at),
+        heatmaps=_heat_maps(drawn, of_drawn, named),
+        scenarios=scenarios(case, result),
         unmet=unmet(result, labels),
         taken=taken(case, result),
         money=money(result),

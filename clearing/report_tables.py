@@ -4,10 +4,11 @@ from collections.abc import Iterable, Sequence
 from html import escape
 
 from clearing.case import Case
+from clearing.phases import probabilities_ppm, windows
 from clearing.result import LimitKind, Result
 from flexbus.quantities import PPM
 
-__all__ = ["figures", "money", "provenance", "refused", "requested", "slot_facts", "taken", "unmet"]
+__all__ = ["figures", "money", "provenance", "refused", "requested", "scenarios", "slot_facts", "taken", "unmet"]
 
 ROWS = 30
 VOLTAGES = (LimitKind.VOLTAGE_MAX, LimitKind.VOLTAGE_MIN)
@@ -32,15 +33,63 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]], numbers: frozense
     return f"<table><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table>"
 
 
+def scenarios(case: Case, result: Result) -> str:
+    """Return what each scenario comes to, and what is reserved for all of them; nothing without scenarios."""
+    if not result.scenarios:
+        return ""
+    hours, days = case.resolution_s / 3600, windows(case)
+    rows = []
+    for s, window in zip(result.scenarios, days, strict=True):
+        slots = result.slots[window.start : window.stop]
+        before, after = s.baseline_violation_cost_nano / 1e9, s.violation_cost_nano / 1e9
+        rows.append(
+            (
+                s.scenario_id,
+                f"{s.probability_ppm / 1e4:g} %",
+                f"{sum(x.up_w for x in slots) * hours / 1e6:,.3f} / {sum(x.down_w for x in slots) * hours / 1e6:,.3f}",
+                f"{s.cost_nano / 1e9:,.2f}",
+                f"{before:,.0f} to {after:,.0f}",
+                str(sum(any(x.kind is not LimitKind.REQUEST for x in slot.shortfalls) for slot in slots)),
+                f"{s.welfare_nano / 1e9:,.2f}",
+            )
+        )
+    head = ("scenario", "probability", "called MWh up / down", "paid for calls EUR", "broken limits, worth EUR",
+            "slots with a broken limit", "welfare before reservations EUR")  # fmt: skip
+    held = sorted((r for r in result.reservations if any(r.quantity)), key=lambda r: (-r.revenue_nano, r.offer_id))
+    most = [
+        (
+            r.offer_id,
+            f"{max(r.quantity) / 1e3:,.3f}",
+            f"{sum(r.quantity) * hours / 1e6:,.4f}",
+            f"{r.revenue_nano / 1e9:,.2f}",
+            f"{r.cost_nano / 1e9:,.2f}",
+        )
+        for r in held[:ROWS]
+    ]
+    total = sum(r.revenue_nano for r in held) / 1e9
+    return (
+        "<h2>Scenarios</h2>"
+        + _table(head, rows, frozenset({1, 2, 3, 4, 5, 6}))
+        + "<h2>What is reserved, whatever comes</h2>"
+        + _table(("offer", "at most kW", "MWh held", "paid EUR", "bid EUR"), most, frozenset({1, 2, 3, 4}))
+        + f'<p class="small">{len(most)} of {len(held)} reservations shown; all are paid {total:,.2f} EUR.</p>'
+    )
+
+
+def _expected_energy(case: Case, quantity: Sequence[int]) -> float:
+    """Return what is taken on average over the scenarios, MWh (Mvarh)."""
+    parts = zip(probabilities_ppm(case), windows(case), strict=True)
+    return sum(p / PPM * sum(quantity[w.start : w.stop]) for p, w in parts) * case.resolution_s / 3600 / 1e6
+
+
 def taken(case: Case, result: Result) -> str:
     """Return who was taken, for how much."""
-    hours = case.resolution_s / 3600
     by_id = {offer.offer_id: offer for offer in case.offers}
     awards = sorted((o for o in result.offers if any(o.quantity)), key=lambda o: (-o.revenue_nano, o.offer_id))
     rows = []
     for award in awards[:ROWS]:
         offer = by_id[award.offer_id]
-        energy = sum(award.quantity) * hours / 1e6
+        energy = _expected_energy(case, award.quantity)
         rows.append(
             (
                 award.offer_id,
@@ -84,7 +133,6 @@ def refused(result: Result, labels: Sequence[str]) -> str:
 
 def requested(case: Case, result: Result) -> str:
     """Return who asked, what was met and why not all."""
-    hours = case.resolution_s / 3600
     by_id = {request.request_id: request for request in case.requests}
     rows = []
     for r in result.requests:
@@ -95,8 +143,8 @@ def requested(case: Case, result: Result) -> str:
                 r.request_id,
                 request.requester_id,
                 f"{request.direction.value.lower()} at {request.location_kind.value.lower().replace('_', ' ')} {place}",
-                f"{sum(r.requested) * hours / 1e6:,.4f}",
-                f"{sum(r.matched) * hours / 1e6:,.4f}",
+                f"{_expected_energy(case, r.requested):,.4f}",
+                f"{_expected_energy(case, r.matched):,.4f}",
                 r.reason or "met",
             )
         )
@@ -116,8 +164,7 @@ def provenance(result: Result) -> str:
 
 def figures(case: Case, result: Result) -> str:
     """Return the key numbers as tiles."""
-    hours = case.resolution_s / 3600
-    up, down = (sum(s.up_w for s in result.slots) * hours / 1e6, sum(s.down_w for s in result.slots) * hours / 1e6)
+    up, down = (_expected_energy(case, [getattr(s, name) for s in result.slots]) for name in ("up_w", "down_w"))
     count = sum(any(o.quantity) for o in result.offers)
     rungs: dict[str, int] = {}
     for s in result.slots:

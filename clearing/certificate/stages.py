@@ -19,7 +19,7 @@ from clearing.phases import alone, windows
 from clearing.result import BusResult, Result
 from flexbus.events.market import PricingRule
 
-__all__ = ["check_stages", "evidences", "stage_frame", "value_and_bound_nano"]
+__all__ = ["check_stages", "evidences", "part_of", "stage_frame", "value_and_bound_nano"]
 
 Real = NDArray[np.float64]
 T = TypeVar("T")
@@ -31,7 +31,7 @@ def evidences(case: Case, result: Result) -> list[Evidence]:
     """Return the physics of every scenario of a case as it is cleared; of the whole case without scenarios."""
     if not case.scenarios:
         return [gather(case, result)]
-    return [gather(alone(case, k), _part(case, result, k)) for k in range(len(case.scenarios))]
+    return [gather(alone(case, k), part_of(case, result, k)) for k in range(len(case.scenarios))]
 
 
 def value_and_bound_nano(case: Case, result: Result, parts: Sequence[Evidence]) -> tuple[int, int | None]:
@@ -140,7 +140,7 @@ def _zone(case: Case, offer: Offer) -> str:
 
 
 def _sums(case: Case, result: Result) -> Iterator[Finding]:
-    parts = [_part(case, result, k) for k in range(len(case.scenarios))]
+    parts = [part_of(case, result, k) for k in range(len(case.scenarios))]
     held = {r.offer_id: r for r in result.reservations}
     for j, offer in enumerate(result.offers):
         first = held[offer.offer_id]
@@ -202,8 +202,14 @@ def _reserve_profit(case: Case, result: Result, first: Evidence) -> float:
     return total * first.hours
 
 
-def _part(case: Case, result: Result, k: int) -> Result:
-    """Return what a result says of one scenario, as the result of a plain market."""
+def part_of(case: Case, result: Result, k: int) -> Result:
+    """Return what a result says of one scenario, as the result of a plain market.
+
+    Args:
+        case: the case, unfolded.
+        result: its result.
+        k: number of the scenario.
+    """
     window, sums = windows(case)[k], result.scenarios[k]
 
     def cut(values: Sequence[T]) -> tuple[T, ...]:

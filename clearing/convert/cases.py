@@ -5,6 +5,7 @@ from datetime import UTC, date, datetime
 from clearing.case import Case
 from clearing.convert.errors import ConversionError
 from clearing.convert.market import made_up_market
+from clearing.convert.scenarios import with_scenarios
 from clearing.convert.units import ConnectedUnit, thin
 from flexbus.events.grid import NetworkModelPublished
 
@@ -17,7 +18,14 @@ DAY_S = 86_400
 
 
 def convert_case(
-    source: str, name: str, *, day: str = "winter", slots: int = 96, offers: int = 50, seed: int = 0
+    source: str,
+    name: str,
+    *,
+    day: str = "winter",
+    slots: int = 96,
+    offers: int = 50,
+    seed: int = 0,
+    scenarios: int = 0,
 ) -> Case:
     """Convert a grid and one day of it, with a made-up market, into a case.
 
@@ -30,6 +38,7 @@ def convert_case(
             around the day's peak.
         offers: number of made-up offers.
         seed: of the made-up market.
+        scenarios: number of made-up scenarios of a two-stage auction; 0 = a plain auction.
 
     Raises:
         ConversionError: what cannot be carried over, each element named.
@@ -62,7 +71,7 @@ def convert_case(
     first, cut = thin(units, slots)
     resolution_s = DAY_S // slots if slots in (96, 48, 24) else 900
     midnight = datetime(on.year, on.month, on.day, tzinfo=UTC)
-    return made_up_market(
+    case = made_up_market(
         network,
         cut,
         case_id=f"{source} {name} {on.isoformat()} seed {seed}",
@@ -71,6 +80,7 @@ def convert_case(
         offers=offers,
         seed=seed,
     )
+    return with_scenarios(case, cut, scenarios=scenarios, seed=seed) if scenarios else case
 
 
 def _pandapower(name: str, day: str, area_id: str) -> tuple[NetworkModelPublished, tuple[ConnectedUnit, ...]]:

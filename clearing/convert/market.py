@@ -29,7 +29,7 @@ from flexbus.events.assets import AssetKind
 from flexbus.events.grid import BusInjection, NetworkModelPublished
 from flexbus.quantities import Direction
 
-__all__ = ["infeed_price_curve", "made_up_market"]
+__all__ = ["EUR", "baseline_of", "infeed_price_curve", "made_up_market"]
 
 EUR = 1000  # thousandths
 BASE_PRICE = 85 * EUR
@@ -75,7 +75,7 @@ def made_up_market(
     """
     rng = Random(seed)
     slots = len(units[0].power_w) if units else 1
-    baseline = _baseline(units)
+    baseline = baseline_of(units)
     network, critical = _with_need(network, baseline, slots)
     price = infeed_price_curve(slots, resolution_s, _surplus(baseline, slots), rng)
     book, stores = _book(units, critical, offers, slots, resolution_s, price, rng)
@@ -116,7 +116,8 @@ def infeed_price_curve(slots: int, resolution_s: int, surplus: Sequence[float], 
     )
 
 
-def _baseline(units: Sequence[ConnectedUnit]) -> tuple[BusInjection, ...]:
+def baseline_of(units: Sequence[ConnectedUnit]) -> tuple[BusInjection, ...]:
+    """Return the sum of what is connected, per bus."""
     buses: dict[str, tuple[list[int], list[int]]] = {}
     for unit in units:
         p, q = buses.setdefault(unit.bus_id, ([0] * len(unit.power_w), [0] * len(unit.power_w)))

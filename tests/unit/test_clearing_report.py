@@ -4,7 +4,7 @@ from dataclasses import replace
 from html.parser import HTMLParser
 
 from clearing import Case, clear
-from clearing.case import Location, Phase
+from clearing.case import Location, Phase, Scenario
 from clearing.report import report_html
 from flexbus.quantities import Direction
 from tests.clearing_cases import case, chain, injection, offer, request
@@ -80,6 +80,27 @@ def test_a_capacity_auction_shows_both_ends_of_its_slots() -> None:
     assert "capacity" in page.text
     assert "2 slots of 15 min" in page.text
     assert "00:15 down" in page.text
+
+
+def test_a_two_stage_auction_shows_its_scenarios_and_what_is_reserved() -> None:
+    given = sunny()
+    days = (
+        Scenario(scenario_id="as forecast", probability_ppm=800_000),
+        Scenario(scenario_id="rain", probability_ppm=200_000, injections=(injection("b5", [0, 0]),)),
+    )
+    given = replace(given, phase=Phase.STOCHASTIC, scenarios=days)
+    result = clear(given)
+    page = Page(report_html(given, result))
+    assert page.open == []
+    assert "2 slots of 15 min, 2 scenarios" in page.text
+    for s in result.scenarios:
+        assert f"{s.scenario_id} {s.probability_ppm // 10_000} %" in page.text
+        assert f"{s.welfare_nano / 1e9:,.2f}" in page.text
+    taken = [r.offer_id for r in result.reservations if any(r.quantity)]
+    assert taken
+    assert f"{len(taken)} of {len(taken)} reservations shown" in page.text
+    # Only the hardest scenario is drawn.
+    assert page.tags.count("svg") == 7
 
 
 def test_names_cannot_write_into_the_page() -> None:

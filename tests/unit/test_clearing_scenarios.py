@@ -5,19 +5,25 @@ import random
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
 from clearing import Case, Result, clear
 from clearing.canonical import canonical_case, result_hash
 from clearing.case import FixedAward, Location, Offer, Payback, Phase, Scenario, StartChoice, Unit, UnitKind
 from clearing.certificate import certify
+from clearing.convert.cases import convert_case
 from clearing.files import case_to_text, read_case, read_result, result_to_text
 from clearing.phases import unfold
 from clearing.pipeline import solve
 from clearing.power_flow import solve_ac
+from flexbus.cli.certify import command as certify_command
+from flexbus.cli.clear import command as clear_command
+from flexbus.cli.convert import command as convert_command
 from flexbus.errors import FaultyInputError
 from flexbus.events.clearing import NonAwardReason
 from flexbus.events.market import PricingRule
@@ -400,3 +406,36 @@ def test_every_fault_is_named_with_its_path() -> None:
     with pytest.raises(FaultyInputError) as caught:
         clear(replace(given, offers=(), scenarios=()))
     assert {f.path for f in caught.value.faults} == {"$.scenarios"}
+
+
+@pytest.mark.slow
+def test_twenty_scenarios_of_a_day_on_33_buses_clear_and_certify(tmp_path: Path) -> None:
+    """On the command line, from a converted grid to the proof, with blocks, budgets, storages and reactive offers."""
+    files = {name: str(tmp_path / name) for name in ("case.json", "result.json", "report.html")}
+    grid = ["matpower", "case33bw", "--slots", "24", "--offers", "30", "--scenarios", "20"]
+    steps: list[tuple[Any, list[str]]] = [
+        (convert_command, [*grid, "--out", files["case.json"]]),
+        (clear_command, [files["case.json"], "--out", files["result.json"], "--report", files["report.html"]]),
+        (certify_command, [files["case.json"], files["result.json"]]),
+    ]
+    for command, arguments in steps:
+        done = CliRunner().invoke(command, arguments, catch_exceptions=False)
+        assert done.exit_code == 0, done.output
+    result = read_result(Path(files["result.json"]).read_text())
+    assert len(result.scenarios) == 20
+    assert len(result.slots) == 20 * 24
+    assert max(s.ac_violation_ppm for s in result.slots) == 0
+    assert sum(any(r.quantity) for r in result.reservations) > 10
+    page = Path(files["report.html"]).read_text()
+    for text in ("20 scenarios", "What is reserved, whatever comes", "day-07"):
+        assert text in page
+
+
+def test_the_made_up_scenarios_are_the_same_for_the_same_seed() -> None:
+    first, again, other = (
+        convert_case("matpower", "case33bw", slots=2, offers=5, seed=seed, scenarios=3) for seed in (1, 1, 2)
+    )
+    assert first == again
+    assert first.scenarios != other.scenarios
+    assert sum(s.probability_ppm for s in first.scenarios) == 1_000_000
+    assert certify(first, clear(first)).findings == ()
