@@ -36,6 +36,8 @@ BIG = 1e30
 HAIR = 1e-6
 # Share of the distance in which a limit may matter from which on a program watches it.
 NEAR = 0.2
+# A limit exceeded by more than this share of that distance stays so: its price goes to the columns, without a row.
+FAR = 0.1
 # MW, MWh: what a row of the market may be off by the noise of a solver.
 ROW_NOISE = 1e-7
 MAX_TRIALS = 12
@@ -63,6 +65,7 @@ class _Model:
     measured: list[int] = field(default_factory=list)
     measured_rows: list[int] = field(default_factory=list)
     keys: list[tuple[int, ...]] = field(default_factory=list)  # what names each row: request, or slot and limit
+    over: list[tuple[int, int]] = field(default_factory=list)  # slot, limit: exceeded by far, priced in the columns
     structural: int = 0
 
 
@@ -261,26 +264,26 @@ class Repair:
             self.root_v[stale] = v
         return self.root_p, self.root_q
 
-    def _flow_rows(self, point: Point, slots: list[int]) -> list[Real]:
-        """Return what the columns (`_local`) of slots do to their measured requests and watched limits.
+    def _flow_rows(self, point: Point, slots: list[int], limits: NDArray[np.bool_]) -> list[Real]:
+        """Return what the columns (`_local`) of slots do to their measured requests and some limits.
 
         Repeated calls at the same state cost nothing.
         """
         stale: list[int] = []
         for t in slots:
             known = self.known.get(t)
-            if known is None or (known[0] != self.watch[t]).any() or (known[1] != point.state.v[t]).any():
+            if known is None or (known[0] != limits[t]).any() or (known[1] != point.state.v[t]).any():
                 stale.append(t)
         wanted = []
         for t in stale:
             asked = [self.market.measured[k] for k in self.measured_of[t]]
-            limits = np.flatnonzero(self.watch[t]).tolist()
-            wanted.append([Measure(m.kind, m.index) for m in asked] + [self.limits.measures[k] for k in limits])
+            near = np.flatnonzero(limits[t]).tolist()
+            wanted.append([Measure(m.kind, m.index) for m in asked] + [self.limits.measures[k] for k in near])
         v = point.state.v[stale]
         state = State(v=v, s=point.state.s[stale], converged=np.ones(len(stale), dtype=bool))
         for t, at, (by_p, by_q) in zip(stale, v, self.flow.gradients_of(state, wanted), strict=True):
             _, p, q = self._local(t)
-            self.known[t] = self.watch[t].copy(), at, np.asarray(p @ by_p.T + q @ by_q.T).T
+            self.known[t] = limits[t], at, np.asarray(p @ by_p.T + q @ by_q.T).T
         return [self.known[t][2] for t in slots]
 
     def _program(
@@ -307,9 +310,14 @@ class Repair:
         data, indices, counts = [self.rows.data], [self.rows.indices], [np.diff(self.rows.indptr)]
         row_high = [np.array(self.market.rows.high)]
         slack_price: list[float] = []
-        bound = [t for t in np.flatnonzero(running).tolist() if self.measured_of[t] or self.watch[t].any()]
-        for t, rows in zip(bound, self._flow_rows(point, bound), strict=True):
-            mine, limits, local = self.measured_of[t], np.flatnonzero(self.watch[t]), self._local(t)[0]
+        with np.errstate(invalid="ignore"):
+            over = self.watch & running[:, None] & (point.excess > FAR * self.limits.near)
+        near = self.watch & running[:, None] & ~over
+        cost += self._penalty_cost(point, over)
+        model.over = [(t, k) for t, k in np.argwhere(over).tolist()]
+        bound = [t for t in np.flatnonzero(running).tolist() if self.measured_of[t] or near[t].any()]
+        for t, rows in zip(bound, self._flow_rows(point, bound, near), strict=True):
+            mine, limits, local = self.measured_of[t], np.flatnonzero(near[t]), self._local(t)[0]
             here = rows @ point.x[local]
             for i, k in enumerate(mine):
                 m = self.market.measured[k]
@@ -363,6 +371,16 @@ class Repair:
         price = np.where(slots[:, None], self.energy_price, 0.0)[:, :, None]
         worth_p, worth_q = (price * by_p).sum(axis=1), (price * by_q).sum(axis=1)
         return np.asarray(self.node_p.T @ worth_p.ravel() + self.node_q.T @ worth_q.ravel())
+
+    def _penalty_cost(self, point: Point, over: NDArray[np.bool_]) -> Real:
+        """Return what one more unit of every column does to the price of limits that stay exceeded."""
+        slots = np.flatnonzero(over.any(axis=1))
+        worth = np.zeros((2, self.slots, self.grid.nodes))
+        if len(slots):
+            state = State(v=point.state.v[slots], s=point.state.s[slots], converged=np.ones(len(slots), dtype=bool))
+            weight = over[slots] * (self.limits.price * self.limits.sign)
+            worth[:, slots] = self.flow.weighted_gradients(state, self.limits.measures, weight)
+        return np.asarray(self.node_p.T @ worth[0].ravel() + self.node_q.T @ worth[1].ravel())
 
     def _solve(self, program: LinearProgram, model: _Model) -> Solution | None:
         """Solve; the relaxation first, because most books need no branching at all."""
@@ -576,6 +594,9 @@ class Repair:
         if model.limits:
             slot, limit = np.array(model.limits).T
             np.add.at(merit, slot, np.maximum(left[model.limit_rows], 0.0) * self.limits.price[limit])
+        if model.over:
+            slot, limit = np.array(model.over).T
+            np.add.at(merit, slot, best.excess[slot, limit] * self.limits.price[limit])
         for k, r in zip(model.measured, model.measured_rows, strict=True):
             m = self.market.measured[k]
             merit[m.slot] -= self.worth(m, -float(left[r]))
@@ -616,7 +637,8 @@ class Repair:
                 key: max(-float(dual[r] / self.weight[key[0]]), 0.0)
                 for key, r in zip(model.limits, model.limit_rows, strict=True)
                 if -dual[r] > 1e-9
-            },
+            }
+            | {(t, k): float(self.limits.price[k]) for t, k in model.over},
             measured={
                 k: max(-float(dual[r] / self.weight[self.market.measured[k].slot]), 0.0)
                 for k, r in zip(model.measured, model.measured_rows, strict=True)

@@ -178,9 +178,8 @@ class PowerFlow:
             row = slice(grid.y_bus.indptr[node], grid.y_bus.indptr[node + 1])
             pull = np.zeros((slots, grid.nodes), dtype=complex)
             pull[:, grid.y_bus.indices[row]] = state.v[:, node, None] * np.conj(grid.y_bus.data[row])
-            measures = [Measure("root_p", k)] * slots
             start = None if near is None else near[:, k]
-            by_p[:, k], by_q[:, k], w[:, k] = self._swept(state.v, state.s, measures, pull, start)
+            by_p[:, k], by_q[:, k], w[:, k] = self._swept(state.v, state.s, pull, start)
             by_p[:, k, node], by_q[:, k, node] = -1.0, 0.0
         return by_p, by_q, w
 
@@ -202,7 +201,7 @@ class PowerFlow:
             of = [t for t, _ in part]
             v, s = state.v[of], state.s[of]
             pull = np.array([self._pull(row, m) for row, (_, m) in zip(v, part, strict=True)])
-            by_p, by_q, _ = self._swept(v, s, [m for _, m in part], pull, None)
+            by_p, by_q, _ = self._swept(v, s, pull, None)
             swept += list(zip(by_p, by_q, strict=True))
         at = 0
         for t in few:
@@ -213,10 +212,32 @@ class PowerFlow:
             found[t] = by_p, by_q
         return [found[t] for t in range(len(wanted))]
 
-    def _swept(
-        self, v: Complex, s: Complex, measures: list[Measure], pull: Complex, start: Complex | None
-    ) -> tuple[Real, Real, Complex]:
-        """Return the gradients of one measure per row through the free nodes, and the pulls on their currents.
+    def weighted_gradients(self, state: State, measures: tuple[Measure, ...], weight: Real) -> tuple[Real, Real]:
+        """Return the gradients of a weighted sum of measures in many slots (slots x nodes).
+
+        Args:
+            state: converged states.
+            measures: what is summed.
+            weight: slots x measures.
+        """
+        pull = np.zeros(state.v.shape, dtype=complex)
+        direct_p, direct_q = np.zeros((2, *state.v.shape))
+        for k in np.flatnonzero(weight.any(axis=0)).tolist():
+            m = measures[k]
+            if m.kind == "v":
+                size = state.v[:, m.index]
+                pull[:, m.index] += weight[:, k] * size / np.abs(size)
+                continue
+            for t in np.flatnonzero(weight[:, k]).tolist():
+                pull[t] += weight[t, k] * self._pull(state.v[t], m)
+            if m.kind in ("root_p", "root_q"):
+                direct = direct_p if m.kind == "root_p" else direct_q
+                direct[:, self.grid.infeed_node[m.index]] -= weight[:, k]
+        by_p, by_q, _ = self._swept(state.v, state.s, pull, None)
+        return by_p + direct_p, by_q + direct_q
+
+    def _swept(self, v: Complex, s: Complex, pull: Complex, start: Complex | None) -> tuple[Real, Real, Complex]:
+        """Return the gradients of one pull per row through the free nodes, and the pulls on their currents.
 
         The sweep of `solve` turned around: with Z the inverse of the admittances, ``dv = Z conj((ds - s dv / v) / v)``,
         so the pull g of a measure on the voltages becomes ``w = Z' conj(g) - Z' (conj(w) s / v^2)`` on the currents.
@@ -243,8 +264,7 @@ class PowerFlow:
         on_power = w / np.conj(v[:, free])
         by_p[:, free], by_q[:, free] = on_power.real, on_power.imag
         for k in np.flatnonzero(~done).tolist():
-            exact = self.gradients(self.factor(v[k]), v[k], [measures[k]])
-            by_p[k, free], by_q[k, free] = exact[0][0, free], exact[1][0, free]
+            by_p[k : k + 1, free], by_q[k : k + 1, free] = self._solved(self.factor(v[k]), v[k], pull[k : k + 1])
         return by_p, by_q, w
 
     def factor(self, v: Complex) -> SuperLU | None:
@@ -268,17 +288,20 @@ class PowerFlow:
         if not measures:
             return by_p, by_q
         pull = np.array([self._pull(v, m) for m in measures])
-        if factor is not None:
-            free = grid.free
-            vf = v[free]
-            g = pull[:, free]
-            right = np.concatenate([(np.conj(g) * 1j * vf).real, (np.conj(g) * (vf / np.abs(vf))).real], axis=1)
-            solve: Any = factor.solve  # the stubs do not know the transposed solve
-            y = solve(np.ascontiguousarray(right.T), trans="T")
-            by_p[:, free] = y[: len(free)].T
-            by_q[:, free] = y[len(free) :].T
+        by_p[:, grid.free], by_q[:, grid.free] = self._solved(factor, v, pull)
         self._direct(measures, by_p, by_q)
         return by_p, by_q
+
+    def _solved(self, factor: SuperLU | None, v: Complex, pull: Complex) -> tuple[Real, Real]:
+        """Return the gradients of pulls on the voltages of one slot (pulls x free nodes), by adjoint solves."""
+        free = self.grid.free
+        if factor is None:
+            return np.zeros((len(pull), 0)), np.zeros((len(pull), 0))
+        v, g = v[free], np.conj(pull[:, free])
+        right = np.concatenate([(g * 1j * v).real, (g * (v / np.abs(v))).real], axis=1)
+        solve: Any = factor.solve  # the stubs do not know the transposed solve
+        y = solve(np.ascontiguousarray(right.T), trans="T")
+        return y[: len(free)].T, y[len(free) :].T
 
     def _direct(self, measures: list[Measure], by_p: Real, by_q: Real) -> None:
         """Note that injection at an infeed node itself lowers what has to enter there."""
