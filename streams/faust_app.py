@@ -44,6 +44,9 @@ class _CommittedTransport(driver.Transport):  # type: ignore[misc]
 
 
 class _App(faust.App):  # type: ignore[misc]
+    def _create_directories(self) -> None:
+        """Make none: tables are in memory, and what a stage knows it folds from the journal."""
+
     def _new_transport(self) -> Any:
         return _CommittedTransport(self.conf.broker_consumer, self)
 

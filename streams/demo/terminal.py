@@ -57,7 +57,12 @@ def _session(session_id: str, s: dict[str, Any]) -> Iterator[tuple[str, str]]:
         f"{a['ordered']} ordered, {a['acknowledged']} acknowledged, {a['refused']} refused, "
         f"{a['stopped']} stopped, {a['timed_out']} timed out",
     )
-    yield "TSO", ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in tso.items())
+    yield (
+        "TSO",
+        f"{tso['aggregates']} aggregates of {tso['offered_wh'] / 1e6:.3f} MWh offered upward; "
+        f"{tso['activated_wh'] / 1e6:.3f} MWh activated in {tso['shares']} shares, "
+        f"{tso['unserved_wh'] / 1e6:.3f} MWh unserved",
+    )
     yield (
         "delivery",
         f"{d['delivered_wh'] / 1e6:.3f} of {d['owed_wh'] / 1e6:.3f} MWh owed, {d['under_delivered']} under-delivered",
