@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
-__all__ = ["QUARTER_HOUR_S", "Period", "iso", "local_day", "parse_ms", "slot_starts"]
+__all__ = ["QUARTER_HOUR_S", "Period", "iso", "local_day", "parse_instant", "parse_ms", "slot_starts"]
 
 QUARTER_HOUR_S = 900
 
@@ -77,10 +77,19 @@ def parse_ms(text: str) -> int:
     Raises:
         ValueError: not a date-time, or without offset (ambiguous in the repeated hour).
     """
+    return _ms(parse_instant(text))
+
+
+def parse_instant(text: str) -> datetime:
+    """Read ISO 8601 with an offset.
+
+    Raises:
+        ValueError: as by `parse_ms`.
+    """
     at = datetime.fromisoformat(text.replace("Z", "+00:00"))
     if at.tzinfo is None:
         raise ValueError(f"{text!r} has no offset from UTC; add Z or +HH:MM")
-    return _ms(at)
+    return at
 
 
 def _ms(at: datetime) -> int:

@@ -18,7 +18,7 @@ from flexbus.ids import derived_id, is_uuid
 from flexbus.journal import Block, Entry, next_block, verify_block
 from flexbus.partition import partition_of
 from flexbus.reader import quickly
-from flexbus.time import parse_ms
+from flexbus.time import parse_instant
 from flexbus.topics import party_of_inbox
 from flexbus.views.fact import Fact, facts_of, quick_fact
 from streams.seen import DIGEST_BYTES, Seen
@@ -382,7 +382,7 @@ def _read_headers(reading: _Reading) -> None:
     reading.subject = found.get("ce_subject")
     if found.get("ce_time"):
         try:
-            parse_ms(found["ce_time"])
+            parse_instant(found["ce_time"])
         except ValueError as error:
             reading.fault(FaultCode.BAD_HEADER, "$headers.ce_time", f"not RFC 3339: {str(error)[:100]}")
 

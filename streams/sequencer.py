@@ -9,9 +9,10 @@ memory and thrown away whenever a transaction does not come about.
 import logging
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import partial
 from itertools import groupby
+from operator import attrgetter
 from typing import Any
 
 from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, KafkaException, Message, TopicPartition
@@ -35,7 +36,7 @@ log = logging.getLogger(__name__)
 
 GROUP = "flexbus-sequencer"
 INBOXES = r"^flexbus\.in\..+\.v1$"
-BATCH = 1000
+BATCH = 2000
 BATCH_BYTES = 8_000_000
 WAIT_S = 0.05
 NEW_INBOX_WITHIN_MS = 2_000
@@ -142,18 +143,21 @@ class Sequencer:
     def _sequence(self, batch: list[Input]) -> bool:
         self.watchdog.beat()
         self._delivered = []
-        outputs: list[Output] = []
         outcomes: list[Outcome] = []
-        for partition, inputs in groupby(sorted(batch, key=lambda i: i.partition), key=lambda i: i.partition):
-            outcome = self._intakes[partition].take(inputs)
-            outputs.extend(self._outputs(partition, outcome))
-            outcomes.append(outcome)
+
+        def outputs() -> Iterator[Output]:
+            # One partition's outputs are on their way while the next one's inputs are decided on.
+            for partition, inputs in groupby(sorted(batch, key=_by_partition), key=_by_partition):
+                outcome = self._intakes[partition].take(inputs)
+                outcomes.append(outcome)
+                yield from self._outputs(partition, outcome)
+
         nexts: dict[tuple[str, int], int] = {}
         for i in batch:
             place = (i.topic, i.partition)
             nexts[place] = max(nexts.get(place, 0), i.offset + 1)
         positions = [TopicPartition(topic, partition, offset) for (topic, partition), offset in nexts.items()]
-        if not commit(self._producer, self._consumer, outputs, positions):
+        if not commit(self._producer, self._consumer, outputs(), positions):
             return False
         for outcome in outcomes:
             self._counts.add(outcome)
@@ -287,6 +291,7 @@ def run(
     worker.close()
 
 
+_by_partition = attrgetter("partition")
 _quick_input = quickly(Input)
 
 
