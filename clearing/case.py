@@ -284,7 +284,8 @@ class Settings:
     voltage_margin_ppm: Annotated[int, "taken off both ends of every voltage band, millionths of nominal"] = 0
     loading_margin_ppm: Annotated[int, "taken off every thermal limit, millionths of the limit"] = 0
     quantity_step_w: Annotated[
-        int, "awards are multiples of this, W or var, except full steps and offers with a unit, ramps or slices"
+        int,
+        "awards are multiples of this, W or var, except full steps and offers with a unit, ramp, slice or least energy",
     ] = 1
     max_repair_steps: Annotated[int, "most linear programs per slot group in the repair"] = 30
 

@@ -404,8 +404,12 @@ class _Builder:
             columns = self.delivered.get((k, t))
             if columns:
                 on[t] = self.market.column(0.0, 1.0, t, integer=True)
-                terms = [(c, 1.0) for c in columns] + [(on[t], -offer_cap(offer, t) / MEGA)]
-                self.market.row(("RUN", offer.offer_id, t), terms, -INF, 0.0)
+                terms = [(c, 1.0) for c in columns]
+                self.market.row(("RUN", offer.offer_id, t), [*terms, (on[t], -offer_cap(offer, t) / MEGA)], -INF, 0.0)
+                if offer.min_rest_slots:
+                    # A slot in which nothing is delivered would else bridge a rest that is too short.
+                    least = min(self.case.settings.quantity_step_w, offer_cap(offer, t)) / MEGA
+                    self.market.row(("RUN", offer.offer_id, t), [*terms, (on[t], -least)], 0.0, INF)
         longest = offer.max_run_slots
         if longest is not None:
             for t in self.window[: max(len(self.window) - longest, 0)]:

@@ -102,6 +102,10 @@ def solve(case: Case) -> Cleared:
     problem = _Problem(case, grid, flow, base, limits, energy_price)
     market, repair, point, multipliers, prices, value, bound = problem.optimise()
     awards, integer = _rounded(case, market, repair, point, value)
+    if settings.quantity_step_w > 1:
+        # Whole quanta move the state by more than a watt; prices are those of the state that is published.
+        prices = nodal_prices(repair, integer, multipliers)
+        value = _offer_values(case, grid, market, prices)
     call = call_worth(market, point.x, multipliers, value)
     return Cleared(
         case=case,

@@ -25,8 +25,9 @@ __all__ = ["call_worth", "reservations"]
 
 Real = NDArray[np.float64]
 MEGA = 1e6
-# MW: a reservation closer to all that is offered is all of it.
+# MW: a reservation closer to all that is offered is all of it; a call further below a reservation leaves some of it.
 ALL = 1e-9
+SOME = 1e-6
 
 
 def call_worth(market: Market, x: Real, multipliers: Multipliers, value: Real) -> Real:
@@ -41,12 +42,15 @@ def call_worth(market: Market, x: Real, multipliers: Multipliers, value: Real) -
     call = np.zeros_like(value)
     if not len(multipliers.structural):
         return call
-    for (k, t), row in market.called.items():
-        call[k, t] = max(-float(multipliers.structural[row]), 0.0)
     steps: dict[tuple[int, int], list[int]] = {}
     for column, members in enumerate(market.members):
         if len(members) == 1 and (members[0].offer, members[0].slot) in market.called:
             steps.setdefault((members[0].offer, members[0].slot), []).append(column)
+    length = len(market.windows[0])
+    for (k, t), row in market.called.items():
+        # A call of less than is reserved needs no more of it, whatever a last program promises.
+        if float(x[steps[k, t]].sum()) >= float(x[market.reserved[k, t % length]]) - SOME:
+            call[k, t] = max(-float(multipliers.structural[row]), 0.0)
     parents = frozenset(o.parent_offer_id for o in market.offers if o.parent_offer_id)
     tied = {k: _tied(market.offers[k], parents) for k, _ in market.reserved}
     for (k, day_slot), reserved in market.reserved.items():
@@ -117,8 +121,8 @@ def _prices(case: Case, offers: list[Offer], held: NDArray[np.int_], calls: dict
             paid = int(np.floor(float(ppm @ worth) / 1e3 + 0.5))
             if cap is not None:
                 paid = min(paid, max(cap, bid))
-            # Integer prices must not put an accepted reservation a rounding error below its own bid.
-            price[k, t] = bid if 0 < bid - paid <= 2 else paid
+            # Neither rounding nor a dispatch that is optimal but for a hair puts a reservation below its own bid.
+            price[k, t] = max(bid, paid)
     if case.pricing_rule is PricingRule.ZONAL:
         for k, t in np.argwhere(held).tolist():
             price[k, t] = best[zone[_place(offers[k])], offers[k].direction, t]

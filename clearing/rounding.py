@@ -23,7 +23,8 @@ def round_awards(market: Market, x: Real, relief: Real, step_w: int, resolution_
         market: the columns and their members.
         x: quantities, MW.
         relief: per column, > 0 when more of it relieves what binds: rounded up; < 0: rounded down.
-        step_w: the quantum; full steps, and offers bound by a unit, ramps or slices, need not be a multiple.
+        step_w: the quantum; full steps, and offers bound by a unit, ramps, slices or a least energy, need not be a
+            multiple.
         resolution_s: length of a slot, for energy budgets.
     """
     awards: Awards = {}
@@ -49,10 +50,10 @@ def round_awards(market: Market, x: Real, relief: Real, step_w: int, resolution_
 
 
 def _tied(market: Market, members: list[Member]) -> bool:
-    """Tell whether a quantum would break what an offer is bound by: its unit's state, ramps, slices."""
+    """Tell whether a quantum would break what an offer is bound by: its unit's state, ramps, slices, least energy."""
     offer = market.offers[members[0].offer]
     ramps = offer.max_rise is not None or offer.max_fall is not None
-    return offer.unit_id is not None or ramps or bool(offer.polygons)
+    return offer.unit_id is not None or ramps or bool(offer.polygons) or offer.min_energy_wh is not None
 
 
 def _whole(watts: float, cap: int, step: int, relief: float) -> int:

@@ -141,13 +141,18 @@ def solve_linear(
         program.matrix.data,
         program.integer.astype(np.int32),
     )
-    if basis is not None and not integral and basis.shape == (columns, rows):
+    good = (highspy.HighsModelStatus.kOptimal, highspy.HighsModelStatus.kSolutionLimit)
+    started = basis is not None and not integral and basis.shape == (columns, rows)
+    if basis is not None and started:
         solver.setBasis(basis.statuses)
     solver.run()
+    if started and solver.getModelStatus() not in good:
+        # From a basis of another program HiGHS may end at "infeasible" where a fresh start finds the optimum.
+        solver.clearSolver()
+        solver.run()
     status = solver.getModelStatus()
     found = solver.getSolution()
     info = solver.getInfo()
-    good = (highspy.HighsModelStatus.kOptimal, highspy.HighsModelStatus.kSolutionLimit)
     if status not in good and not (integral and info.primal_solution_status == 2):
         return None
     return Solution(

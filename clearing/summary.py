@@ -429,7 +429,8 @@ class _Summary:
         return tuple(
             Binding(kind=limits.kinds[k], element_id=self.element(k), price_milli=round(value * 1e3))
             for (slot, k), value in sorted(self.c.multipliers.limit.items())
-            if slot == t and value > BINDING and self.c.point.excess[t, k] > -1e-4
+            # Whole quanta of awards may step back from a limit that binds.
+            if slot == t and value > BINDING and max(self.c.point.excess[t, k], self.c.optimum.excess[t, k]) > -1e-4
         )
 
     def _shortfalls(self, t: int, requests: tuple[RequestResult, ...]) -> tuple[Shortfall, ...]:

@@ -113,12 +113,10 @@ def _price_fault(case: Case, quantity: int, bid: int, price: int, worth: Real, z
         return "" if price == bid else f"pay as bid is {bid}, published {price}"
     if case.pricing_rule is PricingRule.ZONAL:
         return "" if price == zonal else f"the highest reservation bid in its zone is {zonal}, published {price}"
-    truth = float(np.array(_probabilities(case)) @ worth) / 1e3
+    truth = max(float(np.array(_probabilities(case)) @ worth) / 1e3, bid)
     cap = case.settings.price_cap_milli_per_mwh
     if cap is not None:
         truth = min(truth, max(cap, bid))
-    if price < bid:
-        return f"reserved at {price}, which is below its bid of {bid}"
     return "" if abs(price - truth) <= PRICE_NOISE else f"being able to call it is worth {truth:.0f}, published {price}"
 
 

@@ -15,10 +15,12 @@ from clearing.case import (
     PolygonSlice,
     PolygonVertex,
     Quantity,
+    Settings,
     StartChoice,
     Unit,
     UnitKind,
 )
+from clearing.certificate import certify
 from clearing.pipeline import solve
 from flexbus.events.clearing import NonAwardReason, SlotStatus
 from flexbus.events.market import PricingRule
@@ -282,3 +284,24 @@ def test_a_push_that_overfills_a_storage_is_seen_as_breaking_its_row() -> None:
     )
     pushed[column] = repair.upper[column]
     assert repair._broken_groups(pushed) == {int(repair.column_group[column])}
+
+
+def test_a_slot_with_nothing_in_it_does_not_bridge_a_rest() -> None:
+    """Worth its price in the first and the third slot, but at rest for two slots after each run."""
+    given = market((up("worker", 10_000, 3, min_rest_slots=2),), [50_000, 5_000, 50_000])
+    got = taken(clear(given), "worker")
+    assert sum(q > 0 for q in got) == 1 or all(got)
+
+
+def test_awards_in_whole_kilowatts_have_the_prices_of_the_state_that_they_lead_to() -> None:
+    """The quantum steps back from the current limit that sets the price; it binds all the same."""
+    net = chain(3, max_a=40.0, price=50_000)
+    book = (
+        offer("a", "b2", Direction.UP, [[(900_123, 90_000)]]),
+        offer("b", "b2", Direction.UP, [[(900_000, 95_500)]]),
+    )
+    given = case(net, [injection("b2", [-2_000_777])], offers=book, settings=Settings(quantity_step_w=1000))
+    result = clear(given)
+    assert sum(o.quantity[0] for o in result.offers) % 1000 in (0, 123)
+    assert result.slots[0].binding
+    assert certify(given, result).findings == ()
