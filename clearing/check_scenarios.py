@@ -64,9 +64,8 @@ def _injections(case: Case, scenario: Scenario, here: str) -> Iterator[Fault]:
 def _offers(case: Case) -> Iterator[Fault]:
     for k, offer in enumerate(case.offers):
         here = f"$.offers[{k}]"
-        for name in ("payback", "start_choice"):
-            if getattr(offer, name) is not None:
-                yield _fault(FaultCode.BAD_VALUE, f"{here}.{name}", "cannot be offered over scenarios")
+        if offer.start_choice is not None:
+            yield _fault(FaultCode.BAD_VALUE, f"{here}.start_choice", "cannot be offered over scenarios")
         prices, at = offer.reservation_price_milli_per_mwh, f"{here}.reservation_price_milli_per_mwh"
         if not prices:
             continue

@@ -3,7 +3,9 @@
 Capacity auction. A reserve that is awarded may be called or not. It is deliverable if the grid holds with everything
 that was awarded upward called, and with everything downward called. So slot t becomes state 2t, in which every upward
 offer and request takes part, and state 2t + 1 with the downward ones; each state has its own AC power flow, limits
-and prices. A call of the reserve is not what is bought, so energy from upstream costs nothing in these states.
+and prices. As an offer delivers nothing in the states of the other direction, its ramps bound what is awarded: all of
+it may be called in one slot and nothing in the next. A call of the reserve is not what is bought, so energy from
+upstream costs nothing in these states.
 
 Two-stage stochastic auction. The first stage reserves power of offers, once for all scenarios; the second calls of
 it what each scenario needs. So the slots of the first scenario are followed by those of the second, and so on: every
@@ -131,8 +133,6 @@ def capacity_faults(case: Case) -> Iterator[Fault]:
         tied = {
             "max_run_slots": offer.max_run_slots is not None,
             "min_rest_slots": offer.min_rest_slots > 0,
-            "max_rise": offer.max_rise is not None,
-            "max_fall": offer.max_fall is not None,
             "payback": offer.payback is not None,
             "start_choice": offer.start_choice is not None,
             "polygons": bool(offer.polygons),
@@ -156,7 +156,13 @@ def _both(entry: BusInjection) -> BusInjection:
 
 def _offer(offer: Offer) -> Offer:
     up = offer.direction is Direction.UP
-    slots = tuple(s for entry in offer.slots for s in ((entry, _NOTHING) if up else (_NOTHING, entry)))
+    entries = offer.slots
+    if entries and not up and offer.max_fall is not None:
+        # After the last state of a day nothing is called: the fall from it counts as well.
+        last = entries[-1]
+        most = offer.max_fall if last.max_quantity is None else min(last.max_quantity, offer.max_fall)
+        entries = (*entries[:-1], replace(last, max_quantity=most))
+    slots = tuple(s for entry in entries for s in ((entry, _NOTHING) if up else (_NOTHING, entry)))
     return replace(offer, slots=slots)
 
 

@@ -300,8 +300,9 @@ def _active(
     for worth, by in ((worth_p, by_p), (worth_q, by_q)):
         worth[priced] = -(energy_price[priced][:, :, None] * by).sum(axis=1)[:, node] * alive
     index = {b: k for k, b in enumerate(grid.bus_ids)}
+    horizon = len(windows(case)[0])
     for offer in case.offers:
-        worth = worth_at(offer, index, worth_p, worth_q)
+        worth = worth_at(offer, index, worth_p, worth_q, horizon)
         if offer.start_choice is not None:
             choice = offer.start_choice
             gain = worth > choice.price_milli_per_mwh / 1e3 + WORTH
@@ -366,7 +367,7 @@ def _offer_values(case: Case, grid: Grid, market: Market, prices: NodalPrices) -
     p, q = prices.total_p(), prices.total_q()
     if not market.offers:
         return np.zeros((0, case.slots))
-    return worth_at_places(market.offers, index, p, q)
+    return worth_at_places(market.offers, index, p, q, len(market.windows[0]))
 
 
 def _paid(case: Case, worth: float, asked_milli: int) -> float:

@@ -125,8 +125,16 @@ def _add_requests(repair: Repair, multipliers: Multipliers, p: Real, q: Real) ->
         target[t, inside] += value * request.direction.sign
 
 
-def worth_at(offer: Offer, index: dict[str, int], p: Real, q: Real) -> Real:
-    """Return the worth of one more unit of an offer per slot from prices per slot and bus."""
+def worth_at(offer: Offer, index: dict[str, int], p: Real, q: Real, horizon: int) -> Real:
+    """Return the worth of one more unit of an offer per slot from prices per slot and bus.
+
+    Args:
+        offer: the offer.
+        index: column of every bus in the prices.
+        p: prices of active power (slots x buses).
+        q: prices of reactive power (slots x buses).
+        horizon: slots of a scenario; what comes back falls into the same one.
+    """
     if offer.bus_id is not None:
         places = [(index[offer.bus_id], 1.0)]
     else:
@@ -143,12 +151,13 @@ def worth_at(offer: Offer, index: dict[str, int], p: Real, q: Real) -> Real:
         later = np.zeros(len(p))
         for t in range(len(p)):
             first = t + 1 + back.delay_slots
-            later[t] = total[first : first + back.window_slots].sum() * share
+            end = min(first + back.window_slots, t - t % horizon + horizon)
+            later[t] = total[first:end].sum() * share
         total = total - later
     return np.asarray(total)
 
 
-def worth_at_places(offers: list[Offer], index: dict[str, int], p: Real, q: Real) -> Real:
+def worth_at_places(offers: list[Offer], index: dict[str, int], p: Real, q: Real, horizon: int) -> Real:
     """Return the worth of one more unit of every offer in every slot (offers x slots), EUR per MWh.
 
     Args:
@@ -156,5 +165,6 @@ def worth_at_places(offers: list[Offer], index: dict[str, int], p: Real, q: Real
         index: column of every bus in the prices.
         p: prices of active power (slots x buses).
         q: prices of reactive power (slots x buses).
+        horizon: slots of a scenario.
     """
-    return np.array([worth_at(o, index, p, q) for o in offers]).reshape(len(offers), len(p))
+    return np.array([worth_at(o, index, p, q, horizon) for o in offers]).reshape(len(offers), len(p))

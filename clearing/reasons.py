@@ -296,7 +296,8 @@ class Explainer:
     def _bare(self, k: int, t: int) -> float:
         """Return what one more unit is worth at least if nobody needs it and those who asked for the opposite pay."""
         if self.bare is None:
-            self.bare = worth_at_places(self.market.offers, self.bus, *self.prices.energy_only())
+            horizon = len(self.window)
+            self.bare = worth_at_places(self.market.offers, self.bus, *self.prices.energy_only(), horizon)
         offer = self.market.offers[k]
         places = {offer.bus_id} if offer.bus_id is not None else {s.bus_id for s in offer.shares}
         against: dict[tuple[object, ...], int] = {}

@@ -12,7 +12,7 @@ from clearing.canonical import result_hash
 from clearing.case import Case, Location, Offer, Quantity, Request, RequestSlot, UnitKind
 from clearing.certificate.stages import evidences, value_and_bound_nano
 from clearing.formulation import SlotLimit
-from clearing.phases import expected
+from clearing.phases import expected, windows
 from clearing.power_flow import ac_grid
 from clearing.reasons import Explainer
 from clearing.reservations import reservations
@@ -522,6 +522,7 @@ def dispatch(case: Case, offers: list[Offer], taken: NDArray[np.int_]) -> tuple[
     """
     p, q = _baseline(case)
     index = {b.bus_id: k for k, b in enumerate(case.network.buses)}
+    horizon = len(windows(case)[0])
     for k, offer in enumerate(offers):
         if not taken[k].any():
             continue
@@ -531,7 +532,8 @@ def dispatch(case: Case, offers: list[Offer], taken: NDArray[np.int_]) -> tuple[
             share = back.factor_ppm / PPM / back.window_slots
             for t in np.flatnonzero(taken[k]).tolist():
                 first = t + 1 + back.delay_slots
-                change[first : first + back.window_slots] -= taken[k][t] * offer.direction.sign * share
+                end = min(first + back.window_slots, t - t % horizon + horizon)
+                change[first:end] -= taken[k][t] * offer.direction.sign * share
         shares = [(offer.bus_id, PPM)] if offer.bus_id is not None else [(s.bus_id, s.share_ppm) for s in offer.shares]
         for bus_id, share_ppm in shares:
             part = change * (share_ppm / PPM)

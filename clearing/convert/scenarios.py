@@ -21,7 +21,7 @@ def with_scenarios(case: Case, units: Sequence[ConnectedUnit], *, scenarios: int
     """Return a two-stage case: equally likely days around the forecast, and offers that ask to be held ready.
 
     Args:
-        case: a converted case; rebound is taken off its offers, as it cannot be offered over scenarios.
+        case: a converted case.
         units: what is connected, with its forecast.
         scenarios: number of scenarios.
         seed: of the random choices.
@@ -55,4 +55,4 @@ def _scaled(unit: ConnectedUnit, factor: float) -> ConnectedUnit:
 def _held(offer: Offer, slots: int, rng: Random) -> Offer:
     price = round(rng.uniform(0.5, 6) * EUR)
     held = () if offer.all_or_nothing else (price,) * slots
-    return replace(offer, payback=None, reservation_price_milli_per_mwh=held)
+    return replace(offer, reservation_price_milli_per_mwh=held)

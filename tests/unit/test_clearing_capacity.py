@@ -119,6 +119,16 @@ def test_group_block_and_earlier_awards_hold_over_both_ends() -> None:
     assert reserved(tied)["end-up"] < reserved(free)["end-up"]
 
 
+def test_ramps_bound_what_may_be_called_in_one_slot_and_not_in_the_next() -> None:
+    up, down = both_ways("slow", "b1", 10_000, max_rise=150_000, max_fall=100_000)
+    up, down = (replace(o, slots=o.slots * 3) for o in (up, down))
+    given = auction(up, down, slots=3, sun=100_000)
+    result = clear(given)
+    got = {o.offer_id: [q for q in o.quantity if q] for o in result.offers}
+    assert got == {"slow-up": [100_000] * 3, "slow-down": [100_000] * 3}
+    assert certify(given, result).findings == ()
+
+
 def test_a_capacity_case_and_its_result_are_files_and_certified() -> None:
     given = auction(*both_ways("a", "b5", 10_000))
     result = clear(given)
@@ -131,14 +141,14 @@ def test_a_capacity_case_and_its_result_are_files_and_certified() -> None:
 def test_what_binds_a_slot_to_a_call_in_another_one_is_a_fault() -> None:
     up, down = both_ways("a", "b1", 1_000)
     given = auction(
-        replace(up, max_rise=1, payback=Payback(factor_ppm=1, delay_slots=0, window_slots=1)),
+        replace(up, min_rest_slots=1, payback=Payback(factor_ppm=1, delay_slots=0, window_slots=1)),
         replace(down, max_run_slots=1, unit_id="u"),
     )
     given = replace(given, units=(Unit(unit_id="u", kind=UnitKind.STORAGE, max_energy_wh=1),))
     with pytest.raises(FaultyInputError) as caught:
         clear(given)
     assert {f.path for f in caught.value.faults} == {
-        "$.offers[0].max_rise",
+        "$.offers[0].min_rest_slots",
         "$.offers[0].payback",
         "$.offers[1].max_run_slots",
         "$.units[0].kind",

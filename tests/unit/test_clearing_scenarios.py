@@ -154,6 +154,7 @@ def random_case(seed: int, *, slots: int = 2, features: bool = False) -> Case:
     if features:
         kinds += [
             {"max_energy_wh": 60_000},
+            {"payback": Payback(factor_ppm=500_000, delay_slots=1, window_slots=2)},
             {"exclusive_group_id": "g"},
             {"max_rise": 150_000, "max_fall": 150_000},
             {"max_run_slots": 1, "min_rest_slots": 1},
@@ -206,6 +207,9 @@ def test_every_scenario_holds_in_ac_and_the_certificate_holds(seed: int) -> None
             got = next(r.quantity for r in result.offers if r.offer_id == o.offer_id)
             own = np.array(got[k * given.slots : (k + 1) * given.slots])
             assert (own <= np.array(next(r.quantity for r in result.reservations if r.offer_id == o.offer_id))).all()
+            own = own.astype(float)
+            for t in np.flatnonzero(own) if o.payback else ():
+                own[t + 2 : t + 4] -= 0.25 * got[k * given.slots + t]
             p[:, buses.index(o.bus_id or "")] += o.direction.sign * own
             q[:, buses.index(o.bus_id or "")] += o.direction.sign * own * o.tan_phi_ppm / 1e6
         state = solve_ac(given.network, p, q)
@@ -376,7 +380,7 @@ def test_every_fault_is_named_with_its_path() -> None:
     given = two_days(held("a", "b1", 1_000, [(500_000, 90_000)]), held("b", "b1", -1, [(1, 1)], all_or_nothing=True))
     choice = StartChoice(profile=(1,), earliest_slot=0, latest_slot=0, price_milli_per_mwh=1)
     book = (
-        replace(given.offers[0], payback=Payback(factor_ppm=1, delay_slots=0, window_slots=1)),
+        given.offers[0],
         given.offers[1],
         Offer(offer_id="c", bus_id="b1", direction=UP, start_choice=choice),
         held("d", "b1", 1, [(1, 1)], 2),
@@ -393,7 +397,6 @@ def test_every_fault_is_named_with_its_path() -> None:
         "$.scenarios[1].injections[0].reactive_power_var",
         "$.scenarios[2].scenario_id",
         "$.scenarios[2].probability_ppm",
-        "$.offers[0].payback",
         "$.offers[1].reservation_price_milli_per_mwh",
         "$.offers[1].reservation_price_milli_per_mwh[0]",
         "$.offers[2].start_choice",
