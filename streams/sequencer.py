@@ -36,7 +36,7 @@ log = logging.getLogger(__name__)
 
 GROUP = "flexbus-sequencer"
 INBOXES = r"^flexbus\.in\..+\.v1$"
-BATCH = 2000
+BATCH = 5000
 BATCH_BYTES = 8_000_000
 WAIT_S = 0.05
 NEW_INBOX_WITHIN_MS = 2_000

@@ -1,5 +1,7 @@
 """A long journal, written straight to Kafka: sessions of 24-slice offers, each closed and cleared, the last one open.
 
+The last one is as full as it can be, so that a checkpoint holds whole order books.
+
 The blocks are chained and their events are what a validated market would have; they only never passed a sequencer.
 """
 
@@ -113,7 +115,7 @@ def _entries(area_id: str, events: int) -> Iterator[Entry]:
     submitted = replace(market.submitted(_OFFER, slots=24, session_id=_SESSION), area_id=area_id)
     templates = [codec.encode(varied(submitted, n)) for n in range(_TEMPLATES)]
     number = 0
-    for session in range(events // SESSION_OFFERS + 1):
+    for session in range(-(-events // SESSION_OFFERS)):
         session_id = f"s-{session:06d}"
         yield entry(replace(market.session(session_id), area_id=area_id), "fmo")
         yield entry(replace(market.gate_opened(session_id), area_id=area_id), "scheduler")
