@@ -34,10 +34,14 @@ BIG = 1e30
 
 
 HAIR = 1e-6
+# MW: what makes up for rounding moves no further.
+SMALL_STEP = 1e-2
 # Share of the distance in which a limit may matter from which on a program watches it.
 NEAR = 0.2
-# A limit exceeded by more than this share of that distance stays so: its price goes to the columns, without a row.
-FAR = 0.1
+# A limit gets a row in the program if the steps of its slot have lately come a quarter of the way to its bound; of the
+# others those that are exceeded stay so, and their price goes to the columns.
+REACH = 4.0
+FIRST_REACH, LEAST_REACH = 2.0, 0.002
 # MW, MWh: what a row of the market may be off by the noise of a solver.
 ROW_NOISE = 1e-7
 MAX_TRIALS = 12
@@ -140,6 +144,7 @@ class Repair:
         with np.errstate(invalid="ignore"):
             near = self.limits.excess(self.base_values) > -NEAR * self.limits.near
         self.watch = near & self.live[:, None]  # slots x limits
+        self.reach = np.full(self.slots, FIRST_REACH)  # in units of the limits' distances
         self.root_v = np.full_like(base.v, np.nan)  # states at which the gradients of the infeed are known
         self.root_p, self.root_q = np.zeros((2, self.slots, len(grid.infeed_ids), grid.nodes))
         self.root_w = np.zeros((self.slots, len(grid.infeed_ids), len(grid.free)), dtype=complex)
@@ -311,8 +316,9 @@ class Repair:
         row_high = [np.array(self.market.rows.high)]
         slack_price: list[float] = []
         with np.errstate(invalid="ignore"):
-            over = self.watch & running[:, None] & (point.excess > FAR * self.limits.near)
-        near = self.watch & running[:, None] & ~over
+            distance = np.where(self.watch & running[:, None], point.excess / self.limits.near, -np.inf)
+        over = distance > self.reach[:, None]
+        near = (distance >= -self.reach[:, None]) & ~over
         cost += self._penalty_cost(point, over)
         model.over = [(t, k) for t, k in np.argwhere(over).tolist()]
         bound = [t for t in np.flatnonzero(running).tolist() if self.measured_of[t] or near[t].any()]
@@ -413,7 +419,7 @@ class Repair:
         self.upper[sorted(banned)] = 0.0
         best = start
         if best is None:
-            self.radius[:] = np.inf
+            self._open()
             best = self.point(np.zeros(len(self.cost)), self.base)
         fixed: Real | None = None
         if self.integer.any():
@@ -434,7 +440,8 @@ class Repair:
             multipliers: its duals; only slots where two limits press can have such corners.
             inexact: slots in which the relaxation is not exact.
         """
-        pressing = np.bincount([t for t, _ in multipliers.limit], minlength=self.slots)
+        held = [t for (t, k), value in multipliers.limit.items() if value < self.limits.price[k]]
+        pressing = np.bincount(held, minlength=self.slots)
         slots = inexact & (pressing >= 2) & self.live
         groups = frozenset(self.group[slots].tolist())
         tried: set[tuple[int, float]] = set()
@@ -443,14 +450,14 @@ class Repair:
             if not trial:
                 break
             self.pins = trial
-            self.radius[:] = np.inf
+            self._open()
             x = best.x.copy()
             x[list(trial)] = list(trial.values())
             mine = frozenset(int(self.group[self.column_slot[c]]) for c in trial) & groups
             running = np.isin(self.group, sorted(mine))
             there = self._descend(self.point(x, best.state, running), mine)
             self.pins = {}
-            self.radius[:] = np.inf
+            self._open()
             there = self._descend(there, mine)
             gain = best.merit - there.merit
             broken = self._broken_groups(there.x)
@@ -467,7 +474,7 @@ class Repair:
             slots: slots that may change (with those coupled to them).
         """
         self.pins = {c: float(made.x[c]) for c in tied}
-        self.radius[:] = np.inf
+        self.radius[:], self.reach[:] = SMALL_STEP, NEAR
         fixed, self.fixed = self.fixed, made.x
         self._watch_more(made)
         there = self._descend(made, frozenset(self.group[slots].tolist()))
@@ -531,6 +538,22 @@ class Repair:
         self.watch |= near
         return new
 
+    def _reach_for(self, best: Point, candidate: Point, slots: NDArray[np.bool_]) -> bool:
+        """Note how far limits moved in a step; tell whether one without a row came across its bound."""
+        on = self.watch & (slots & self.live & candidate.state.converged & best.state.converged)[:, None]
+        with np.errstate(invalid="ignore"):
+            before = np.where(on, best.excess / self.limits.near, 0.0)
+            after = np.where(on, candidate.excess / self.limits.near, 0.0)
+        crossed = (np.abs(before) > self.reach[:, None]) & (before * after < 0)
+        moved = REACH * np.abs(after - before).max(axis=1, initial=0.0)
+        self.reach = np.where(on.any(axis=1), np.clip(moved, LEAST_REACH, FIRST_REACH), self.reach)
+        return bool(crossed.any())
+
+    def _open(self) -> None:
+        """Let every slot go as far as it likes."""
+        self.radius[:] = np.inf
+        self.reach[:] = FIRST_REACH
+
     def _descend(self, best: Point, groups: frozenset[int] | None = None) -> Point:
         """Go downhill by linear programs until no group of slots promises anything."""
         n = len(self.cost)
@@ -549,6 +572,7 @@ class Repair:
             candidate = self.point(x, best.state, running)
             promise = self._model_merit(best, program, model, x)
             new_limit = self._watch_more(candidate)
+            new_limit |= self._reach_for(best, candidate, running)
             self.steps[self.live & running] += 1
             accept: list[int] = []
             closed: set[int] = set()
