@@ -2,7 +2,8 @@
 
 `python -m tests.bench.scale [--areas 5] [--participants 500] [--offers 20000]`
 
-Every provider has its own inbox. Times are the broker's: receipt of `GateClosed` to receipt of `MarketCleared`, which
+Every provider has its own inbox; all are written by one producer. Times are the broker's: receipt of `GateClosed` to
+receipt of `MarketCleared`, which
 is the last of the clearing's results; both are read from the public topics.
 """
 
@@ -11,43 +12,66 @@ import json
 import sys
 import tempfile
 import time
-from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from flexbus import events as ev
 from flexbus.client import Client
+from flexbus.topics import inbox
 from streams.broker import Broker
 from streams.clock import Ticker
 from streams.demo.grid_day import DEFAULT_GRID, scenario_of
 from streams.demo.scenario import DSO, FMO, METER, TSO
-from streams.kafka import Connection
+from streams.journal_reader import read_blocks
+from streams.kafka import Connection, Trouble
 from streams.supervisor import Supervisor
 from streams.topics import create_topics
 from tests.bench.market import LargeMarket, large_market
 
+PATIENCE_S = 300.0
+
 
 class _Parties:
-    """The SDK as each party."""
+    """Every participant's inbox, written by one producer: real ones have machines of their own.
 
-    def __init__(self, connection: Connection, own: Iterable[str]) -> None:
-        self._clients = {p: Client(connection.bootstrap, p, timeout_s=300) for p in own}
+    Args:
+        connection: the broker.
+        areas: partitions of the journal.
+    """
+
+    def __init__(self, connection: Connection, areas: int) -> None:
+        self._connection = connection
+        self._producer = connection.producer(Trouble())
+        self._maker = Client(connection.bootstrap, FMO)
+        self._read = dict.fromkeys(range(areas), 0)
 
     def post(self, sends: Iterable[tuple[str, Any]]) -> None:
-        """Send events, each party's in order, and wait until all are accepted."""
-        by_party: dict[str, list[Any]] = defaultdict(list)
+        """Send events, each party's in order, and wait until all of them are in the journal."""
+        waiting: set[str] = set()
         for party, event in sends:
-            by_party[party].append(event)
-        waiting = [(self._clients[p], self._clients[p].post_all(events)) for p, events in by_party.items()]
-        for client, sent in waiting:
-            for receipt in client.verdicts(sent):
-                if receipt.verdict.value != "ACCEPTED":
-                    raise SystemExit(f"not accepted: {[str(f) for f in receipt.faults]}")
+            record = self._maker.record(event)
+            headers = dict(record.headers) | {"ce_source": f"/flexbus/{party}"}
+            waiting.add(str(headers["ce_id"]))
+            while True:
+                try:
+                    self._producer.produce(inbox(party), record.value, record.key, headers=headers)
+                except BufferError:
+                    self._producer.poll(0.1)
+                else:
+                    break
+        self._producer.flush()
+        deadline = time.monotonic() + PATIENCE_S
+        while waiting:
+            for partition, start in self._read.items():
+                for offset, block in read_blocks(self._connection, partition, start):
+                    waiting.difference_update(e.event_id for e in block.entries)
+                    self._read[partition] = offset + 1
+            if time.monotonic() > deadline:
+                raise SystemExit(f"{len(waiting)} events are not in the journal after {PATIENCE_S:.0f} s")
 
     def close(self) -> None:
-        for client in self._clients.values():
-            client.close()
+        self._maker.close()
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -75,7 +99,7 @@ def main(arguments: list[str] | None = None) -> int:
             )
             supervisor.start()
             supervisor.wait_ready(300)
-            parties, ticker = _Parties(connection, own), Ticker(connection)
+            parties, ticker = _Parties(connection, options.areas), Ticker(connection)
             reader = Client(connection.bootstrap)
             say("registering")
             for part in (LargeMarket.founding, LargeMarket.grid, LargeMarket.assets, LargeMarket.approvals):
