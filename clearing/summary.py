@@ -475,7 +475,7 @@ class _Summary:
             made.append(
                 BusResult(
                     bus_id=bus_id,
-                    voltage_ppm=tuple(_whole(v * MEGA) for v in size[:, b]),
+                    voltage_ppm=_wholes(size[:, b] * MEGA),
                     p_price_milli_per_mwh=p["total"],
                     p_energy_milli_per_mwh=p["energy"],
                     p_losses_milli_per_mwh=p["losses"],
@@ -494,9 +494,9 @@ class _Summary:
         return tuple(
             BranchResult(
                 branch_id=branch.branch_id,
-                power_w=tuple(_whole(v) for v in self.ac.p_from_w[:, k]),
-                reactive_power_var=tuple(_whole(v) for v in self.ac.q_from_var[:, k]),
-                loading_ppm=tuple(_whole(v) for v in self.ac.loading_ppm[:, k]),
+                power_w=_wholes(self.ac.p_from_w[:, k]),
+                reactive_power_var=_wholes(self.ac.q_from_var[:, k]),
+                loading_ppm=_wholes(self.ac.loading_ppm[:, k]),
             )
             for k, branch in enumerate(self.case.network.branches)
         )
@@ -505,8 +505,8 @@ class _Summary:
         return tuple(
             InfeedResult(
                 infeed_id=point.infeed_id,
-                power_w=tuple(_whole(v) for v in self.ac.root_p_w[:, k]),
-                reactive_power_var=tuple(_whole(v) for v in self.ac.root_q_var[:, k]),
+                power_w=_wholes(self.ac.root_p_w[:, k]),
+                reactive_power_var=_wholes(self.ac.root_q_var[:, k]),
             )
             for k, point in enumerate(self.case.network.infeed_points)
         )
@@ -664,11 +664,17 @@ def _parts(parts: dict[str, Real]) -> dict[str, tuple[int, ...]]:
 
 def _digits(values: Real) -> tuple[float, ...]:
     """Return floats with nine digits: what the solver knows, and the same on every machine."""
-    return tuple(_digit(v) for v in values.tolist())
+    return tuple(map(float, ("%.9g " * len(values) % tuple(values.tolist())).split()))
 
 
 def _digit(value: float) -> float:
     return float(f"{value:.9g}")
+
+
+def _wholes(values: Real) -> tuple[int, ...]:
+    """Return the nearest integers, 0 for what is not finite."""
+    with np.errstate(invalid="ignore"):
+        return tuple(np.where(np.isfinite(values), np.floor(values + 0.5), 0.0).astype(int).tolist())
 
 
 def _whole(value: float) -> int:
