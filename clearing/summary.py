@@ -467,48 +467,38 @@ class _Summary:
         return int(np.floor(worst + 0.5)) if worst > 0.5 else 0
 
     def _buses(self) -> tuple[BusResult, ...]:
-        prices, made = self.c.prices, []
-        size = np.abs(self.ac.voltage_pu)
-        for b, bus_id in enumerate(self.grid.bus_ids):
-            p = _parts({w: part[:, b] for w, part in prices.p.items()})
-            q = _parts({w: part[:, b] for w, part in prices.q.items()})
-            made.append(
-                BusResult(
-                    bus_id=bus_id,
-                    voltage_ppm=_wholes(size[:, b] * MEGA),
-                    p_price_milli_per_mwh=p["total"],
-                    p_energy_milli_per_mwh=p["energy"],
-                    p_losses_milli_per_mwh=p["losses"],
-                    p_voltage_milli_per_mwh=p["voltage"],
-                    p_congestion_milli_per_mwh=p["congestion"],
-                    q_price_milli_per_mwh=q["total"],
-                    q_energy_milli_per_mwh=q["energy"],
-                    q_losses_milli_per_mwh=q["losses"],
-                    q_voltage_milli_per_mwh=q["voltage"],
-                    q_congestion_milli_per_mwh=q["congestion"],
-                )
+        voltage = _series(np.abs(self.ac.voltage_pu) * MEGA)
+        p, q = _parts(self.c.prices.p), _parts(self.c.prices.q)
+        return tuple(
+            BusResult(
+                bus_id=bus_id,
+                voltage_ppm=voltage[b],
+                p_price_milli_per_mwh=p["total"][b],
+                p_energy_milli_per_mwh=p["energy"][b],
+                p_losses_milli_per_mwh=p["losses"][b],
+                p_voltage_milli_per_mwh=p["voltage"][b],
+                p_congestion_milli_per_mwh=p["congestion"][b],
+                q_price_milli_per_mwh=q["total"][b],
+                q_energy_milli_per_mwh=q["energy"][b],
+                q_losses_milli_per_mwh=q["losses"][b],
+                q_voltage_milli_per_mwh=q["voltage"][b],
+                q_congestion_milli_per_mwh=q["congestion"][b],
             )
-        return tuple(made)
+            for b, bus_id in enumerate(self.grid.bus_ids)
+        )
 
     def _branches(self) -> tuple[BranchResult, ...]:
+        series = _series(self.ac.p_from_w), _series(self.ac.q_from_var), _series(self.ac.loading_ppm)
         return tuple(
-            BranchResult(
-                branch_id=branch.branch_id,
-                power_w=_wholes(self.ac.p_from_w[:, k]),
-                reactive_power_var=_wholes(self.ac.q_from_var[:, k]),
-                loading_ppm=_wholes(self.ac.loading_ppm[:, k]),
-            )
-            for k, branch in enumerate(self.case.network.branches)
+            BranchResult(branch_id=branch.branch_id, power_w=p, reactive_power_var=q, loading_ppm=loading)
+            for branch, p, q, loading in zip(self.case.network.branches, *series, strict=True)
         )
 
     def _infeeds(self) -> tuple[InfeedResult, ...]:
+        series = _series(self.ac.root_p_w), _series(self.ac.root_q_var)
         return tuple(
-            InfeedResult(
-                infeed_id=point.infeed_id,
-                power_w=_wholes(self.ac.root_p_w[:, k]),
-                reactive_power_var=_wholes(self.ac.root_q_var[:, k]),
-            )
-            for k, point in enumerate(self.case.network.infeed_points)
+            InfeedResult(infeed_id=point.infeed_id, power_w=p, reactive_power_var=q)
+            for point, p, q in zip(self.case.network.infeed_points, *series, strict=True)
         )
 
 
@@ -654,12 +644,12 @@ def _zone_prices(cleared: "Cleared", taken: NDArray[np.int_]) -> tuple[ZonePrice
     )
 
 
-def _parts(parts: dict[str, Real]) -> dict[str, tuple[int, ...]]:
-    """Round the parts so that they sum to the rounded total; energy takes the remainder."""
+def _parts(parts: dict[str, Real]) -> dict[str, list[tuple[int, ...]]]:
+    """Round the parts per bus so that they sum to the rounded total; energy takes the remainder."""
     total = np.round(np.sum(list(parts.values()), axis=0) * 1e3).astype(int)
     made = {w: np.round(parts[w] * 1e3).astype(int) for w in ("losses", "voltage", "congestion")}
     energy = total - sum(made.values())
-    return {k: tuple(v.tolist()) for k, v in {"total": total, "energy": energy, **made}.items()}
+    return {k: [tuple(s) for s in v.T.tolist()] for k, v in {"total": total, "energy": energy, **made}.items()}
 
 
 def _digits(values: Real) -> tuple[float, ...]:
@@ -671,10 +661,11 @@ def _digit(value: float) -> float:
     return float(f"{value:.9g}")
 
 
-def _wholes(values: Real) -> tuple[int, ...]:
-    """Return the nearest integers, 0 for what is not finite."""
+def _series(values: Real) -> list[tuple[int, ...]]:
+    """Return the columns (slots x elements) as series of the nearest integers, 0 for what is not finite."""
     with np.errstate(invalid="ignore"):
-        return tuple(np.where(np.isfinite(values), np.floor(values + 0.5), 0.0).astype(int).tolist())
+        whole = np.where(np.isfinite(values), np.floor(values + 0.5), 0.0).astype(int)
+    return [tuple(s) for s in whole.T.tolist()]
 
 
 def _whole(value: float) -> int:
