@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from clearing.formulation import Relaxed, SlotLimit, SlotMultipliers, SlotProblem, solve_slot
+from clearing.formulation import Relaxed, SlotLimit, SlotMultipliers, SlotProblem, solve_slots
 from clearing.network import Grid
 from clearing.pricing import NodalPrices
 from clearing.proof import ac_duals
@@ -47,7 +47,12 @@ class Bound:
 
 
 def bound_of(
-    repair: Repair, point: Point, multipliers: Multipliers, prices: NodalPrices, active: NDArray[np.bool_]
+    repair: Repair,
+    point: Point,
+    multipliers: Multipliers,
+    prices: NodalPrices,
+    active: NDArray[np.bool_],
+    workers: int = 1,
 ) -> Bound:
     """Return the lower bound of a market and which slots the relaxation is exact in.
 
@@ -57,8 +62,9 @@ def bound_of(
         multipliers: its duals, which price what ties the slots together.
         prices: its nodal prices, which price what injects in several slots.
         active: slots to look at; the others are optimal as they stand.
+        workers: processes to spread the relaxations over.
     """
-    return _Bounder(repair, point, multipliers, prices).run(active)
+    return _Bounder(repair, point, multipliers, prices).run(active, workers)
 
 
 class _Bounder:
@@ -105,8 +111,10 @@ class _Bounder:
         use &= ~noise
         return float((priced * weight)[use] @ side[use])
 
-    def run(self, active: NDArray[np.bool_]) -> Bound:
+    def run(self, active: NDArray[np.bool_], workers: int) -> Bound:
         repair = self.repair
+        asked = np.flatnonzero(active & repair.live & self.solve).tolist()
+        answers = dict(zip(asked, solve_slots([self.problem(t) for t in asked], workers), strict=True))
         exact = np.ones(self.slots, dtype=bool)
         gap = np.zeros(self.slots)
         total, solved = self.offset, True
@@ -115,12 +123,11 @@ class _Bounder:
         found: dict[int, SlotMultipliers] = {}
         requests: dict[int, dict[str, float]] = {}
         for t in np.flatnonzero(active & repair.live).tolist():
-            if not self.solve[t]:
+            if t not in answers:
                 found[t] = self.ac.slot(t)
                 requests[t] = self._of_requests(t, None)
                 continue
-            relaxed = solve_slot(self.problem(t))
-            found[t] = relaxed
+            found[t] = relaxed = answers[t]
             requests[t] = self._of_requests(t, relaxed)
             solved &= relaxed.solved
             size = max(1.0, float(np.abs(repair.base.s[t]).sum()))

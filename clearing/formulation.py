@@ -15,7 +15,9 @@ the square root), so that the bound also holds in slots with a shortfall. Source
 flow model); clearing note, section 6.
 """
 
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
+from multiprocessing import get_context
 from typing import Any
 
 import clarabel
@@ -36,6 +38,7 @@ __all__ = [
     "losses_gap",
     "solve_cone",
     "solve_slot",
+    "solve_slots",
 ]
 
 Real = NDArray[np.float64]
@@ -381,6 +384,20 @@ def solve_slot(problem: SlotProblem, tolerance: float = 1e-9) -> Relaxed:
         rows=dual[made.row_of] / base,
         measured=dual[made.measured_rows] / base,
     )
+
+
+def solve_slots(problems: list[SlotProblem], workers: int = 1) -> list[Relaxed]:
+    """Solve the relaxations of many slots, in their order; the same digits with any number of workers.
+
+    Args:
+        problems: the slots.
+        workers: processes to spread them over (the solver holds the interpreter's lock); 1 = in this one.
+    """
+    workers = min(workers, len(problems))
+    if workers <= 1:
+        return [solve_slot(problem) for problem in problems]
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        return list(pool.map(solve_slot, problems, chunksize=-(-len(problems) // (4 * workers))))
 
 
 def losses_gap(p: Real, q: Real, current: Real, v: Real, r: Real) -> float:

@@ -64,14 +64,15 @@ class Cleared:
     bound: Bound
 
 
-def clear(case: Case) -> Result:
+def clear(case: Case, workers: int = 1) -> Result:
     """Clear a market.
 
     Args:
         case: grid, baseline, demand, supply and rules.
+        workers: processes over which the relaxations of slots that need a solver are spread.
 
     Returns:
-        The result; the same case gives the same bytes.
+        The result; the same case gives the same bytes, with any number of workers.
 
     Raises:
         FaultyInputError: the case is not valid; carries every fault with its JSON path.
@@ -80,14 +81,15 @@ def clear(case: Case) -> Result:
     if faults:
         raise FaultyInputError(faults)
     case = canonical_case(case)
-    return summarise(solve(unfold(case)), case_hash(case), ends(case))
+    return summarise(solve(unfold(case), workers), case_hash(case), ends(case))
 
 
-def solve(case: Case) -> Cleared:
+def solve(case: Case, workers: int = 1) -> Cleared:
     """Optimise a canonical, checked case and verify it in AC.
 
     Args:
         case: the case, sorted by `clearing.canonical.canonical_case`.
+        workers: processes over which the relaxations of slots that need a solver are spread.
     """
     settings = case.settings
     grid = build_grid(
@@ -100,7 +102,7 @@ def solve(case: Case) -> Cleared:
     limits = build_limits(grid, settings, case.limit_prices)
     energy_price = _energy_price(case, grid)
     problem = _Problem(case, grid, flow, base, limits, energy_price)
-    market, repair, point, multipliers, prices, value, bound = problem.optimise()
+    market, repair, point, multipliers, prices, value, bound = problem.optimise(workers)
     awards, integer = _rounded(case, market, repair, point, value)
     if settings.quantity_step_w > 1:
         # Whole quanta move the state by more than a watt; prices are those of the state that is published.
@@ -166,7 +168,7 @@ class _Problem:
         self.active = _active(case, grid, flow, base, self.excess, energy_price)
         self.live = self.active
 
-    def optimise(self) -> tuple[Market, Repair, Point, Multipliers, NodalPrices, Real, Bound]:
+    def optimise(self, workers: int) -> tuple[Market, Repair, Point, Multipliers, NodalPrices, Real, Bound]:
         """Clear with the cheapest steps, then with those that turn out to be wanted, until none is."""
         case, grid = self.case, self.grid
         chosen, depth = choose_cheapest(self.table, self.active, self.forcing)
@@ -187,7 +189,7 @@ class _Problem:
             self.active[np.unique(self.table.slot[wanted])] = True
             chosen = deepen(self.table, chosen, depth, wanted)
             repair, start = self._repair(chosen), None
-        bound = bound_of(repair, point, multipliers, prices, self.live)
+        bound = bound_of(repair, point, multipliers, prices, self.live, workers)
         polished = repair.polish(point, multipliers, ~bound.exact)
         if float(polished.merit.sum()) < float(point.merit.sum()):
             point = polished

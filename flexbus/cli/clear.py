@@ -13,13 +13,14 @@ __all__ = ["command", "read_text", "write_text"]
 @click.argument("case", type=click.Path(dir_okay=False, path_type=Path))
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), required=True, help="result file to write")
 @click.option("--report", type=click.Path(dir_okay=False, path_type=Path), help="HTML report to write")
-def command(case: Path, out: Path, report: Path | None) -> None:
+@click.option("--workers", type=click.IntRange(min=1), default=1, show_default=True, help="processes to use")
+def command(case: Path, out: Path, report: Path | None, workers: int) -> None:
     """Clear a case and write the result; a bad case ends with exit code 1, every fault and its JSON path."""
     from clearing import clear
     from clearing.files import read_case, result_to_text
 
     problem = read_case(read_text(case))
-    result = clear(problem)
+    result = clear(problem, workers)
     write_text(out, result_to_text(result))
     if report is not None:
         from clearing.report import report_html

@@ -13,6 +13,8 @@ import pytest
 from clearing import Case, clear
 from clearing.convert.cases import convert_case
 from clearing.files import case_to_text, result_to_text
+from flexbus.events import SlotStatus
+from tests.regimes import regime
 
 PROGRAM = """
 import sys, hashlib
@@ -66,3 +68,20 @@ def test_every_kind_of_order_is_forgotten() -> None:
     assert any(any(o.quantity) for o in clear(day()).offers)
     for seed in range(3):
         assert result_to_text(clear(shuffled(day(), seed))) == first
+
+
+def test_workers_give_the_same_bytes() -> None:
+    """Reverse flow at the voltage limit: every slot needs the cone solver."""
+    one = regime("case33bw", 3.0, 1.05, 40)
+    case = replace(
+        one,
+        slots=3,
+        baseline=tuple(
+            replace(b, power_w=b.power_w * 3, reactive_power_var=b.reactive_power_var * 3) for b in one.baseline
+        ),
+        infeed_prices=tuple(replace(p, price_milli_per_mwh=p.price_milli_per_mwh * 3) for p in one.infeed_prices),
+        offers=tuple(replace(o, slots=o.slots * 3) for o in one.offers),
+    )
+    alone = clear(case)
+    assert alone.status is SlotStatus.REPAIRED
+    assert result_to_text(clear(case, workers=2)) == result_to_text(alone)
