@@ -64,13 +64,11 @@ def _injections(case: Case, scenario: Scenario, here: str) -> Iterator[Fault]:
 def _offers(case: Case) -> Iterator[Fault]:
     for k, offer in enumerate(case.offers):
         here = f"$.offers[{k}]"
-        if offer.start_choice is not None:
-            yield _fault(FaultCode.BAD_VALUE, f"{here}.start_choice", "cannot be offered over scenarios")
         prices, at = offer.reservation_price_milli_per_mwh, f"{here}.reservation_price_milli_per_mwh"
         if not prices:
             continue
-        if offer.all_or_nothing:
-            message = "a block is called whole or not at all: ask for what holding it costs in the price of its steps"
+        if offer.all_or_nothing or offer.start_choice is not None:
+            message = "a block or profile is called whole or not at all: ask for what holding it costs in its price"
             yield _fault(FaultCode.BAD_VALUE, at, message)
         if len(prices) != case.slots:
             message = f"has {len(prices)} entries, the case has {case.slots} slots"

@@ -124,10 +124,17 @@ class Market:
         return self.inject_p.matrix(cells, columns), self.inject_q.matrix(cells, columns)
 
 
-def offer_cap(offer: Offer, slot: int) -> int:
-    """Return the most an offer can deliver in a slot, W or var."""
+def offer_cap(offer: Offer, slot: int, horizon: int | None = None) -> int:
+    """Return the most an offer can deliver in a slot, W or var.
+
+    Args:
+        offer: the offer.
+        slot: slot index.
+        horizon: slots of a scenario, if there are several.
+    """
     if offer.start_choice is not None:
         choice = offer.start_choice
+        slot = slot % horizon if horizon else slot
         reach = [slot - s for s in range(choice.earliest_slot, choice.latest_slot + 1)]
         return max((choice.profile[k] for k in reach if 0 <= k < len(choice.profile)), default=0)
     entry = offer.slots[slot]
@@ -441,7 +448,7 @@ class _Builder:
         choice = offer.start_choice
         assert choice is not None
         starts = []
-        for s in range(choice.earliest_slot, choice.latest_slot + 1):
+        for s in self.window[choice.earliest_slot : choice.latest_slot + 1]:
             slots = range(s, s + len(choice.profile))
             if not all(self.live[t] for t in slots):
                 continue

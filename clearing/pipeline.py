@@ -308,8 +308,9 @@ def _active(
         if offer.start_choice is not None:
             choice = offer.start_choice
             gain = worth > choice.price_milli_per_mwh / 1e3 + WORTH
-            window = slice(choice.earliest_slot, choice.latest_slot + len(choice.profile))
-            active[window] |= gain[window]
+            for window in windows(case):
+                reach = window[choice.earliest_slot : choice.latest_slot + len(choice.profile)]
+                active[list(reach)] |= gain[list(reach)]
             continue
         cheapest = np.array([e.steps[0].price_milli_per_mwh / 1e3 if e.steps else np.inf for e in offer.slots])
         active |= worth > cheapest + WORTH
@@ -354,7 +355,8 @@ def _reach(case: Case, offer: Offer) -> NDArray[np.bool_]:
     span = np.zeros(case.slots, dtype=bool)
     if offer.start_choice is not None:
         choice = offer.start_choice
-        span[choice.earliest_slot : choice.latest_slot + len(choice.profile)] = True
+        for window in windows(case):
+            span[list(window[choice.earliest_slot : choice.latest_slot + len(choice.profile)])] = True
     else:
         span[:] = [bool(e.steps) for e in offer.slots]
     if offer.payback is not None:
@@ -387,7 +389,8 @@ def _losing_blocks(case: Case, market: Market, x: Real, value: Real) -> frozense
         if x[y] < 0.5 or not (offer.all_or_nothing or offer.start_choice is not None):
             continue
         if offer.start_choice is not None:
-            columns = [c for c, m in enumerate(market.members) if m and market.integer[c] and m[0].offer == k]
+            mine = [c for c, m in enumerate(market.members) if m and market.integer[c] and m[0].offer == k]
+            columns = [c for c in mine if market.members[c][0].slot in market.windows[scenario]]
             asked = offer.start_choice.price_milli_per_mwh
             profit = sum(
                 (_paid(case, value[k, m.slot], asked) - asked / 1e3) * m.cap * x[c]

@@ -124,7 +124,7 @@ class Explainer:
         whole = self._whole(k) if k not in self.taken else None
         if offer.start_choice is not None:
             if whole is not None:
-                note(whole, offer.start_choice.earliest_slot, sum(offer.start_choice.profile))
+                note(whole, self.window[offer.start_choice.earliest_slot], sum(offer.start_choice.profile))
         else:
             for t in self.window:
                 entry = offer.slots[t]
@@ -152,8 +152,9 @@ class Explainer:
                 return _Why(NonAwardReason.MINIMUM_QUANTITY, None, offer.min_energy_wh)
             return None
         profile = self._profile(offer)
-        if any(offer_cap(offer, t) < w for t, w in profile):
-            cut = max(w - offer_cap(offer, t) for t, w in profile)
+        horizon = len(self.window)
+        if any(offer_cap(offer, t, horizon) < w for t, w in profile):
+            cut = max(w - offer_cap(offer, t, horizon) for t, w in profile)
             return _Why(NonAwardReason.CLIPPED, None, cut, self._block_distance(k))
         if surplus > 0:
             return _Why(NonAwardReason.PARADOXICAL_BLOCK, None, surplus)
@@ -170,7 +171,8 @@ class Explainer:
 
     def _profile(self, offer: Offer) -> list[tuple[int, int]]:
         if offer.start_choice is not None:
-            return [(offer.start_choice.earliest_slot + i, q) for i, q in enumerate(offer.start_choice.profile)]
+            first = self.window[offer.start_choice.earliest_slot]
+            return [(first + i, q) for i, q in enumerate(offer.start_choice.profile)]
         return [(t, sum(s.quantity for s in offer.slots[t].steps)) for t in self.window if offer.slots[t].steps]
 
     def _surplus(self, k: int) -> int:
@@ -181,7 +183,7 @@ class Explainer:
             choice = offer.start_choice
             best = max(
                 sum((self.value[k, s + i] - choice.price_milli_per_mwh / 1e3) * q for i, q in enumerate(choice.profile))
-                for s in range(choice.earliest_slot, choice.latest_slot + 1)
+                for s in self.window[choice.earliest_slot : choice.latest_slot + 1]
             )
             return round(float(best) * hours * 1e3)
         total = 0.0

@@ -138,7 +138,7 @@ class Buyers:
 
     def _left(self, k: int, t: int) -> int:
         offer = self.market.offers[k]
-        return offer_cap(offer, t) - self.awards.get((k, t), 0)
+        return offer_cap(offer, t, len(self.market.windows[0])) - self.awards.get((k, t), 0)
 
     def _any_left(self, request: Request, t: int) -> bool:
         reach = self._reach(request, t)

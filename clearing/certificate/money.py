@@ -57,7 +57,7 @@ def check_money(e: Evidence) -> Iterator[Finding]:
 
 def _fill(offer: Offer, t: int, quantity: int) -> list[tuple[int, int]]:
     if offer.start_choice is not None:
-        return [(quantity, offer.start_choice.price_milli_per_mwh)]
+        return [(quantity, offer.start_choice.price_milli_per_mwh)] if quantity else []
     filled, left = [], quantity
     for step in offer.slots[t].steps:
         part = min(left, step.quantity)

@@ -1,7 +1,7 @@
 """Random two-stage markets, with every kind of offer, request, unit, rule and quantum: what is published can be proven.
 
 Some of the seeds failed once: a rest bridged by a slot with nothing in it (11), whole kilowatts that step back from a
-limit whose price was published nonetheless (15, 45).
+limit whose price was published nonetheless (15, 45), a check that took slots without a profile for taken ones (7, 21).
 """
 
 import random
@@ -21,6 +21,7 @@ from clearing.case import (
     Request,
     Scenario,
     Settings,
+    StartChoice,
     Unit,
     UnitKind,
 )
@@ -106,6 +107,11 @@ def _offer(rng: random.Random, i: int, n: int, slots: int) -> Offer:
     if "all_or_nothing" not in more and rng.random() < 0.8:
         more["reservation_price_milli_per_mwh"] = tuple(rng.choice([0, 1000, 5000, 20_000]) for _ in range(slots))
     bus: str | None = rng.choice(buses)
+    if slots > 1 and rng.random() < 0.1:
+        choice = StartChoice(
+            profile=(stack[0][0], stack[0][0] // 2), earliest_slot=0, latest_slot=slots - 2, price_milli_per_mwh=ask
+        )
+        return Offer(offer_id=f"o{i:02d}", bus_id=bus, direction=rng.choice([UP, DOWN]), start_choice=choice)
     if rng.random() < 0.1:
         first, second = rng.sample(buses, 2)
         more["shares"] = (BusShare(bus_id=first, share_ppm=400_000), BusShare(bus_id=second, share_ppm=600_000))

@@ -208,8 +208,8 @@ def test_every_scenario_holds_in_ac_and_the_certificate_holds(seed: int) -> None
             own = np.array(got[k * given.slots : (k + 1) * given.slots])
             assert (own <= np.array(next(r.quantity for r in result.reservations if r.offer_id == o.offer_id))).all()
             own = own.astype(float)
-            for t in np.flatnonzero(own) if o.payback else ():
-                own[t + 2 : t + 4] -= 0.25 * got[k * given.slots + t]
+            for later in np.flatnonzero(own).tolist() if o.payback else ():
+                own[later + 2 : later + 4] -= 0.25 * got[k * given.slots + later]
             p[:, buses.index(o.bus_id or "")] += o.direction.sign * own
             q[:, buses.index(o.bus_id or "")] += o.direction.sign * own * o.tan_phi_ppm / 1e6
         state = solve_ac(given.network, p, q)
@@ -363,6 +363,31 @@ def test_a_reservation_priced_lower_by_what_the_reason_says_is_taken() -> None:
     assert reserved(clear(replace(given, offers=book)))["dear"] > 0
 
 
+def test_a_profile_starts_when_each_scenario_needs_it() -> None:
+    """The peak comes early in one scenario and late in the other; a washing machine's worth of relief follows it."""
+    net = chain(2, km=0.001)
+    net = replace(net, infeed_points=tuple(replace(p, max_import_w=1_000_000) for p in net.infeed_points))
+    days = (
+        scenario("early", 500_000, b1=[-1_300_000, -1_300_000, -800_000, -800_000]),
+        scenario("late", 500_000, b1=[-800_000, -800_000, -1_300_000, -1_300_000]),
+    )
+    choice = StartChoice(profile=(250_000, 250_000), earliest_slot=0, latest_slot=2, price_milli_per_mwh=50_000)
+    given = case(
+        net, [injection("b1", [-800_000] * 4)], slots=4, scenarios=days, phase=Phase.STOCHASTIC,
+        offers=(
+            Offer(offer_id="wash", bus_id="b1", direction=UP, start_choice=choice),
+            offer("rest", "b1", UP, [[(100_000, 120_000)]] * 4),
+        ),
+    )  # fmt: skip
+    result = clear(given)
+    got = {o.offer_id: o.quantity for o in result.offers}
+    assert got["wash"] == (250_000, 250_000, 0, 0, 0, 0, 250_000, 250_000)
+    assert got["rest"] == pytest.approx((50_000, 50_000, 0, 0, 0, 0, 50_000, 50_000), abs=2)
+    assert next(r.quantity for r in result.reservations if r.offer_id == "wash") == (250_000,) * 4
+    assert result.violation_cost_nano == 0
+    assert certify(given, result).findings == ()
+
+
 def test_an_earlier_award_is_part_of_every_scenario() -> None:
     given = two_days(held("a", "b1", 1_000, [(500_000, 90_000)]))
     earlier = FixedAward(award_id="earlier", bus_id="b1", direction=UP, power=(200_000,))
@@ -382,7 +407,7 @@ def test_every_fault_is_named_with_its_path() -> None:
     book = (
         given.offers[0],
         given.offers[1],
-        Offer(offer_id="c", bus_id="b1", direction=UP, start_choice=choice),
+        Offer(offer_id="c", bus_id="b1", direction=UP, start_choice=choice, reservation_price_milli_per_mwh=(1,)),
         held("d", "b1", 1, [(1, 1)], 2),
     )
     book = (*book[:3], replace(book[3], slots=book[3].slots[:1]))
@@ -399,7 +424,7 @@ def test_every_fault_is_named_with_its_path() -> None:
         "$.scenarios[2].probability_ppm",
         "$.offers[1].reservation_price_milli_per_mwh",
         "$.offers[1].reservation_price_milli_per_mwh[0]",
-        "$.offers[2].start_choice",
+        "$.offers[2].reservation_price_milli_per_mwh",
         "$.offers[3].reservation_price_milli_per_mwh",
     }
     with pytest.raises(FaultyInputError) as caught:
