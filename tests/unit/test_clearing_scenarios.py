@@ -186,6 +186,7 @@ def test_the_expected_cost_is_that_of_the_whole_problem_at_once(seed: int) -> No
     assert cleared.bound.exact.all()
     truth = extensive_form(given)
     assert float(cleared.optimum.merit.sum()) == pytest.approx(truth, rel=1e-6, abs=1e-4)
+    assert cleared.bound.value == pytest.approx(truth, rel=1e-6, abs=1e-4)
     result = clear(given)
     assert result.certificate.value_nano / 1e9 * 4 == pytest.approx(truth, rel=1e-4, abs=0.01)
     assert any(r.cost_nano for r in result.reservations)
