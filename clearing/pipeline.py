@@ -39,7 +39,7 @@ MAX_BANS = 20
 WORTH_MORE = 1e-3
 MAX_ROUNDS = 12
 # Linear programs of a round that only has to find out which steps matter.
-SCOUT_STEPS = 3
+SCOUT_STEPS = 1
 # pu, MW: an excess beyond this counts as a broken limit.
 BROKEN = 1e-6
 
