@@ -40,7 +40,7 @@ def call_worth(market: Market, x: Real, multipliers: Multipliers, value: Real) -
         value: worth of one more MW of each offer in each slot (offers x slots), EUR per MWh.
     """
     call = np.zeros_like(value)
-    if not len(multipliers.structural):
+    if not market.called or not len(multipliers.structural):
         return call
     steps: dict[tuple[int, int], list[int]] = {}
     for column, members in enumerate(market.members):

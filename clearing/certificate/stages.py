@@ -64,6 +64,9 @@ def stage_frame(case: Case, result: Result) -> Iterator[Finding]:
     for k, r in enumerate(result.reservations):
         if not len(r.quantity) == len(r.price_milli_per_mwh) == length:
             yield Finding(f"$.reservations[{k}]", f"every series needs {length} values")
+    for k, offer in enumerate(result.offers if case.scenarios else ()):
+        if len(offer.price_milli_per_mwh) != case.slots:
+            yield Finding(f"$.offers[{k}].price_milli_per_mwh", f"expected {case.slots} values")
     priced = sorted(o.offer_id for o in case.offers if any(o.reservation_price_milli_per_mwh))
     if [c.offer_id for c in result.certificate.called] != priced:
         yield Finding("$.certificate.called", "must have one entry per offer with a reservation price, sorted by id")

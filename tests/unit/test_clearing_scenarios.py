@@ -326,6 +326,8 @@ def test_certify_refuses_a_changed_number(what: str) -> None:
         lambda r: replace(r, reservations=r.reservations[1:]),
         lambda r: replace(r, certificate=replace(r.certificate, called=r.certificate.called[1:])),
         lambda r: replace(r, slots=r.slots[:-1]),
+        lambda r: replace(r, offers=(replace(r.offers[0], price_milli_per_mwh=()), *r.offers[1:])),
+        lambda r: replace(r, buses=(replace(r.buses[0], voltage_ppm=()), *r.buses[1:])),
     ],
 )
 def test_certify_refuses_what_is_left_out(spoil: Callable[[Result], Result]) -> None:
