@@ -136,13 +136,15 @@ def _rounded(case: Case, market: Market, repair: Repair, point: Point, value: Re
     step, relief = case.settings.quantity_step_w, _relief(market, value)
     awards = round_awards(market, point.x, relief, step, case.resolution_s)
     made = repair.point(columns_of(market, awards, point.x), point.state)
+    broken = np.asarray((made.excess > BROKEN).any(axis=1) & ~(point.excess > BROKEN).any(axis=1))
+    if not broken.any():
+        return awards, made
     tied = [
         c
         for c, members in enumerate(market.members)
         if not market.integer[c] and any(market.offers[m.offer].max_energy_wh is not None for m in members)
     ]
-    broken = np.asarray((made.excess > BROKEN).any(axis=1) & ~(point.excess > BROKEN).any(axis=1))
-    if not tied or not broken.any():
+    if not tied:
         return awards, made
     again = repair.restore(made, tied, broken)
     more = round_awards(market, again.x, relief, step, case.resolution_s)

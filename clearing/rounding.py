@@ -28,17 +28,19 @@ def round_awards(market: Market, x: Real, relief: Real, step_w: int, resolution_
         resolution_s: length of a slot, for energy budgets.
     """
     awards: Awards = {}
+    amount, integer, sides = (x * 1e6).tolist(), market.integer, relief.tolist()
     for column, members in enumerate(market.members):
-        if not members:
+        # Most steps of a book are not taken.
+        if not members or (amount[column] <= NOISE_W and not integer[column]):
             continue
-        if market.integer[column]:
+        if integer[column]:
             if x[column] > 0.5:
                 for m in members:
                     awards[m.offer, m.slot] = awards.get((m.offer, m.slot), 0) + m.cap
             continue
         total = sum(m.cap for m in members)
         step = 1 if _tied(market, members) else step_w
-        watts = _whole(float(x[column]) * 1e6, total, step, float(relief[column]))
+        watts = _whole(amount[column], total, step, sides[column])
         if watts:
             for m, part in zip(members, _pro_rata(members, watts, total, step), strict=True):
                 if part:
