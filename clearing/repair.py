@@ -381,11 +381,12 @@ class Repair:
     def _penalty_cost(self, point: Point, over: NDArray[np.bool_]) -> Real:
         """Return what one more unit of every column does to the price of limits that stay exceeded."""
         slots = np.flatnonzero(over.any(axis=1))
+        if not len(slots):
+            return np.zeros(len(self.cost))
         worth = np.zeros((2, self.slots, self.grid.nodes))
-        if len(slots):
-            state = State(v=point.state.v[slots], s=point.state.s[slots], converged=np.ones(len(slots), dtype=bool))
-            weight = over[slots] * (self.limits.price * self.limits.sign)
-            worth[:, slots] = self.flow.weighted_gradients(state, self.limits.measures, weight)
+        state = State(v=point.state.v[slots], s=point.state.s[slots], converged=np.ones(len(slots), dtype=bool))
+        weight = over[slots] * (self.limits.price * self.limits.sign)
+        worth[:, slots] = self.flow.weighted_gradients(state, self.limits.measures, weight)
         return np.asarray(self.node_p.T @ worth[0].ravel() + self.node_q.T @ worth[1].ravel())
 
     def _solve(self, program: LinearProgram, model: _Model) -> Solution | None:
