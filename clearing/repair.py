@@ -405,7 +405,7 @@ class Repair:
         if np.abs(part - np.round(part)).max() <= 1e-7:
             found.x[program.integer] = np.round(part)
             return found
-        return solve_linear(program)
+        return solve_linear(program, basis=found.basis)
 
     # --- the search ---
 

@@ -13,6 +13,19 @@ __all__ = ["Basis", "LinearProgram", "Rows", "Solution", "solve_linear"]
 
 Real = NDArray[np.float64]
 INF = float("inf")
+MOST_BRANCHES = 100
+ABSOLUTE_GAP = 1e-7
+WHOLE = 1e-7
+_GOOD = (highspy.HighsModelStatus.kOptimal, highspy.HighsModelStatus.kSolutionLimit)
+_OPTIONS = (
+    ("output_flag", False),
+    ("threads", 1),
+    ("random_seed", 1),
+    ("primal_feasibility_tolerance", 1e-10),
+    ("dual_feasibility_tolerance", 1e-10),
+    ("mip_abs_gap", ABSOLUTE_GAP),
+    ("mip_feasibility_tolerance", 1e-9),
+)
 
 
 @dataclass(slots=True)
@@ -108,20 +121,26 @@ def solve_linear(
         relative_gap: gap at which branch and bound stops.
         max_nodes: most nodes of branch and bound; a count and no clock, so that runs repeat.
     """
+    if not program.integer.any():
+        return _continuous(_loaded(program), program, basis)
+    known, found = _branched(program, basis, relative_gap)
+    if known:
+        return found
+    solver = _loaded(program, whole=program.integer)
+    solver.setOptionValue("mip_rel_gap", relative_gap)
+    solver.setOptionValue("mip_max_nodes", max_nodes)
+    solver.run()
+    info = solver.getInfo()
+    if solver.getModelStatus() not in _GOOD and info.primal_solution_status != 2:
+        return None
+    return _whole_solution(program, np.array(solver.getSolution().col_value), info.mip_dual_bound)
+
+
+def _loaded(program: LinearProgram, whole: NDArray[np.bool_] | None = None) -> Any:
+    """Return HiGHS with a program in it, of which no column or some are whole numbers."""
     columns, rows = len(program.cost), len(program.row_low)
-    integral = bool(program.integer.any())
     solver = highspy.Highs()
-    for name, value in (
-        ("output_flag", False),
-        ("threads", 1),
-        ("random_seed", 1),
-        ("primal_feasibility_tolerance", 1e-10),
-        ("dual_feasibility_tolerance", 1e-10),
-        ("mip_rel_gap", relative_gap),
-        ("mip_abs_gap", 1e-7),
-        ("mip_feasibility_tolerance", 1e-9),
-        ("mip_max_nodes", max_nodes),
-    ):
+    for name, value in _OPTIONS:
         solver.setOptionValue(name, value)
     # Arrays, as attributes of a HighsLp would be turned into lists: half the time of a small program.
     solver.passModel(
@@ -139,27 +158,83 @@ def solve_linear(
         program.matrix.indptr,
         program.matrix.indices,
         program.matrix.data,
-        program.integer.astype(np.int32),
+        np.zeros(columns, dtype=np.int32) if whole is None else whole.astype(np.int32),
     )
-    good = (highspy.HighsModelStatus.kOptimal, highspy.HighsModelStatus.kSolutionLimit)
-    started = basis is not None and not integral and basis.shape == (columns, rows)
-    if basis is not None and started:
+    return solver
+
+
+def _continuous(solver: Any, program: LinearProgram, basis: Basis | None) -> Solution | None:
+    columns, rows = len(program.cost), len(program.row_low)
+    if basis is not None and basis.shape == (columns, rows):
         solver.setBasis(basis.statuses)
     solver.run()
-    if started and solver.getModelStatus() not in good:
+    if basis is not None and solver.getModelStatus() not in _GOOD:
         # From a basis of another program HiGHS may end at "infeasible" where a fresh start finds the optimum.
         solver.clearSolver()
         solver.run()
-    status = solver.getModelStatus()
-    found = solver.getSolution()
-    info = solver.getInfo()
-    if status not in good and not (integral and info.primal_solution_status == 2):
+    if solver.getModelStatus() not in _GOOD:
         return None
+    found = solver.getSolution()
+    objective = float(solver.getInfo().objective_function_value)
     return Solution(
         x=np.array(found.col_value),
-        row_dual=np.array(found.row_dual) if not integral else np.zeros(rows),
-        column_dual=np.array(found.col_dual) if not integral else np.zeros(columns),
-        objective=float(info.objective_function_value),
-        bound=float(info.mip_dual_bound) if integral else float(info.objective_function_value),
-        basis=None if integral else Basis(statuses=solver.getBasis(), shape=(columns, rows)),
+        row_dual=np.array(found.row_dual),
+        column_dual=np.array(found.col_dual),
+        objective=objective,
+        bound=objective,
+        basis=Basis(statuses=solver.getBasis(), shape=(columns, rows)),
+    )
+
+
+def _branched(program: LinearProgram, basis: Basis | None, relative_gap: float) -> tuple[bool, Solution | None]:
+    """Return whether a few branches decide a program, and its solution (None: there is no feasible point).
+
+    A market has thousands of continuous steps and few decisions, most of which the relaxation takes: each branch is
+    a few pivots from the one before, where a solver for any program begins with seconds of presolve.
+    """
+    solver = _loaded(program)
+    if basis is not None and basis.shape == (len(program.cost), len(program.row_low)):
+        solver.setBasis(basis.statuses)
+    numbers = np.flatnonzero(program.integer).astype(np.int32)
+    best: Real | None = None
+    least = np.inf
+    open_nodes = [(-np.inf, program.lower[numbers], program.upper[numbers])]
+    for _ in range(MOST_BRANCHES):
+        while open_nodes and open_nodes[-1][0] >= least - max(ABSOLUTE_GAP, relative_gap * abs(least)):
+            open_nodes.pop()
+        if not open_nodes:
+            return True, None if best is None else _whole_solution(program, best, least)
+        _, low, high = open_nodes.pop()
+        solver.changeColsBounds(len(numbers), numbers, low, high)
+        solver.run()
+        status = solver.getModelStatus()
+        if status == highspy.HighsModelStatus.kInfeasible:
+            continue
+        if status not in _GOOD:
+            return False, None
+        value = float(solver.getInfo().objective_function_value)
+        if value >= least - max(ABSOLUTE_GAP, relative_gap * abs(least)):
+            continue
+        x = np.array(solver.getSolution().col_value)
+        part = x[numbers]
+        away = np.abs(part - np.round(part))
+        k = int(away.argmax())
+        if away[k] <= WHOLE:
+            best, least = x, value
+            continue
+        below, above = high.copy(), low.copy()
+        below[k], above[k] = np.floor(part[k]), np.floor(part[k]) + 1
+        children = [(value, low, below), (value, above, high)]
+        open_nodes += children if part[k] - np.floor(part[k]) > 0.5 else children[::-1]  # the nearer one comes first
+    return False, None
+
+
+def _whole_solution(program: LinearProgram, x: Real, bound: float) -> Solution:
+    x = np.where(program.integer, np.round(x), x)
+    return Solution(
+        x=x,
+        row_dual=np.zeros(len(program.row_low)),
+        column_dual=np.zeros(len(program.cost)),
+        objective=float(program.cost @ x),
+        bound=float(bound),
     )
