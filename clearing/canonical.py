@@ -5,7 +5,7 @@ import json
 from dataclasses import replace
 from typing import Any
 
-from clearing.case import Case
+from clearing.case import Case, OfferSlot
 from clearing.result import Result
 from flexbus.codec import to_json_values
 
@@ -42,7 +42,19 @@ def canonical_case(case: Case) -> Case:
 
 def case_hash(case: Case) -> str:
     """Return the SHA-256 of the canonical case as compact JSON with sorted keys."""
-    return _digest(to_json_values(canonical_case(case)))
+    case = canonical_case(case)
+    values = to_json_values(replace(case, offers=()))
+    known: dict[int, Any] = {}  # a stack that holds for many slots is one object
+
+    def slot_values(slot: OfferSlot) -> Any:
+        if id(slot) not in known:
+            known[id(slot)] = to_json_values(slot)
+        return known[id(slot)]
+
+    values["offers"] = [
+        to_json_values(replace(o, slots=())) | {"slots": [slot_values(s) for s in o.slots]} for o in case.offers
+    ]
+    return _digest(values)
 
 
 def result_hash(result: Result) -> str:

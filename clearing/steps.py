@@ -18,7 +18,7 @@ Index = NDArray[np.int_]
 Mask = NDArray[np.bool_]
 
 # Up to this many steps all take part.
-SMALL = 25_000
+SMALL = 100_000
 # Up to this many, all that are wanted come in at once.
 LARGE = 60_000
 # Price levels of a stack that take part at first, and by how much a stack too shallow is deepened.
