@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from clearing.case import Location, Offer, Quantity
+from clearing.case import Location, Offer, OfferSlot, Quantity
 from clearing.market import offer_cap
 from clearing.pricing import VOLTAGE, NodalPrices, worth_at_places
 from clearing.repair import Repair
@@ -85,6 +85,7 @@ class Explainer:
         self.used: dict[int, int] = {}
         self.bare: Real | None = None
         self.pressers: dict[tuple[str, int, int], tuple[str | None, float, object, float]] = {}
+        self.offered: dict[int, int] = {}
         self.by_id = {o.offer_id: k for k, o in enumerate(self.market.offers)}
 
     def all(self) -> tuple[NonAward, ...]:
@@ -127,10 +128,16 @@ class Explainer:
                 note(whole, self.window[offer.start_choice.earliest_slot], sum(offer.start_choice.profile))
         else:
             for t in self.window:
-                entry = offer.slots[t]
-                missing = sum([s.quantity for s in entry.steps]) - self.awards.get((k, t), 0)
+                missing = self._offered(offer.slots[t]) - self.awards.get((k, t), 0)
                 if missing > 0:
                     note(whole or self._slot(k, t, self.awards.get((k, t), 0)), t, missing)
+
+    def _offered(self, entry: OfferSlot) -> int:
+        """Return the power of a whole stack; one that holds for many slots is added up once."""
+        total = self.offered.get(id(entry))
+        if total is None:
+            total = self.offered[id(entry)] = sum(s.quantity for s in entry.steps)
+        return total
 
     def _whole(self, k: int) -> _Why | None:
         """Return why nothing at all was taken of an offer, if that has one reason for all its slots."""
