@@ -110,6 +110,8 @@ class Targets:
             KafkaException: the broker does not know it, or does not answer.
         """
         if topic not in self._ready:
+            self._ready |= patiently(self._all)
+        if topic not in self._ready:
             patiently(lambda: self._ask(topic))
             self._ready.add(topic)
         return True
@@ -130,6 +132,11 @@ class Targets:
             self._refused[party_id] = time.monotonic() + _ASK_AGAIN_S
             return False
         return self.ready(topic)
+
+    def _all(self) -> set[str]:
+        """Return every topic that can be written: one question, as with hundreds a transaction would time out."""
+        found = self._producer.list_topics(timeout=_TIMEOUT_S).topics.items()
+        return {name for name, t in found if not any([t.error, *(p.error for p in t.partitions.values())])}
 
     def _ask(self, topic: str) -> None:
         found = self._producer.list_topics(topic, timeout=_TIMEOUT_S).topics[topic]
