@@ -23,6 +23,7 @@ from flexbus.errors import EnvironmentProblem
 from streams import broker_security as security
 from streams.broker_runtime import exclusive, find_java, kafka_jars
 from streams.broker_settings import LOG4J, server_properties
+from streams.process import started_at
 
 __all__ = ["Broker", "BrokerStatus", "free_port"]
 
@@ -168,7 +169,7 @@ class Broker:
             process = psutil.Process(note.pid)
             # A zombie has ended and only waits for its parent to ask; a copied directory notes the original's.
             alive = (
-                process.create_time() == note.created
+                started_at(process, note.created)
                 and process.status() != psutil.STATUS_ZOMBIE
                 and Path(process.cwd()) == self.data_dir.resolve()
             )

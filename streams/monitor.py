@@ -19,6 +19,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, G
 from prometheus_client.process_collector import ProcessCollector
 
 from flexbus.errors import EnvironmentProblem
+from streams.process import started_at
 
 __all__ = ["Monitor", "ServiceNote", "notes"]
 
@@ -49,7 +50,7 @@ class ServiceNote:
         """Return the process, if it still runs."""
         try:
             found = psutil.Process(self.pid)
-            same = abs(found.create_time() - self.started) < 1.0
+            same = started_at(found, self.started)
             return found if same and found.status() != psutil.STATUS_ZOMBIE else None
         except psutil.Error:
             return None

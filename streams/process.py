@@ -9,6 +9,8 @@ import sys
 import threading
 from typing import NoReturn
 
+import psutil
+
 from flexbus.errors import EnvironmentProblem, FlexbusError
 
 __all__ = [
@@ -17,12 +19,14 @@ __all__ = [
     "collect_seldom",
     "die_with_parent",
     "end_at_once",
+    "started_at",
     "stop_on_end_of_input",
     "stop_on_signals",
 ]
 
 BROKEN, ENVIRONMENT = 1, 3  # exit codes of design 9
 _PR_SET_PDEATHSIG = 1
+_CLOCK_STEP_S = 3.0
 log = logging.getLogger(__name__)
 
 
@@ -69,6 +73,21 @@ def stop_on_end_of_input(stop: threading.Event, grace_s: float = 5.0) -> None:
         os._exit(1)
 
     threading.Thread(target=watch, name="supervisor-watch", daemon=True).start()
+
+
+def started_at(process: psutil.Process, started: float) -> bool:
+    """Tell whether a process is the one that started then, and not another that got its number.
+
+    Start times are told from the boot time, a whole second that may become the next one when the clock is corrected.
+
+    Args:
+        process: the process that has the number now.
+        started: start time that was noted, seconds since the epoch.
+
+    Raises:
+        psutil.NoSuchProcess: there is none any more.
+    """
+    return bool(abs(process.create_time() - started) < _CLOCK_STEP_S)
 
 
 def end_at_once(error: BaseException) -> NoReturn:

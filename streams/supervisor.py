@@ -22,6 +22,7 @@ import psutil
 from flexbus.errors import EnvironmentProblem
 from streams.kafka import Connection
 from streams.monitor import Monitor, notes
+from streams.process import started_at
 from streams.services import SERVICES
 
 __all__ = ["Supervisor"]
@@ -171,7 +172,7 @@ class Supervisor:
             try:
                 known = json.loads(self._note.read_text())
                 other = psutil.Process(known["pid"])
-                if abs(other.create_time() - known["started"]) < 1.0 and other.pid != os.getpid():
+                if started_at(other, known["started"]) and other.pid != os.getpid():
                     raise EnvironmentProblem(
                         f"process {other.pid} already supervises {self.run_dir}: stop it by `flexbus down "
                         f"--run-dir {self.run_dir}`, or take another --run-dir"

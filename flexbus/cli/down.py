@@ -7,6 +7,8 @@ from pathlib import Path
 import click
 import psutil
 
+from streams.process import started_at
+
 __all__ = ["command"]
 
 _WITHIN_S = 15.0
@@ -54,7 +56,7 @@ def _supervisor(folder: Path) -> psutil.Process | None:
     try:
         known = json.loads((folder / "supervisor.json").read_text())
         process = psutil.Process(known["pid"])
-        return process if abs(process.create_time() - known["started"]) < 1.0 else None
+        return process if started_at(process, known["started"]) else None
     except (OSError, ValueError, KeyError, psutil.Error):
         return None
 
