@@ -31,7 +31,8 @@ tools: .venv/.tools ## what the tests need beside Python packages: prometheus, k
 	@touch $@
 
 test: setup tools ## the whole test suite, on a real Kafka  [WORKERS=2]
-	@.venv/bin/pytest -n $(or $(WORKERS),2) --dist loadfile
+	@.venv/bin/pytest -n $(or $(WORKERS),2) --dist loadfile -m "not alone"
+	@.venv/bin/pytest -m alone
 
 lint: setup ## ruff, strict mypy, import rules
 	@.venv/bin/ruff check .

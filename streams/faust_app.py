@@ -7,9 +7,10 @@ make it read them always; a fourth mends its book-keeping of the gaps that trans
 from typing import Any
 
 import faust
+from faust.assignor import PartitionAssignor
 from faust.transport.drivers import aiokafka as driver
 
-from flexbus.errors import EnvironmentProblem
+from flexbus.errors import EnvironmentProblem, FlexbusError
 from streams.kafka import Connection
 
 __all__ = ["group_error", "new_app"]
@@ -43,7 +44,27 @@ class _CommittedTransport(driver.Transport):  # type: ignore[misc]
     Consumer = _CommittedConsumer
 
 
+class _WholeAssignor(PartitionAssignor):  # type: ignore[misc]
+    def assign(self, cluster: Any, member_metadata: Any) -> Any:
+        """Share out partitions, but only when all topics are known.
+
+        Faust leaves out a topic that a broker just started does not tell yet, and the group would own nothing of it
+        until somebody comes or goes.
+
+        Raises:
+            FlexbusError: a topic is not known; ends this member (`group_error`), and a fresh one asks again.
+        """
+        wanted = {topic for member in member_metadata.values() for topic in member.subscription}
+        if missing := sorted(topic for topic in wanted if not cluster.partitions_for_topic(topic)):
+            # aiokafka would only keep the error for somebody who asks.
+            self.app.fault = FlexbusError(f"the broker does not know {', '.join(missing)}, or not yet")
+            raise self.app.fault
+        return super().assign(cluster, member_metadata)
+
+
 class _App(faust.App):  # type: ignore[misc]
+    fault: FlexbusError | None = None
+
     def _create_directories(self) -> None:
         """Make none: tables are in memory, and what a stage knows it folds from the journal."""
 
@@ -71,6 +92,7 @@ def new_app(service: str, connection: Connection, instance: str) -> Any:
         key_serializer="raw",
         value_serializer="raw",
         topic_allow_declare=False,
+        PartitionAssignor=_WholeAssignor,
         topic_disable_leader=True,
         consumer_auto_offset_reset="earliest",
         consumer_group_instance_id=instance,
@@ -92,6 +114,8 @@ def group_error(app: Any) -> BaseException | None:
     When the broker goes away in the wrong moment, the task of aiokafka that keeps the membership ends with an error
     that nobody asks for: the app would wait for its partitions for ever.
     """
+    if app.fault is not None:
+        return app.fault  # type: ignore[no-any-return]
     consumer = getattr(getattr(app._consumer, "_thread", None), "_consumer", None)
     task = getattr(getattr(consumer, "_coordinator", None), "_coordination_task", None)
     if task is None or not task.done() or task.cancelled():

@@ -34,6 +34,7 @@ ROLES = {
 _HOUR_MS = 3_600_000
 _SLOT_MS = SLOT_S * 1000
 _READ_EVERY = 4
+_PATIENCE_S = 120.0  # as a party's own system has: the broker may be away for a while
 
 
 class Ports(Protocol):
@@ -68,7 +69,7 @@ class KafkaPorts:
     def client(self, party: str) -> Client:
         """Return the SDK as a party."""
         known = self.principals.get(party, self.connection)
-        return Client(known.bootstrap, party, security=known.security)
+        return Client(known.bootstrap, party, security=known.security, timeout_s=_PATIENCE_S)
 
     def ticker(self) -> Ticker:
         """Return the hand that moves the market's clock."""

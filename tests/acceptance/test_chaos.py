@@ -9,7 +9,7 @@ import pytest
 
 from streams.services import SERVICES
 
-pytestmark = [pytest.mark.kafka, pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.kafka, pytest.mark.slow, pytest.mark.alone, pytest.mark.timeout(900)]
 
 
 def test_whatever_is_killed_nothing_is_lost_or_doubled() -> None:

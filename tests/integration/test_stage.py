@@ -244,6 +244,18 @@ def test_a_worker_that_lost_its_group_ends_and_a_fresh_one_goes_on(bus: Bus, tmp
         wait_for(worker.ready)
 
 
+def test_a_worker_that_is_not_told_of_the_journal_ends_instead_of_owning_nothing(tmp_path: Path) -> None:
+    """A broker just started answers without the topics that it has not read yet."""
+    forget = "from aiokafka.cluster import ClusterMetadata; from streams.faust_app import _WholeAssignor as a; "
+    forget += "assign = a.assign; a.assign = lambda self, cluster, members: assign(self, ClusterMetadata(), members); "
+    forget += "from tests.integration.toy_stage import main; main()"
+    with running_bus(tmp_path, sequenced=False) as (bus, _):
+        command = [sys.executable, "-c", forget, bus.connection.bootstrap, "0", str(tmp_path)]
+        ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    assert ended.returncode == 1, ended.stderr
+    assert "flexbus.journal.v1, or not yet" in ended.stderr
+
+
 def test_a_slow_job_does_not_hold_the_stage_up(bus: Bus, tmp_path: Path) -> None:
     area = "slow"
     with working(bus, tmp_path) as (worker,):
