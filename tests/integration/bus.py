@@ -90,11 +90,11 @@ def running_bus(folder: Path, sequenced: bool = True) -> Iterator[tuple[Bus, Bro
 
 
 @contextmanager
-def sequencing(connection: Connection, rules: Rules = OPEN_RULES) -> Iterator[None]:
+def working(worker: Any) -> Iterator[None]:
+    """Let a sequencer or publisher work in a thread; that it ended by itself is a failure."""
     stop = threading.Event()
 
     def work() -> None:
-        worker = Sequencer(connection, 0, rules)
         worker.open()
         while not stop.is_set():
             worker.step()
@@ -104,6 +104,13 @@ def sequencing(connection: Connection, rules: Rules = OPEN_RULES) -> Iterator[No
     thread.start()
     try:
         yield
+        assert thread.is_alive(), "it ended by itself"
     finally:
         stop.set()
         thread.join(20)
+
+
+@contextmanager
+def sequencing(connection: Connection, rules: Rules = OPEN_RULES) -> Iterator[None]:
+    with working(Sequencer(connection, 0, rules)):
+        yield

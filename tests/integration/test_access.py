@@ -13,7 +13,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -46,6 +46,7 @@ from streams.page.server import PageConfig
 from streams.page.server import run as run_page
 from streams.publisher import Publisher
 from streams.sequencer import Sequencer
+from tests.integration.bus import working
 from tests.integration.core import eventually
 from tests.specimens import specimen
 
@@ -112,26 +113,6 @@ def registrations(area: str) -> list[ev.ParticipantRegistered]:
         ev.ParticipantRegistered(area_id=area, participant_id=party, name=party, roles=roles)
         for party, roles in PARTIES.items()
     ]
-
-
-@contextmanager
-def working(worker: Any) -> Iterator[None]:
-    stop = threading.Event()
-
-    def work() -> None:
-        worker.open()
-        while not stop.is_set():
-            worker.step()
-        worker.close()
-
-    thread = threading.Thread(target=work, daemon=True)
-    thread.start()
-    try:
-        yield
-        assert thread.is_alive(), "it ended by itself"
-    finally:
-        stop.set()
-        thread.join(20)
 
 
 @pytest.fixture(scope="module")
