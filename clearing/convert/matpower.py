@@ -47,6 +47,13 @@ OPERATORS: dict[type[ast.AST], Callable[..., Any]] = {
     ast.UAdd: operator.pos,
 }
 REFERENCE = re.compile(r"mpc\.(\w+)(?:\(\s*(:|\d+)\s*,\s*(\[[^\]]*\]|\w+)\s*\))?")
+HUGE = 1e12
+# The columns that are read, by table.
+USED = {
+    "bus": [COLUMN[c] for c in BUS if c not in ("BUS_AREA", "VM", "ZONE")],
+    "branch": [COLUMN[c] for c in BRANCH if c not in ("RATE_B", "RATE_C")],
+    "gen": [COLUMN[c] for c in ("GEN_BUS", "PG", "QG", "VG", "GEN_STATUS")],
+}
 # Tables that say nothing about the power flow.
 IGNORED = {"gencost", "version", "bus_name", "areas", "gentype", "genfuel"}
 
@@ -102,7 +109,7 @@ def network_from_matpower(
         ConversionError: elements that have no place in the model, each named.
     """
     bus, branch, gen = mpc["bus"], mpc["branch"], mpc["gen"]
-    faults = list(_unsupported(mpc))
+    faults = list(_malformed(mpc)) or list(_unsupported(mpc))
     if faults:
         raise ConversionError(name or network_id, faults)
     base = float(mpc["baseMVA"])
@@ -120,7 +127,10 @@ def network_from_matpower(
         for row in live
         for band in [_band(row)]
     )
-    branches = tuple(_branch(k, row, volt, base) for k, row in enumerate(branch))
+    # What is out of service at a bus that is missing or isolated carries nothing and ends nowhere.
+    branches = tuple(
+        _branch(k, row, volt, base) for k, row in enumerate(branch) if {int(n) for n in row[:2]} <= set(volt)
+    )
     held = {int(row[0]): float(row[COLUMN["VA"]]) for row in live if row[COLUMN["BUS_TYPE"]] == REF}
     points: dict[int, InfeedPoint] = {}
     for row in gen:
@@ -162,6 +172,22 @@ def units_from_matpower(mpc: dict[str, Any], day: str) -> tuple[ConnectedUnit, .
     )
 
 
+def _malformed(mpc: dict[str, Any]) -> Iterator[str]:
+    """Yield what is no case of version 2 in form: tables that are none, too narrow, or hold no numbers."""
+    base = mpc["baseMVA"]
+    if not isinstance(base, int | float) or not 1 / HUGE < base < HUGE:
+        yield f"mpc.baseMVA: {base!r} is no power base"
+    for name, used in USED.items():
+        table = mpc[name]
+        if not isinstance(table, np.ndarray) or (table.size and table.ndim != 2):
+            yield f"mpc.{name}: is no table"
+        elif table.size and table.shape[1] <= max(used):
+            yield f"mpc.{name}: {table.shape[1]} columns, at least {max(used) + 1} are needed"
+        elif table.size:
+            for row in np.flatnonzero(~(np.abs(table[:, used]) < HUGE).all(axis=1)).tolist():
+                yield f"mpc.{name}: row {row + 1} holds something that is no number, or far too large a one"
+
+
 def _unsupported(mpc: dict[str, Any]) -> Iterator[str]:
     types = {int(row[0]): int(row[COLUMN["BUS_TYPE"]]) for row in mpc["bus"]}
     for name in mpc:
@@ -174,6 +200,9 @@ def _unsupported(mpc: dict[str, Any]) -> Iterator[str]:
         for end in row[:2]:
             if types.get(int(end), ISOLATED) == ISOLATED and row[COLUMN["BR_STATUS"]] > 0:
                 yield f"branch {k + 1}: bus {int(end)} is missing or isolated"
+    for row in mpc["bus"]:
+        if row[COLUMN["BUS_TYPE"]] != ISOLATED and round(row[COLUMN["BASE_KV"]] * 1000) <= 0:
+            yield f"bus {int(row[0])}: {row[COLUMN['BASE_KV']]} kV is no nominal voltage"
     if REF not in types.values():
         yield "no reference bus: the grid has no infeed point"
 

