@@ -5,7 +5,7 @@ import json
 from dataclasses import replace
 from typing import Any
 
-from clearing.case import Case, OfferSlot
+from clearing.case import Case, Offer, OfferSlot
 from clearing.result import Result
 from flexbus.codec import to_json_values
 
@@ -43,25 +43,34 @@ def canonical_case(case: Case) -> Case:
 def case_hash(case: Case) -> str:
     """Return the SHA-256 of the canonical case as compact JSON with sorted keys."""
     case = canonical_case(case)
-    values = to_json_values(replace(case, offers=()))
-    known: dict[int, Any] = {}  # a stack that holds for many slots is one object
+    known: dict[int, str] = {}  # a stack that holds for many slots is one object, and written once
 
-    def slot_values(slot: OfferSlot) -> Any:
-        if id(slot) not in known:
-            known[id(slot)] = to_json_values(slot)
-        return known[id(slot)]
+    def slot_text(slot: OfferSlot) -> str:
+        text = known[id(slot)] = _text(to_json_values(slot))
+        return text
 
-    values["offers"] = [
-        to_json_values(replace(o, slots=())) | {"slots": [slot_values(s) for s in o.slots]} for o in case.offers
-    ]
-    return _digest(values)
+    def offer_text(offer: Offer) -> str:
+        slots = ",".join([known.get(id(s)) or slot_text(s) for s in offer.slots])
+        return _text_with(to_json_values(replace(offer, slots=())), "slots", f"[{slots}]")
+
+    offers = f"[{','.join([offer_text(o) for o in case.offers])}]"
+    return _digest(_text_with(to_json_values(replace(case, offers=())), "offers", offers))
 
 
 def result_hash(result: Result) -> str:
     """Return the SHA-256 of a result as compact JSON with sorted keys, its own hash field empty."""
-    return _digest(to_json_values(replace(result, result_hash="")))
+    return _digest(_text(to_json_values(replace(result, result_hash=""))))
 
 
-def _digest(value: Any) -> str:
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+_text = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False).encode
+
+
+def _text_with(values: dict[str, Any], name: str, text: str) -> str:
+    """Return an object as text in which the value of one name is a text already."""
+    parts = [_text({k: v for k, v in values.items() if k < name})[1:-1], f"{_text(name)}:{text}"]
+    parts.append(_text({k: v for k, v in values.items() if k > name})[1:-1])
+    return f"{{{','.join(filter(None, parts))}}}"
+
+
+def _digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()

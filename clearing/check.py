@@ -4,7 +4,7 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Iterator
 
-from clearing.case import Case, Location, Offer, Quantity, Request, Unit, UnitKind
+from clearing.case import Case, Location, Offer, OfferSlot, Quantity, Request, Unit, UnitKind
 from clearing.check_scenarios import scenario_faults
 from clearing.phases import capacity_faults
 from flexbus.errors import Fault, FaultCode
@@ -259,12 +259,13 @@ def _offers(case: Case) -> Iterator[Fault]:
     ids = {o.offer_id: o for o in case.offers}
     units = {u.unit_id for u in case.units}
     yield from _duplicates((o.offer_id for o in case.offers), "$.offers", "offer_id")
+    good: set[int] = set()
     for k, offer in enumerate(case.offers):
         here = f"$.offers[{k}]"
         yield from _place(offer.bus_id, [(s.bus_id, s.share_ppm) for s in offer.shares], buses, here)
         if offer.start_choice is None:
             yield from _length(offer.slots, case, f"{here}.slots")
-            yield from _stacks(offer, here)
+            yield from _stacks(offer, here, good)
         else:
             yield from _start_choice(case, offer, here)
         yield from _energy(offer, here)
@@ -294,30 +295,38 @@ def _offers(case: Case) -> Iterator[Fault]:
                 yield _fault(FaultCode.BAD_VALUE, f"{here}.polygons[{n}]", "names no slot of the case or no corner")
 
 
-def _stacks(offer: Offer, here: str) -> Iterator[Fault]:
+def _stacks(offer: Offer, here: str, good: set[int]) -> Iterator[Fault]:
+    """Yield the faults of the stacks of an offer; one that holds for many slots is one object, and looked at once."""
     for t, entry in enumerate(offer.slots):
-        at = f"{here}.slots[{t}]"
-        if len(entry.steps) > MAX_STEPS:
-            yield _fault(FaultCode.BAD_SERIES, f"{at}.steps", f"{len(entry.steps)} steps; at most {MAX_STEPS}")
-        last = None
-        for n, step in enumerate(entry.steps):
-            if not 0 < step.quantity <= MAX_POWER_W:
-                yield _fault(
-                    FaultCode.BAD_QUANTITY, f"{at}.steps[{n}].quantity", f"{step.quantity} is not within 1 W..100 GW"
-                )
-            yield from _price(step.price_milli_per_mwh, f"{at}.steps[{n}].price_milli_per_mwh")
-            if last is not None and step.price_milli_per_mwh < last:
-                yield _fault(
-                    FaultCode.BAD_PRICE, f"{at}.steps[{n}].price_milli_per_mwh", "is below the step before; prices rise"
-                )
-            last = step.price_milli_per_mwh
-        total = sum(s.quantity for s in entry.steps)
-        if entry.min_quantity < 0 or entry.min_quantity > total:
+        if id(entry) not in good:
+            faults = list(_stack(entry, f"{here}.slots[{t}]"))
+            yield from faults
+            if not faults:
+                good.add(id(entry))
+
+
+def _stack(entry: OfferSlot, at: str) -> Iterator[Fault]:
+    if len(entry.steps) > MAX_STEPS:
+        yield _fault(FaultCode.BAD_SERIES, f"{at}.steps", f"{len(entry.steps)} steps; at most {MAX_STEPS}")
+    last = None
+    for n, step in enumerate(entry.steps):
+        if not 0 < step.quantity <= MAX_POWER_W:
             yield _fault(
-                FaultCode.BAD_QUANTITY, f"{at}.min_quantity", f"{entry.min_quantity} is not within 0..{total} on offer"
+                FaultCode.BAD_QUANTITY, f"{at}.steps[{n}].quantity", f"{step.quantity} is not within 1 W..100 GW"
             )
-        if entry.max_quantity is not None and entry.max_quantity < 0:
-            yield _fault(FaultCode.BAD_QUANTITY, f"{at}.max_quantity", "must not be negative")
+        yield from _price(step.price_milli_per_mwh, f"{at}.steps[{n}].price_milli_per_mwh")
+        if last is not None and step.price_milli_per_mwh < last:
+            yield _fault(
+                FaultCode.BAD_PRICE, f"{at}.steps[{n}].price_milli_per_mwh", "is below the step before; prices rise"
+            )
+        last = step.price_milli_per_mwh
+    total = sum(s.quantity for s in entry.steps)
+    if entry.min_quantity < 0 or entry.min_quantity > total:
+        yield _fault(
+            FaultCode.BAD_QUANTITY, f"{at}.min_quantity", f"{entry.min_quantity} is not within 0..{total} on offer"
+        )
+    if entry.max_quantity is not None and entry.max_quantity < 0:
+        yield _fault(FaultCode.BAD_QUANTITY, f"{at}.max_quantity", "must not be negative")
 
 
 def _start_choice(case: Case, offer: Offer, here: str) -> Iterator[Fault]:

@@ -82,6 +82,13 @@ class _Bounder:
             away[coo.col[(coo.row // n) != home[coo.col]]] = True
         self.home = np.where(away, -1, home)
         self.at_home = self.home >= 0
+        self.away = np.flatnonzero(~self.at_home)
+        # Least and most that columns from elsewhere can inject, (P, Q) x slots x nodes.
+        self.away_low, self.away_high = np.zeros((2, 2, self.slots, n))
+        for k, matrix in enumerate((repair.node_p, repair.node_q)):
+            reach = matrix[:, self.away].multiply(repair.upper[self.away][None, :]).tocsr()
+            self.away_low[k] = np.asarray(reach.minimum(0).sum(axis=1)).reshape(self.slots, n)
+            self.away_high[k] = np.asarray(reach.maximum(0).sum(axis=1)).reshape(self.slots, n)
         ties = repair.rows.tocoo()
         first = np.full(repair.rows.shape[0], self.slots + 1)
         last = np.full(repair.rows.shape[0], -2)
@@ -195,8 +202,8 @@ class _Bounder:
         repair, grid = self.repair, self.repair.grid
         kept = np.flatnonzero(self.home == t)
         rows = np.flatnonzero(self.row_slot == t)
-        matrix = sparse.csr_matrix(repair.rows[rows][:, kept])
-        full = np.diff(repair.rows[rows].indptr) > 0
+        mine = repair.rows[rows]
+        matrix, full = sparse.csr_matrix(mine[:, kept]), np.diff(mine.indptr) > 0
         low, high = np.array(repair.market.rows.low)[rows], np.array(repair.market.rows.high)[rows]
         position = {int(c): k for k, c in enumerate(kept.tolist())}
         measured = tuple(
@@ -221,42 +228,40 @@ class _Bounder:
             if self.point.excess[t, k] > -0.5 * repair.limits.near[k]
         )
         inject_p, inject_q = (part[:, kept] for part in repair.slot_injections(t))
-        cost, upper = self.cost[kept], repair.upper[kept]
-        copies_p, copies_q, copy_cost, copy_upper, fixed = self._copies(t)
-        inject_p = sparse.hstack([inject_p, copies_p], format="csr")
-        inject_q = sparse.hstack([inject_q, copies_q], format="csr")
-        pad = sparse.csr_matrix((matrix.shape[0], len(copy_cost)))
+        cost, upper, s = self.cost[kept], repair.upper[kept], repair.base.s[t]
+        likely = cost <= 0
+        if len(self.away):
+            copies_p, copies_q, copy_cost, copy_upper, fixed = self._copies(t)
+            inject_p = sparse.hstack([inject_p, copies_p], format="csr")
+            inject_q = sparse.hstack([inject_q, copies_q], format="csr")
+            matrix = sparse.hstack([matrix, sparse.csr_matrix((matrix.shape[0], len(copy_cost)))], format="csr")
+            cost, upper, s = np.r_[cost, copy_cost], np.r_[upper, copy_upper], s + fixed
+            likely = np.r_[likely, np.ones(len(copy_cost), dtype=bool)]
         return SlotProblem(
             grid=grid,
-            s=repair.base.s[t] + fixed,
+            s=s,
             energy_price=repair.energy_price[t],
             base_root=repair.base_values["root_p"][t],
-            cost=np.r_[cost, copy_cost],
-            upper=np.r_[upper, copy_upper],
+            cost=cost,
+            upper=upper,
             inject_p=sparse.csr_matrix(inject_p),
             inject_q=sparse.csr_matrix(inject_q),
-            rows=sparse.csr_matrix(sparse.hstack([matrix, pad], format="csr"))[np.flatnonzero(full)],
+            rows=sparse.csr_matrix(matrix)[np.flatnonzero(full)],
             row_low=low[full],
             row_high=high[full],
             limits=limits,
             measured=measured,
             loss_price=self._tie(t),
+            likely=likely,
         )
 
     def _away(self, t: int) -> list[tuple[int, int, float, float]]:
         """Return where columns from elsewhere can inject in a slot: (0 P or 1 Q, node, least, most)."""
-        repair, made = self.repair, []
-        away = np.flatnonzero(~self.at_home)
-        if not len(away):
-            return []
-        for k, matrix in enumerate(repair.slot_injections(t)):
-            part = matrix[:, away].tocsr()
-            reach = part.multiply(repair.upper[away][None, :]).tocsr()
-            low = np.asarray(reach.minimum(0).sum(axis=1)).ravel()
-            high = np.asarray(reach.maximum(0).sum(axis=1)).ravel()
-            for node in np.flatnonzero((low < 0) | (high > 0)).tolist():
-                made.append((k, node, float(low[node]), float(high[node])))
-        return made
+        low, high = self.away_low[:, t], self.away_high[:, t]
+        return [
+            (k, node, float(low[k, node]), float(high[k, node]))
+            for k, node in np.argwhere((low < 0) | (high > 0)).tolist()
+        ]
 
     def _copies(
         self, t: int
@@ -283,8 +288,7 @@ class _Bounder:
 
     def _away_terms(self) -> float:
         """Return the least that the away columns cost when they sell their injections at the nodal prices."""
-        repair = self.repair
-        away = np.flatnonzero(~self.at_home)
+        repair, away = self.repair, self.away
         worth = repair.node_p.T @ self.node_price[0].ravel() + repair.node_q.T @ self.node_price[1].ravel()
         return _least(((self.cost - worth) * repair.column_weight)[away], repair.upper[away])
 

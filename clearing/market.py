@@ -20,9 +20,19 @@ from clearing.rows import INF, Rows
 from clearing.steps import StepTable
 from flexbus.quantities import Direction
 
-__all__ = ["Market", "MeasuredRequest", "Member", "build_market", "is_coupled", "is_plain_block", "offer_cap"]
+__all__ = [
+    "Market",
+    "MeasuredRequest",
+    "Member",
+    "MemberTable",
+    "build_market",
+    "is_coupled",
+    "is_plain_block",
+    "offer_cap",
+]
 
 Real = NDArray[np.float64]
+Index = NDArray[np.int_]
 MEGA = 1e6
 
 
@@ -33,6 +43,17 @@ class Member:
     offer: int
     slot: int
     cap: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemberTable:
+    """The members of all columns, by column; `whole` = its column is a whole number."""
+
+    column: Index
+    offer: Index
+    slot: Index
+    cap: Index
+    whole: NDArray[np.bool_]
 
 
 @dataclass(slots=True)
@@ -76,7 +97,8 @@ class Market:
     upper: list[float] = field(default_factory=list)
     integer: list[bool] = field(default_factory=list)
     slot: list[int] = field(default_factory=list)  # slot of a column, -1 = none
-    members: list[list[Member]] = field(default_factory=list)
+    member: tuple[list[int], list[int], list[int]] = field(default_factory=lambda: ([], [], []))  # offer, slot, cap
+    member_first: list[int] = field(default_factory=lambda: [0])  # first member of every column, and the end
     rows: Rows = field(default_factory=Rows)
     row_tag: list[tuple[str, str, int]] = field(default_factory=list)  # what a row is: (kind, id, slot)
     inject_p: Injections = field(default_factory=Injections)
@@ -100,18 +122,46 @@ class Market:
         self.upper.append(upper)
         self.integer.append(integer)
         self.slot.append(slot)
-        self.members.append(members or [])
+        for m in members or ():
+            for part, value in zip(self.member, (m.offer, m.slot, m.cap), strict=True):
+                part.append(value)
+        self.member_first.append(len(self.member[0]))
         return len(self.cost) - 1
 
-    def columns(self, costs: list[float], members: list[Member]) -> list[int]:
-        """Add a column for each step of an offer, all of its slots at once, and return their numbers."""
-        first = len(self.cost)
-        self.cost += costs
-        self.upper += [m.cap / MEGA for m in members]
-        self.integer += [False] * len(members)
-        self.slot += [m.slot for m in members]
-        self.members += [[m] for m in members]
-        return list(range(first, len(self.cost)))
+    def columns(self, prices: Index, offers: Index, slots: Index, caps: Index, first: Index | None = None) -> list[int]:
+        """Add many columns that carry steps of offers and return their numbers.
+
+        Args:
+            prices: of each column, 1/1000 EUR per MWh.
+            offers: of each step.
+            slots: of each step.
+            caps: of each step, W or var.
+            first: first step of each column; each carries one without.
+        """
+        if not len(caps):
+            return []
+        first = np.arange(len(caps)) if first is None else first
+        start, have = len(self.cost), len(self.member[0])
+        self.cost += (prices / 1e3).tolist()
+        self.upper += (np.add.reduceat(caps, first) / MEGA).tolist()
+        self.integer += [False] * len(first)
+        self.slot += slots[first].tolist()
+        for part, values in zip(self.member, (offers, slots, caps), strict=True):
+            part += values.tolist()
+        self.member_first += (np.r_[first[1:], len(caps)] + have).tolist()
+        return list(range(start, len(self.cost)))
+
+    def members(self, column: int) -> list[Member]:
+        """Return the steps that a column carries."""
+        mine = slice(self.member_first[column], self.member_first[column + 1])
+        return [Member(*m) for m in zip(*(part[mine] for part in self.member), strict=True)]
+
+    def all_members(self) -> MemberTable:
+        """Return the steps that all columns carry."""
+        offer, slot, cap = (np.array(part, dtype=int) for part in self.member)
+        column = np.repeat(np.arange(len(self.cost)), np.diff(self.member_first))
+        whole = np.array(self.integer, dtype=bool)[column]
+        return MemberTable(column=column, offer=offer, slot=slot, cap=cap, whole=whole)
 
     def row(self, tag: tuple[str, str, int], terms: list[tuple[int, float]], low: float, high: float) -> int:
         """Add a structural row and return its number."""
@@ -253,7 +303,7 @@ class _Builder:
         self.bus_is_dead = (grid.node_of_bus < 0).tolist()
         self.zone = {b.bus_id: b.zone_id for b in case.network.buses}
         self.parents = frozenset(o.parent_offer_id for o in market.offers if o.parent_offer_id)
-        self.stacks: dict[tuple[int, int, int, str, int, int], list[Member]] = defaultdict(list)
+        self.stacked: list[Index] = []  # rows of the table that are merged with their equals
         self.delivered: dict[tuple[int, int], list[int]] = {}  # offer, slot -> columns
         self.groups: dict[str, list[int]] = defaultdict(list)
         self.by_id = {o.offer_id: k for k, o in enumerate(market.offers)}
@@ -279,20 +329,15 @@ class _Builder:
         coupled = is_coupled(offer, self.parents) or offer.bus_id is None
         rows = self.rows_of[k]
         rows = rows[self.live[self.table.slot[rows]]]
-        steps = zip(*(part[rows].tolist() for part in (self.table.slot, self.table.cap, self.table.price)), strict=True)
-        own: list[tuple[int, int, int]] = []
-        if coupled:
-            own = list(steps)
-        else:
-            assert offer.bus_id is not None
-            bus, kind = self.bus[offer.bus_id], (offer.quantity.value, offer.direction.sign, offer.tan_phi_ppm)
-            for t, cap, price in steps:
-                if offer.slots[t].min_quantity > 0:
-                    own.append((t, cap, price))
-                else:
-                    self.stacks[(t, bus, price, *kind)].append(Member(k, t, cap))
-        columns = self.market.columns([p / 1e3 for _, _, p in own], [Member(k, t, cap) for t, cap, _ in own])
-        slots = [t for t, _, _ in own]
+        if not coupled:
+            whole = np.array([offer.slots[t].min_quantity > 0 for t in self.table.slot[rows].tolist()], dtype=bool)
+            self.stacked.append(rows[~whole])
+            rows = rows[whole]
+        if not len(rows):
+            return
+        table = self.table
+        columns = self.market.columns(table.price[rows], table.offer[rows], table.slot[rows], table.cap[rows])
+        slots = table.slot[rows].tolist()
         self.inject(k, columns, slots, 1.0)
         for t, column in zip(slots, columns, strict=True):
             self.delivered.setdefault((k, t), []).append(column)
@@ -327,17 +372,36 @@ class _Builder:
                     self.market.inject_q.add(cells, which, sign * weight)
 
     def merged(self) -> None:
-        buses = len(self.grid.bus_ids)
-        for key in sorted(self.stacks):
-            t, b, price, quantity, sign, tan = key
-            members = self.stacks[key]
-            column = self.market.column(price / 1e3, sum([m.cap for m in members]) / MEGA, t, members=members)
-            if quantity == Quantity.ACTIVE.value:
-                self.market.inject_p.add([t * buses + b], [column], sign)
-                if tan:
-                    self.market.inject_q.add([t * buses + b], [column], sign * tan / MEGA)
-            else:
-                self.market.inject_q.add([t * buses + b], [column], sign)
+        """Columns of the steps that nothing couples: one for all that are equal."""
+        market, table = self.market, self.table
+        rows = np.concatenate([*self.stacked, np.zeros(0, dtype=int)])
+        if not len(rows):
+            return
+        offers, buses = market.offers, len(self.grid.bus_ids)
+        mine = np.unique(table.offer[rows])
+        of_offer = np.zeros((4, len(offers)), dtype=int)
+        of_offer[:, mine] = np.array(
+            [
+                (self.bus[o.bus_id or ""], o.quantity is Quantity.REACTIVE, o.direction.sign, o.tan_phi_ppm)
+                for o in (offers[k] for k in mine.tolist())
+            ]
+        ).T
+        bus, reactive, sign, tan = of_offer[:, table.offer[rows]]
+        keys = np.array([tan, sign, reactive, table.price[rows], bus, table.slot[rows]])
+        order = np.lexsort(keys)
+        keys, rows = keys[:, order], rows[order]
+        first = np.flatnonzero(np.r_[True, (keys[:, 1:] != keys[:, :-1]).any(axis=0)])
+        tan, sign, reactive, price, bus, slot = keys[:, first]
+        made = market.columns(price, table.offer[rows], table.slot[rows], table.cap[rows], first)
+        columns, cells = np.array(made), slot * buses + bus
+        for into, which, factor in (
+            (market.inject_p, reactive == 0, sign.astype(float)),
+            (market.inject_q, (reactive == 0) & (tan != 0), sign * (tan / MEGA)),
+            (market.inject_q, reactive == 1, sign.astype(float)),
+        ):
+            into.cell += cells[which].tolist()
+            into.column += columns[which].tolist()
+            into.factor += factor[which].tolist()
 
     def take(self, k: int) -> int:
         """Return the binary column "anything of this offer is taken", made on first use."""

@@ -14,13 +14,13 @@ from clearing.limits import LimitTable, build_limits
 from clearing.market import Market, build_market, is_plain_block
 from clearing.network import Grid, build_grid
 from clearing.phases import ends, unfold, windows
-from clearing.pricing import NodalPrices, nodal_prices, worth_at, worth_at_places
-from clearing.repair import Multipliers, Point, Repair
+from clearing.pricing import NodalPrices, nodal_prices, worth_at_places
+from clearing.repair import Gradients, Multipliers, Point, Repair
 from clearing.reservations import call_worth
 from clearing.result import Result
 from clearing.rounding import Awards, columns_of, round_awards
 from clearing.state import PowerFlow, State, measure_values
-from clearing.steps import choose_cheapest, deepen, step_table
+from clearing.steps import StepTable, choose_cheapest, deepen, step_table
 from clearing.summary import summarise
 from flexbus.errors import FaultyInputError
 from flexbus.events.grid import BusInjection
@@ -37,6 +37,10 @@ LOSS = 1e-4
 MAX_BANS = 20
 # EUR per MWh: a step left out must be worth this much more than its price to be looked at again.
 WORTH_MORE = 1e-3
+# A book with more columns is looked at once as a whole; then those steps take part whose price is within this share of
+# the spread of all prices from what they are worth.
+MANY_COLUMNS = 20_000
+PROMISING = 0.2
 MAX_ROUNDS = 12
 # Linear programs of a round that only has to find out which steps matter.
 SCOUT_STEPS = 1
@@ -51,6 +55,7 @@ class Cleared:
     case: Case
     grid: Grid
     market: Market
+    steps: StepTable
     repair: Repair
     base: State
     optimum: Point  # before rounding
@@ -113,6 +118,7 @@ def solve(case: Case, workers: int = 1) -> Cleared:
         case=case,
         grid=grid,
         market=market,
+        steps=problem.table,
         repair=repair,
         base=base,
         optimum=point,
@@ -139,11 +145,9 @@ def _rounded(case: Case, market: Market, repair: Repair, point: Point, value: Re
     broken = np.asarray((made.excess > BROKEN).any(axis=1) & ~(point.excess > BROKEN).any(axis=1))
     if not broken.any():
         return awards, made
-    tied = [
-        c
-        for c, members in enumerate(market.members)
-        if not market.integer[c] and any(market.offers[m.offer].max_energy_wh is not None for m in members)
-    ]
+    table = market.all_members()
+    limited = np.array([o.max_energy_wh is not None for o in market.offers], dtype=bool)[table.offer]
+    tied = np.unique(table.column[limited & ~table.whole]).tolist()
     if not tied:
         return awards, made
     again = repair.restore(made, tied, broken)
@@ -169,6 +173,7 @@ class _Problem:
         self.zones = tuple(zone[b] for b in grid.bus_ids)
         self.active = _active(case, grid, flow, base, self.excess, energy_price)
         self.live = self.active
+        self.gradients: Gradients = {}
 
     def optimise(self, workers: int) -> tuple[Market, Repair, Point, Multipliers, NodalPrices, Real, Bound]:
         """Clear with the cheapest steps, then with those that turn out to be wanted, until none is."""
@@ -177,6 +182,9 @@ class _Problem:
         most = case.settings.max_repair_steps
         steps = most if chosen.all() else min(SCOUT_STEPS, most)
         repair, start = self._repair(chosen), None
+        if chosen.all() and len(repair.cost) > MANY_COLUMNS:
+            chosen = self._promising(repair)
+            repair = self._repair(chosen)
         for last in (*(False,) * (MAX_ROUNDS - 1), True):
             repair.max_steps = steps
             point, multipliers, prices, value = self._settle(repair, start)
@@ -205,7 +213,18 @@ class _Problem:
         self.live = _spread(self.case, self.active)
         live = self.live & self.base.converged
         market = build_market(self.case, self.grid, live, self.table, chosen)
-        return Repair(self.grid, self.flow, self.limits, market, self.base, self.energy_price, live, 1, self.zones)
+        return Repair(
+            self.grid,
+            self.flow,
+            self.limits,
+            market,
+            self.base,
+            self.energy_price,
+            live,
+            1,
+            self.zones,
+            self.gradients,
+        )
 
     def _settle(self, repair: Repair, start: Point | None) -> tuple[Point, Multipliers, NodalPrices, Real]:
         """Optimise, and again without the blocks that would lose money at the prices that come out."""
@@ -221,21 +240,33 @@ class _Problem:
             banned, start = banned | losing, None
         return point, multipliers, prices, value
 
+    def _promising(self, repair: Repair) -> NDArray[np.bool_]:
+        """Return the steps that a first look at the whole book finds worth their price, or not far from it."""
+        point, multipliers = repair.scout()
+        value = _offer_values(self.case, self.grid, repair.market, nodal_prices(repair, point, multipliers))
+        near = PROMISING * float(np.ptp(self.table.price)) / 1e3
+        gain = self._gain(value, repair.market, multipliers)
+        return np.asarray((gain > -near) | self.forcing[self.table.offer])
+
     def _wanted(
         self, chosen: NDArray[np.bool_], value: Real, market: Market, multipliers: Multipliers
     ) -> NDArray[np.bool_]:
         """Return the steps left out that would be worth more than their price, and than their offer's budget."""
-        table = self.table
         if chosen.all():
             return np.zeros(len(chosen), dtype=bool)
+        gain = self._gain(value, market, multipliers)
+        return np.asarray(~chosen & (gain > WORTH_MORE) & self.base.converged[self.table.slot])
+
+    def _gain(self, value: Real, market: Market, multipliers: Multipliers) -> Real:
+        """Return by how much every step is worth more than its price and its offer's budget, EUR per MWh."""
+        table = self.table
         budget = np.zeros_like(value)
         place = {o.offer_id: k for k, o in enumerate(market.offers)}
         window = {w.start: slice(w.start, w.stop) for w in market.windows}
         for (kind, name, first), dual in zip(market.row_tag, multipliers.structural.tolist(), strict=False):
             if kind == "MAX_ENERGY":
                 budget[place[name], window[first]] = -dual * self.case.resolution_s / 3600
-        worth = (value - budget)[table.offer, table.slot] - table.price / 1e3
-        return np.asarray(~chosen & (worth > WORTH_MORE) & self.base.converged[table.slot])
+        return np.asarray((value - budget)[table.offer, table.slot] - table.price / 1e3)
 
 
 def _forces(offer: Offer, parents: frozenset[str]) -> bool:
@@ -297,6 +328,8 @@ def _active(
             active |= (excess > 0).any(axis=1)
     for request in case.requests:
         active |= np.array([bool(e.steps) for e in request.slots])
+    if active.all():
+        return active & base.converged
     worth_p, worth_q = np.zeros((case.slots, len(grid.bus_ids))), np.zeros((case.slots, len(grid.bus_ids)))
     node, alive = np.maximum(grid.node_of_bus, 0), grid.node_of_bus >= 0
     priced = base.converged & energy_price.any(axis=1)
@@ -305,8 +338,8 @@ def _active(
         worth[priced] = -(energy_price[priced][:, :, None] * by).sum(axis=1)[:, node] * alive
     index = {b: k for k, b in enumerate(grid.bus_ids)}
     horizon = len(windows(case)[0])
-    for offer in case.offers:
-        worth = worth_at(offer, index, worth_p, worth_q, horizon)
+    worths = worth_at_places(list(case.offers), index, worth_p, worth_q, horizon)
+    for offer, worth in zip(case.offers, worths, strict=True):
         if offer.start_choice is not None:
             choice = offer.start_choice
             gain = worth > choice.price_milli_per_mwh / 1e3 + WORTH
@@ -385,19 +418,20 @@ def _paid(case: Case, worth: float, asked_milli: int) -> float:
 def _losing_blocks(case: Case, market: Market, x: Real, value: Real) -> frozenset[int]:
     """Return the binary columns of accepted blocks that lose money at their prices."""
     hours = case.resolution_s / 3600
+    table = market.all_members()
     losing = set()
     for (k, scenario), y in market.taken.items():
         offer = market.offers[k]
         if x[y] < 0.5 or not (offer.all_or_nothing or offer.start_choice is not None):
             continue
         if offer.start_choice is not None:
-            mine = [c for c, m in enumerate(market.members) if m and market.integer[c] and m[0].offer == k]
-            columns = [c for c in mine if market.members[c][0].slot in market.windows[scenario]]
+            mine = np.unique(table.column[(table.offer == k) & table.whole]).tolist()
+            columns = [c for c in mine if market.members(c)[0].slot in market.windows[scenario]]
             asked = offer.start_choice.price_milli_per_mwh
             profit = sum(
                 (_paid(case, value[k, m.slot], asked) - asked / 1e3) * m.cap * x[c]
                 for c in columns
-                for m in market.members[c]
+                for m in market.members(c)
             )
         else:
             profit = sum(
@@ -434,7 +468,8 @@ def _too_little(market: Market, repair: Repair, point: Point) -> frozenset[int]:
 def _relief(market: Market, value: Real) -> Real:
     """Return per column whether more of it relieves (> 0) or presses (< 0) what binds in its slot."""
     relief = np.zeros(len(market.cost))
-    for column, members in enumerate(market.members):
-        if members and not market.integer[column]:
-            relief[column] = value[members[0].offer, members[0].slot]
+    carries = np.flatnonzero((np.diff(market.member_first) > 0) & ~np.array(market.integer, dtype=bool))
+    first = np.array(market.member_first)[carries]
+    table = market.all_members()
+    relief[carries] = value[table.offer[first], table.slot[first]]
     return relief

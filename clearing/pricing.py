@@ -167,4 +167,14 @@ def worth_at_places(offers: list[Offer], index: dict[str, int], p: Real, q: Real
         q: prices of reactive power (slots x buses).
         horizon: slots of a scenario.
     """
-    return np.array([worth_at(o, index, p, q, horizon) for o in offers]).reshape(len(offers), len(p))
+    known: dict[tuple[object, ...], Real] = {}
+    rows = []
+    for offer in offers:
+        if offer.bus_id is None or offer.payback is not None:
+            rows.append(worth_at(offer, index, p, q, horizon))
+            continue
+        key = (offer.bus_id, offer.direction.sign, offer.quantity.value, offer.tan_phi_ppm)
+        if key not in known:
+            known[key] = worth_at(offer, index, p, q, horizon)
+        rows.append(known[key])
+    return np.array(rows).reshape(len(offers), len(p))

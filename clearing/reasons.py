@@ -1,6 +1,7 @@
 """Why an offer was not, or not fully, taken: a code, the element that stood in the way, and the number."""
 
 import math
+from collections.abc import Set
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -8,18 +9,18 @@ from numpy.typing import NDArray
 
 from clearing.case import Location, Offer, OfferSlot, Quantity
 from clearing.market import offer_cap
+from clearing.priced_out import SAME, is_plain, priced_out, table_of
 from clearing.pricing import VOLTAGE, NodalPrices, worth_at_places
 from clearing.repair import Repair
 from clearing.result import NonAward
 from clearing.rounding import Awards
+from clearing.steps import StepTable
 from flexbus.events.clearing import NonAwardReason
 from flexbus.quantities import energy_wh
 
 __all__ = ["Explainer"]
 
 Real = NDArray[np.float64]
-# EUR per MWh: prices closer than this are the same.
-SAME = 1e-4
 
 
 @dataclass(slots=True)
@@ -54,6 +55,7 @@ class Explainer:
         value: Real,
         call: Real,
         resolution_s: int,
+        steps: StepTable,
         step_w: int = 1,
     ) -> None:
         """Prepare.
@@ -65,8 +67,10 @@ class Explainer:
             value: worth of one more MW of each offer in each slot (offers x slots), EUR per MWh.
             call: worth of being able to call one more MW there, EUR per MWh; not part of `value`.
             resolution_s: length of a slot, s.
+            steps: the steps of all offers.
             step_w: quantum of awards, W or var.
         """
+        self.steps = steps
         self.repair, self.prices, self.awards, self.value, self.call = repair, prices, awards, value, call
         self.resolution_s, self.step_w = resolution_s, step_w
         self.market, self.grid = repair.market, repair.grid
@@ -94,13 +98,14 @@ class Explainer:
         for window in self.market.windows:
             self.window, self.used = window, {}
             self.taken = {k for (k, t), w in self.awards.items() if w > 0 and t in window}
+            done = self._priced_out(reasons)
             for k, mine in enumerate(reasons):
-                self._offer(k, mine)
+                self._offer(k, mine, done.get(k, frozenset()))
         return tuple(
             NonAward(
                 offer_id=offer.offer_id,
                 reason=reason,
-                slots=tuple(entry.slots),
+                slots=tuple(sorted(entry.slots)),
                 element_id=element,
                 amount=entry.amount,
                 price_distance_milli_per_mwh=entry.distance,
@@ -111,7 +116,28 @@ class Explainer:
             for (reason, element), entry in sorted(mine.items(), key=lambda r: (r[0][0].value, r[0][1] or ""))
         )
 
-    def _offer(self, k: int, reasons: _Reasons) -> None:
+    def _priced_out(self, reasons: list[_Reasons]) -> dict[int, set[int]]:
+        """Note what nobody took because of its price alone; return the slots that are done with, by offer."""
+        offers, node = self.market.offers, self.grid.node_of_bus
+        plain = [
+            k
+            for k, o in enumerate(offers)
+            if k not in self.taken and is_plain(o) and node[self.bus[o.bus_id or ""]] >= 0
+        ]
+        table = table_of(offers, plain, self.steps, self.window)
+        out, told = priced_out(self.repair, self.prices, self.value, table, self.resolution_s)
+        for entry in told:
+            found = reasons[entry.offer].setdefault((entry.reason, entry.element), _Found())
+            found.slots += entry.slots
+            found.amount = max(found.amount, entry.amount)
+            found.distance = max(found.distance or 0, entry.distance)
+            found.rejected_wh += entry.rejected_wh
+        done: dict[int, set[int]] = {}
+        for k, t in zip(table.offer[out].tolist(), table.slot[out].tolist(), strict=True):
+            done.setdefault(k, set()).add(t)
+        return done
+
+    def _offer(self, k: int, reasons: _Reasons, done: Set[int]) -> None:
         offer = self.market.offers[k]
 
         def note(why: _Why, t: int, watts: int) -> None:
@@ -128,6 +154,8 @@ class Explainer:
                 note(whole, self.window[offer.start_choice.earliest_slot], sum(offer.start_choice.profile))
         else:
             for t in self.window:
+                if not offer.slots[t].steps or t in done:
+                    continue
                 missing = self._offered(offer.slots[t]) - self.awards.get((k, t), 0)
                 if missing > 0:
                     note(whole or self._slot(k, t, self.awards.get((k, t), 0)), t, missing)
@@ -145,6 +173,10 @@ class Explainer:
         dead = self._dead(offer)
         if dead:
             return _Why(NonAwardReason.OTHER_CONSTRAINT, dead)
+        indivisible = offer.all_or_nothing or offer.start_choice is not None
+        linked = offer.exclusive_group_id is not None or offer.parent_offer_id is not None
+        if not indivisible and not linked and offer.min_energy_wh is None:
+            return None
         surplus = self._surplus(k)
         if surplus > 0:
             for other in self.group.get(offer.exclusive_group_id or "", ()):
@@ -153,7 +185,6 @@ class Explainer:
             parent = offer.parent_offer_id
             if parent is not None and self.by_id[parent] not in self.taken:
                 return _Why(NonAwardReason.PARENT_NOT_TAKEN, parent, surplus)
-        indivisible = offer.all_or_nothing or offer.start_choice is not None
         if not indivisible:
             if surplus > 0 and offer.min_energy_wh is not None:
                 return _Why(NonAwardReason.MINIMUM_QUANTITY, None, offer.min_energy_wh)
@@ -216,9 +247,9 @@ class Explainer:
         value = float(self.value[k, t])
         # What the offer itself forbids goes first: as long as it does, no price helps.
         distance = max(math.ceil((bid - value) * 1e3), 0) if value <= bid + SAME else None
-        cap = offer_cap(offer, t)
-        if got >= cap:
-            return _Why(NonAwardReason.CLIPPED, None, sum(s.quantity for s in offer.slots[t].steps) - cap, distance)
+        offered, most = self._offered(offer.slots[t]), offer.slots[t].max_quantity
+        if most is not None and got >= min(offered, most):
+            return _Why(NonAwardReason.CLIPPED, None, offered - min(offered, most), distance)
         if self._budget_used(k):
             return _Why(NonAwardReason.ENERGY_BUDGET, None, offer.max_energy_wh or 0, distance)
         if self._ramp_binds(k, t, got):
@@ -284,6 +315,8 @@ class Explainer:
 
     def _ramp_binds(self, k: int, t: int, got: int) -> bool:
         offer = self.market.offers[k]
+        if offer.max_rise is None and offer.max_fall is None:
+            return False
         before = self.awards.get((k, t - 1), 0) if t > self.window.start else 0
         after = self.awards.get((k, t + 1), 0)
         rises = offer.max_rise is not None and got - before >= offer.max_rise - 1

@@ -22,9 +22,11 @@ from clearing.result import LimitKind
 from clearing.rows import Basis, LinearProgram, Solution, solve_linear
 from clearing.state import Measure, PowerFlow, State, measure_values
 
-__all__ = ["Multipliers", "Point", "Repair"]
+__all__ = ["Gradients", "Multipliers", "Point", "Repair"]
 
 Real = NDArray[np.float64]
+# By slot: measures, the state that they were taken at, and what they are.
+Gradients = dict[int, tuple[list[Measure], NDArray[np.complexfloating[Any, Any]], tuple[Real, Real]]]
 
 # EUR per hour: less than a thousandth of a cent on a quarter-hour is noise.
 FLAT = 1e-7
@@ -45,8 +47,9 @@ FIRST_REACH, LEAST_REACH = 2.0, 0.002
 # MW, MWh: what a row of the market may be off by the noise of a solver.
 ROW_NOISE = 1e-7
 MAX_TRIALS = 12
-# In a large book the corners lie close together and each trial is dear: fewer are made.
+# In a large book the corners lie close together and each trial is dear: fewer are made, in the largest none.
 POLISHED_COLUMNS = 30_000
+LEAST_TRIALS = 3
 
 
 @dataclass(slots=True)
@@ -97,6 +100,7 @@ class Repair:
         live: NDArray[np.bool_],
         max_steps: int,
         zones: tuple[str | None, ...] = (),
+        gradients: Gradients | None = None,
     ) -> None:
         """Prepare.
 
@@ -110,7 +114,9 @@ class Repair:
             live: slots that take part; the others stay as they are.
             max_steps: most linear programs.
             zones: zone of every bus, in canonical order.
+            gradients: what is known of gradients on this grid already; grows.
         """
+        self.gradients: Gradients = {} if gradients is None else gradients
         self.zones = np.array(zones, dtype=object)
         self.grid, self.flow, self.limits, self.market = grid, flow, limits, market
         self.base, self.energy_price, self.max_steps = base, energy_price, max_steps
@@ -155,13 +161,12 @@ class Repair:
         self.basis: Basis | None = None
         self.basis_keys: list[tuple[int, ...]] = []
         self.pins: dict[int, float] = {}
-        self.own = np.array([bool(m) for m in market.members], dtype=bool) & ~self.integer
+        carries = np.diff(market.member_first) > 0
+        self.own = carries & ~self.integer
         # What is reserved costs the same anywhere and moves nothing in the grid: no trust region holds it.
         self.near = np.ones(len(self.cost), dtype=bool)
         self.near[list(market.reserved.values())] = False
-        self.whole = sorted(
-            set(market.taken.values()) | {c for c, m in enumerate(market.members) if m and market.integer[c]}
-        )
+        self.whole = sorted(set(market.taken.values()) | set(np.flatnonzero(carries & self.integer).tolist()))
 
     def slot_injections(self, t: int) -> tuple[sparse.csr_matrix, sparse.csr_matrix]:
         """Return what one unit of each column injects in a slot: nodes x columns, MW and Mvar."""
@@ -284,12 +289,24 @@ class Repair:
             asked = [self.market.measured[k] for k in self.measured_of[t]]
             near = np.flatnonzero(limits[t]).tolist()
             wanted.append([Measure(m.kind, m.index) for m in asked] + [self.limits.measures[k] for k in near])
-        v = point.state.v[stale]
-        state = State(v=v, s=point.state.s[stale], converged=np.ones(len(stale), dtype=bool))
-        for t, at, (by_p, by_q) in zip(stale, v, self.flow.gradients_of(state, wanted), strict=True):
+        for t, (by_p, by_q) in zip(stale, self._gradients(point, stale, wanted), strict=True):
             _, p, q = self._local(t)
-            self.known[t] = limits[t], at, np.asarray(p @ by_p.T + q @ by_q.T).T
+            self.known[t] = limits[t], point.state.v[t], np.asarray(p @ by_p.T + q @ by_q.T).T
         return [self.known[t][2] for t in slots]
+
+    def _gradients(self, point: Point, slots: list[int], wanted: list[list[Measure]]) -> list[tuple[Real, Real]]:
+        """Return the gradients of measures in slots (measures x nodes, P and Q); at the same state they are known."""
+        new = []
+        for n, t in enumerate(slots):
+            known = self.gradients.get(t)
+            if known is None or known[0] != wanted[n] or (known[1] != point.state.v[t]).any():
+                new.append(n)
+        mine = [slots[n] for n in new]
+        v = point.state.v[mine]
+        state = State(v=v, s=point.state.s[mine], converged=np.ones(len(mine), dtype=bool))
+        for n, at, made in zip(new, v, self.flow.gradients_of(state, [wanted[n] for n in new]), strict=True):
+            self.gradients[slots[n]] = wanted[n], at, made
+        return [self.gradients[t][2] for t in slots]
 
     def _program(
         self, point: Point, fixed: Real | None, open_groups: frozenset[int] | None = None
@@ -390,22 +407,14 @@ class Repair:
         return np.asarray(self.node_p.T @ worth[0].ravel() + self.node_q.T @ worth[1].ravel())
 
     def _solve(self, program: LinearProgram, model: _Model) -> Solution | None:
-        """Solve; the relaxation first, because most books need no branching at all."""
-        relaxed = replace(program, integer=np.zeros(len(program.cost), dtype=bool))
+        """Solve, from where the program before ended."""
         basis = self.basis
         if basis is not None and self.basis_keys != model.keys:
             basis = basis.carried(len(self.cost), model.structural, self.basis_keys, model.keys)
-        found = solve_linear(relaxed, basis=basis)
-        if found is None:
-            return None
-        self.basis, self.basis_keys = found.basis, model.keys
-        if not program.integer.any():
-            return found
-        part = found.x[program.integer]
-        if np.abs(part - np.round(part)).max() <= 1e-7:
-            found.x[program.integer] = np.round(part)
-            return found
-        return solve_linear(program, basis=found.basis)
+        found = solve_linear(program, basis=basis)
+        if found is not None and found.basis is not None:
+            self.basis, self.basis_keys = found.basis, model.keys
+        return found
 
     # --- the search ---
 
@@ -446,7 +455,8 @@ class Repair:
         slots = inexact & (pressing >= 2) & self.live
         groups = frozenset(self.group[slots].tolist())
         tried: set[tuple[int, float]] = set()
-        for _ in range(min(MAX_TRIALS, POLISHED_COLUMNS // max(len(self.cost), 1))):
+        trials = POLISHED_COLUMNS // max(len(self.cost), 1)
+        for _ in range(min(MAX_TRIALS, trials) if trials >= LEAST_TRIALS else 0):
             trial = self._push(best, slots, tried)
             if not trial:
                 break
@@ -651,7 +661,19 @@ class Repair:
         # Where a block ends exactly where demand ends, every price between the two would do: a block a hair
         # smaller picks the side that the last accepted unit is worth, so that no block seems to lose money.
         held[self.whole] *= 1 - HAIR
-        program, model = self._program(point, held)
+        return self._duals(*self._program(point, held))
+
+    def scout(self) -> tuple[Point, Multipliers]:
+        """Return the baseline and the multipliers of the first program with all decisions relaxed.
+
+        They tell roughly what every step will be worth, and so which ones need not be looked at.
+        """
+        self._open()
+        base = self.point(np.zeros(len(self.cost)), self.base)
+        program, model = self._program(base, None)
+        return base, self._duals(replace(program, integer=np.zeros(len(program.cost), dtype=bool)), model)
+
+    def _duals(self, program: LinearProgram, model: _Model) -> Multipliers:
         found = self._solve(program, model)
         n = len(self.cost)
         if found is None:

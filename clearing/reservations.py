@@ -43,9 +43,10 @@ def call_worth(market: Market, x: Real, multipliers: Multipliers, value: Real) -
     if not market.called or not len(multipliers.structural):
         return call
     steps: dict[tuple[int, int], list[int]] = {}
-    for column, members in enumerate(market.members):
-        if len(members) == 1 and (members[0].offer, members[0].slot) in market.called:
-            steps.setdefault((members[0].offer, members[0].slot), []).append(column)
+    table, alone = market.all_members(), np.diff(market.member_first) == 1
+    for column, k, t in zip(table.column.tolist(), table.offer.tolist(), table.slot.tolist(), strict=True):
+        if alone[column] and (k, t) in market.called:
+            steps.setdefault((k, t), []).append(column)
     length = len(market.windows[0])
     for (k, t), row in market.called.items():
         # A call of less than is reserved needs no more of it, whatever a last program promises.

@@ -28,11 +28,10 @@ def round_awards(market: Market, x: Real, relief: Real, step_w: int, resolution_
         resolution_s: length of a slot, for energy budgets.
     """
     awards: Awards = {}
-    amount, integer, sides = (x * 1e6).tolist(), market.integer, relief.tolist()
-    for column, members in enumerate(market.members):
-        # Most steps of a book are not taken.
-        if not members or (amount[column] <= NOISE_W and not integer[column]):
-            continue
+    integer = market.integer
+    # Most steps of a book are not taken.
+    for column in np.flatnonzero((x * 1e6 > NOISE_W) & (np.diff(market.member_first) > 0)).tolist():
+        members = market.members(column)
         if integer[column]:
             if x[column] > 0.5:
                 for m in members:
@@ -40,7 +39,7 @@ def round_awards(market: Market, x: Real, relief: Real, step_w: int, resolution_
             continue
         total = sum(m.cap for m in members)
         step = 1 if _tied(market, members) else step_w
-        watts = _whole(amount[column], total, step, sides[column])
+        watts = _whole(float(x[column]) * 1e6, total, step, float(relief[column]))
         if watts:
             for m, part in zip(members, _pro_rata(members, watts, total, step), strict=True):
                 if part:
@@ -106,13 +105,14 @@ def _share_budgets(market: Market, awards: Awards, x: Real, step_w: int, resolut
     the budget still holds goes to the slots that lost most, ties to the earlier slot.
     """
     mine: dict[int, dict[int, float]] = {}
-    for column, members in enumerate(market.members):
-        if market.integer[column]:
-            continue
-        for m in members:
-            if market.offers[m.offer].max_energy_wh is not None and m.slot in window:
-                slots = mine.setdefault(m.offer, {})
-                slots[m.slot] = slots.get(m.slot, 0.0) + float(x[column]) * 1e6
+    table = market.all_members()
+    limited = np.array([o.max_energy_wh is not None for o in market.offers], dtype=bool)
+    inside = (table.slot >= window.start) & (table.slot < window.stop)
+    for m in np.flatnonzero(
+        limited[table.offer] & inside & ~np.array(market.integer, dtype=bool)[table.column]
+    ).tolist():
+        slots, t = mine.setdefault(int(table.offer[m]), {}), int(table.slot[m])
+        slots[t] = slots.get(t, 0.0) + float(x[table.column[m]]) * 1e6
     for k, watts in sorted(mine.items()):
         offer = market.offers[k]
         assert offer.max_energy_wh is not None
@@ -137,12 +137,16 @@ def columns_of(market: Market, awards: Awards, x: Real) -> Real:
     """Return the columns that stand for integer awards; columns without members keep their value."""
     made = x.copy()
     left = dict(awards)
-    for column, members in enumerate(market.members):
-        if not members or market.integer[column]:
-            continue
+    table = market.all_members()
+    own = np.unique(table.column[~table.whole])
+    made[own] = 0.0
+    given = np.zeros((len(market.offers), market.windows[-1].stop), dtype=bool)
+    for k, t in awards:
+        given[k, t] = True
+    for column in np.intersect1d(own, table.column[given[table.offer, table.slot]]).tolist():
         # Own columns of an offer come in the order of its steps, so filling in order is exact.
         total = 0
-        for m in members:
+        for m in market.members(column):
             part = min(m.cap, left.get((m.offer, m.slot), 0))
             left[m.offer, m.slot] = left.get((m.offer, m.slot), 0) - part
             total += part

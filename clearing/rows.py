@@ -19,6 +19,8 @@ WHOLE = 1e-7
 _GOOD = (highspy.HighsModelStatus.kOptimal, highspy.HighsModelStatus.kSolutionLimit)
 _OPTIONS = (
     ("output_flag", False),
+    # Looking for what can be left out takes ten times as long as solving does: markets are wide, and few columns move.
+    ("presolve", "off"),
     ("threads", 1),
     ("random_seed", 1),
     ("primal_feasibility_tolerance", 1e-10),
@@ -100,7 +102,10 @@ class Basis:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Solution:
-    """An optimal point; `row_dual` is the change of the cost per unit of a row's bound (absent for integers)."""
+    """An optimal point; `row_dual` is the change of the cost per unit of a row's bound (absent for integers).
+
+    `basis` is that of the relaxation if there are integers.
+    """
 
     x: Real
     row_dual: Real
@@ -127,6 +132,7 @@ def solve_linear(
     if known:
         return found
     solver = _loaded(program, whole=program.integer)
+    solver.setOptionValue("presolve", "choose")
     solver.setOptionValue("mip_rel_gap", relative_gap)
     solver.setOptionValue("mip_max_nodes", max_nodes)
     solver.run()
@@ -198,12 +204,13 @@ def _branched(program: LinearProgram, basis: Basis | None, relative_gap: float) 
     numbers = np.flatnonzero(program.integer).astype(np.int32)
     best: Real | None = None
     least = np.inf
+    root: Basis | None = None
     open_nodes = [(-np.inf, program.lower[numbers], program.upper[numbers])]
     for _ in range(MOST_BRANCHES):
         while open_nodes and open_nodes[-1][0] >= least - max(ABSOLUTE_GAP, relative_gap * abs(least)):
             open_nodes.pop()
         if not open_nodes:
-            return True, None if best is None else _whole_solution(program, best, least)
+            return True, None if best is None else _whole_solution(program, best, least, root)
         _, low, high = open_nodes.pop()
         solver.changeColsBounds(len(numbers), numbers, low, high)
         solver.run()
@@ -212,6 +219,8 @@ def _branched(program: LinearProgram, basis: Basis | None, relative_gap: float) 
             continue
         if status not in _GOOD:
             return False, None
+        if root is None:
+            root = Basis(statuses=solver.getBasis(), shape=(len(program.cost), len(program.row_low)))
         value = float(solver.getInfo().objective_function_value)
         if value >= least - max(ABSOLUTE_GAP, relative_gap * abs(least)):
             continue
@@ -229,7 +238,7 @@ def _branched(program: LinearProgram, basis: Basis | None, relative_gap: float) 
     return False, None
 
 
-def _whole_solution(program: LinearProgram, x: Real, bound: float) -> Solution:
+def _whole_solution(program: LinearProgram, x: Real, bound: float, basis: Basis | None = None) -> Solution:
     x = np.where(program.integer, np.round(x), x)
     return Solution(
         x=x,
@@ -237,4 +246,5 @@ def _whole_solution(program: LinearProgram, x: Real, bound: float) -> Solution:
         column_dual=np.zeros(len(program.cost)),
         objective=float(program.cost @ x),
         bound=float(bound),
+        basis=basis,
     )

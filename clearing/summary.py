@@ -87,6 +87,7 @@ class _Summary:
         self.c, self.case, self.grid = cleared, cleared.case, cleared.grid
         self.hours = self.case.resolution_s / 3600
         self.taken = _award_table(cleared)
+        self.used = np.asarray(self.taken.any(axis=1))
         self.prices = _offer_prices(cleared, self.taken)
         self.p, self.q = dispatch(self.case, cleared.market.offers, self.taken)
         self.ac = ac_grid(self.case.network).solve(self.p, self.q)
@@ -124,7 +125,7 @@ class _Summary:
             slots=slots,
             offers=offers,
             non_awards=Explainer(
-                c.repair, c.prices, c.awards, c.value, c.call, case.resolution_s, case.settings.quantity_step_w
+                c.repair, c.prices, c.awards, c.value, c.call, case.resolution_s, c.steps, case.settings.quantity_step_w
             ).all(),
             requests=requests,
             buses=self._buses(),
@@ -229,19 +230,20 @@ class _Summary:
 
     def _revenue(self, k: int, window: range) -> int:
         """Return what is paid for the calls of an offer in a scenario, 1e-9 EUR."""
+        if not self.used[k]:
+            return 0
+        used = window.start + np.flatnonzero(self.taken[k, window.start : window.stop])
         return sum(
             amount_nano(energy_wh(q, self.case.resolution_s), m)
-            for q, m in zip(
-                self.taken[k, window.start : window.stop].tolist(),
-                self.prices[k, window.start : window.stop].tolist(),
-                strict=True,
-            )
-            if q
+            for q, m in zip(self.taken[k, used].tolist(), self.prices[k, used].tolist(), strict=True)
         )
 
     def _bids(self, k: int, window: range) -> int:
-        offer, quantity = self.c.market.offers[k], self.taken[k].tolist()
-        return sum(_bid_cost(offer, t, quantity[t], self.case.resolution_s) for t in window if quantity[t])
+        if not self.used[k]:
+            return 0
+        offer = self.c.market.offers[k]
+        used = window.start + np.flatnonzero(self.taken[k, window.start : window.stop])
+        return sum(_bid_cost(offer, t, int(self.taken[k, t]), self.case.resolution_s) for t in used.tolist())
 
     def _scenarios(self, requests: tuple[RequestResult, ...]) -> tuple[ScenarioResult, ...]:
         """Return the sums of each scenario; without scenarios those of the whole market."""
@@ -393,10 +395,10 @@ class _Summary:
         made = []
         losses = self.ac.losses_w()
         for t in range(case.slots):
+            used = np.flatnonzero(self.taken[:, t])
             paid = sum(
-                amount_nano(energy_wh(int(q), case.resolution_s), int(m))
-                for q, m in zip(self.taken[:, t], self.prices[:, t], strict=True)
-                if q
+                amount_nano(energy_wh(q, case.resolution_s), m)
+                for q, m in zip(self.taken[used, t].tolist(), self.prices[used, t].tolist(), strict=True)
             )
             shortfalls = self._shortfalls(t, requests)
             made.append(

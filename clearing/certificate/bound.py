@@ -148,6 +148,8 @@ class _Dual:
         self.pools = _pools(e.case)
         self.limits = _limit_rows(e)
         self.bands = self._bands()
+        self.tops = {(kind, element): self._top(kind, element) for kind, element in self.limits if kind in CURRENTS}
+        self.currents = self._currents_up_to()
         self.near = is_from_nearer(e)
         before = e.before
         self.base_root = self._gathered(before.root_p_w), self._gathered(before.root_q_var)
@@ -204,7 +206,7 @@ class _Dual:
             slope = a_l + price * np.abs(g.r)
             square = a_p**2 + a_q**2
             # Where a branch may carry current for nothing, its current ends at what voltages and rating allow.
-            most = self._current_up_to(t)
+            most = self.currents[t]
             least = np.sqrt(square / (4 * most)) * V_TOP / np.abs(g.a)
             lifted = np.maximum(slope, least)
             cone = np.divide(square, 4 * lifted, out=np.zeros_like(square), where=lifted > 0)
@@ -305,28 +307,24 @@ class _Dual:
     def _current(self, t: int, kind: LimitKind, element: str, value: float) -> tuple[int, float, float]:
         """Return branch, multiplier of the squared current, and bound (pu); the multiplier stays under its chord."""
         bound, price = self.limits[kind, element]
-        n = self.g.at[element]
-        return n, min(max(value, 0.0), price / (self._top(t, kind, n, bound) + bound)), bound
+        return self.g.at[element], min(max(value, 0.0), price / (float(self.tops[kind, element][t]) + bound)), bound
 
-    def _top(self, t: int, kind: LimitKind, n: int, bound: float) -> float:
-        """Return the current of a branch (pu) up to which the bound holds."""
-        at_from = kind is LimitKind.CURRENT_FROM
+    def _top(self, kind: LimitKind, element: str) -> Real:
+        """Return the current of a branch (pu) up to which the bound holds, per slot."""
+        at_from, n = kind is LimitKind.CURRENT_FROM, self.g.at[element]
         scale = float(self.g.amp[(self.g.from_bus if at_from else self.g.to_bus)[n]])
-        states = (self.e.before, self.e.after)
-        seen = [float((s.i_from_a if at_from else s.i_to_a)[t, self.g.kept[n]]) * scale for s in states]
-        return max(I_TOP * bound, *seen)
+        seen = [(s.i_from_a if at_from else s.i_to_a)[:, self.g.kept[n]] * scale for s in (self.e.before, self.e.after)]
+        return np.fmax(I_TOP * self.limits[kind, element][0], np.fmax(*seen))
 
-    def _current_up_to(self, t: int) -> Real:
-        """Return the squared series currents (pu) up to which the bound holds."""
+    def _currents_up_to(self) -> Real:
+        """Return the squared series currents (pu) up to which the bound holds, slots x branches."""
         g = self.g
-        most = V_TOP * (1 / np.abs(g.a) + 1) / np.abs(g.z)
+        most = np.tile(V_TOP * (1 / np.abs(g.a) + 1) / np.abs(g.z), (self.e.case.slots, 1))
         charging = np.sqrt(g.h2) * V_TOP
-        for (kind, element), (bound, _) in self.limits.items():
-            if kind in CURRENTS:
-                n = g.at[element]
-                ratio = float(np.abs(g.a[n])) if kind is LimitKind.CURRENT_FROM else 1.0
-                top = self._top(t, kind, n, bound) * ratio + float(charging[n]) / min(ratio, 1.0)
-                most[n] = min(most[n], top)
+        for (kind, element), top in self.tops.items():
+            n = g.at[element]
+            ratio = float(np.abs(g.a[n])) if kind is LimitKind.CURRENT_FROM else 1.0
+            most[:, n] = np.minimum(most[:, n], top * ratio + float(charging[n]) / min(ratio, 1.0))
         return np.asarray(most**2)
 
     def _s(self, t: int) -> Complex:
@@ -429,7 +427,7 @@ class _Dual:
                     margins.append(worth[t] - step.price_milli_per_mwh / 1e3)
                     caps.append(cap / MEGA)
         margin, cap_mw = np.array(margins), np.array(caps)
-        if not len(margin):
+        if not (margin > 0).any():
             return 0.0
         if offer.all_or_nothing:
             return 0.0 if cut else max(0.0, float(margin @ cap_mw))

@@ -46,6 +46,8 @@ def _rules(e: Evidence, offer: Offer, amounts: Amounts) -> Iterator[str]:
     if offer.start_choice is not None:
         yield from _start(offer, amounts)
         return
+    if not amounts.any() and not offer.polygons:
+        return
     full = np.array([sum(s.quantity for s in slot.steps) for slot in offer.slots])
     most = np.array(
         [f if s.max_quantity is None else min(f, s.max_quantity) for f, s in zip(full, offer.slots, strict=True)]

@@ -279,9 +279,8 @@ def test_a_push_that_overfills_a_storage_is_seen_as_breaking_its_row() -> None:
     repair, best = cleared.repair, cleared.optimum.x
     assert repair._broken_groups(best) == frozenset()
     pushed = best.copy()
-    (column,) = (
-        c for c, members in enumerate(cleared.market.members) if [(m.offer, m.slot) for m in members] == [(0, 0)]
-    )
+    market_ = cleared.market
+    (column,) = (c for c in range(len(market_.cost)) if [(m.offer, m.slot) for m in market_.members(c)] == [(0, 0)])
     pushed[column] = repair.upper[column]
     assert repair._broken_groups(pushed) == {int(repair.column_group[column])}
 
