@@ -327,8 +327,7 @@ class _Day:
             members=(
                 ev.AggregateMember(
                     offer_id="OFR-13", fsp_id=self.points[12][2], connection_point_id="GCP-13", portfolio_id=None,
-                    power_w=(400_000,) * SLOTS,
-                    price_milli_per_mwh=(95_000,) * SLOTS,
+                    first_slot=72, power_w=(400_000,) * 16, price_milli_per_mwh=(95_000,) * 16,
                 ),
             ),
         )  # fmt: skip

@@ -23,8 +23,9 @@ class AggregateMember:
     fsp_id: Annotated[str, "provider"]
     connection_point_id: Annotated[str | None, "connection point, if the offer is at one"]
     portfolio_id: Annotated[str | None, "portfolio, if the offer is of one"]
-    power_w: Annotated[tuple[int, ...], "quantity per slot, W >= 0"]
-    price_milli_per_mwh: Annotated[tuple[int, ...], "highest price asked per slot, 1/1000 EUR per MWh"]
+    first_slot: Annotated[int, "slot of the aggregate at which its part begins, >= 0"]
+    power_w: Annotated[tuple[int, ...], "quantity per slot from there to the last that has any, W >= 0"]
+    price_milli_per_mwh: Annotated[tuple[int, ...], "highest price asked in the same slots, 1/1000 EUR per MWh"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

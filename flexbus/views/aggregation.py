@@ -12,7 +12,7 @@ Rules (FLEXGRID D2.1 HLUC_01_UCS_04; simple start alignment: the slots of the se
   among those whose price the TSO pays. What they cannot give, and what would begin in the past, is unserved.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -134,6 +134,7 @@ def _at_gate(state: Aggregates, session: Session) -> Iterator[GateOffer]:
     infeeds = infeed_of_bus(state.registry.network)
     slots, step_ms = session.slots, session.product.resolution_s * 1000
     cuts = traffic_light.clip_session(state.lights, session.scheduled.session_id)
+    known: dict[int, tuple[int, int, int]] = {}  # a stack that holds for many slots is one object
     for _, offer in sorted(state.lights.book.session(session.scheduled.session_id).offers.items()):
         reached = {infeeds.get(b) for b in _buses(state.registry, offer)}
         infeed_id = reached.pop() if len(reached) == 1 else None
@@ -145,7 +146,11 @@ def _at_gate(state: Aggregates, session: Session) -> Iterator[GateOffer]:
         for number, offered in enumerate(offer.slots):
             if 0 <= first + number < slots:
                 slot = first + number
-                allowed[slot], prices[slot], values[slot] = _stack(offered, cut.allowed_w[number] if cut else None)
+                if cut is not None:
+                    stack = _stack(offered, cut.allowed_w[number])
+                else:
+                    stack = known.get(id(offered)) or known.setdefault(id(offered), _stack(offered, None))
+                allowed[slot], prices[slot], values[slot] = stack
                 minimum[slot] = offered.min_power_w
         if any(allowed):
             yield GateOffer(offer, infeed_id, tuple(allowed), tuple(prices), tuple(values), tuple(minimum))
@@ -183,18 +188,28 @@ def _market_cleared(state: Aggregates, e: ev.MarketCleared) -> Iterator[Emission
     members: dict[tuple[str, Direction], list[ev.AggregateMember]] = {}
     for offer in offers:
         left_w = _left_w(offer, awarded)
-        if any(left_w):
+        used = [slot for slot, power_w in enumerate(left_w) if power_w]
+        if used:
+            part = slice(used[0], used[-1] + 1)
             members.setdefault((offer.infeed_id, offer.offer.direction), []).append(
                 ev.AggregateMember(
                     offer_id=offer.offer.offer_id,
                     fsp_id=offer.offer.fsp_id,
                     connection_point_id=offer.offer.connection_point_id,
                     portfolio_id=offer.offer.portfolio_id,
-                    power_w=left_w,
-                    price_milli_per_mwh=tuple(p if w else 0 for p, w in zip(offer.prices, left_w, strict=True)),
+                    first_slot=part.start,
+                    power_w=left_w[part],
+                    price_milli_per_mwh=tuple(
+                        p if w else 0 for p, w in zip(offer.prices[part], left_w[part], strict=True)
+                    ),
                 )
             )
     for (infeed_id, direction), group in sorted(members.items(), key=lambda item: _by_place(item[0])):
+        power_w, price = [0] * session.slots, [0] * session.slots
+        for m in group:
+            for slot, (left, asked) in enumerate(zip(m.power_w, m.price_milli_per_mwh, strict=True), m.first_slot):
+                power_w[slot] += left
+                price[slot] = max(price[slot], asked)
         aggregate = ev.AggregateOffered(
             area_id=e.area_id,
             session_id=e.session_id,
@@ -203,11 +218,8 @@ def _market_cleared(state: Aggregates, e: ev.MarketCleared) -> Iterator[Emission
             direction=direction,
             start_ms=session.scheduled.delivery_start_ms,
             resolution_s=session.product.resolution_s,
-            power_w=tuple(map(sum, zip(*(m.power_w for m in group), strict=True))),
-            price_milli_per_mwh=tuple(
-                max((m.price_milli_per_mwh[slot] for m in group if m.power_w[slot]), default=0)
-                for slot in range(session.slots)
-            ),
+            power_w=tuple(power_w),
+            price_milli_per_mwh=tuple(price),
             members=tuple(group),
         )
         yield emit(aggregate, aggregate.aggregate_id)
@@ -229,16 +241,19 @@ def _awarded(session: Session, e: ev.MarketCleared) -> dict[str, list[int]]:
 def _left_w(offer: GateOffer, awarded: dict[str, list[int]]) -> tuple[int, ...]:
     """Return what of an offer can still be taken in any part per slot, W."""
     terms = offer.offer
-    taken = awarded.get(terms.offer_id, [0] * len(offer.allowed_w))
     nothing = (0,) * len(offer.allowed_w)
+    taken: Sequence[int] = awarded.get(terms.offer_id, nothing)
     if terms.all_or_nothing or (terms.exclusive_group_id is not None and not any(taken)):
         return nothing
     if terms.parent_offer_id is not None and not any(awarded.get(terms.parent_offer_id, ())):
         return nothing
-    energy = sum(energy_wh(w, terms.resolution_s) for w in taken)
-    if terms.min_energy_wh is not None and energy < terms.min_energy_wh:
+    least = terms.min_energy_wh
+    if least is not None and sum(energy_wh(w, terms.resolution_s) for w in taken) < least:
         return nothing
-    left = [max(0, a - t) if t >= m else 0 for a, t, m in zip(offer.allowed_w, taken, offer.minimum_w, strict=True)]
+    if terms.offer_id not in awarded and not any(offer.minimum_w):
+        left = list(offer.allowed_w)
+    else:
+        left = [max(0, a - t) if t >= m else 0 for a, t, m in zip(offer.allowed_w, taken, offer.minimum_w, strict=True)]
     if terms.max_energy_wh is not None:
         budget_ws = max(0, terms.max_energy_wh * 3600 - sum(taken) * terms.resolution_s)
         for slot, power_w in enumerate(left):
@@ -266,14 +281,16 @@ def _activated(state: Aggregates, e: ev.AggregateActivated) -> Iterator[Emission
         if slot is None or at_ms < state.registry.market_time_ms:
             unserved.append(wanted_w)
             continue
+        places = [slot - member.first_slot for member in members]
         weights = [
-            left[slot] if member.price_milli_per_mwh[slot] <= e.price_milli_per_mwh else 0
-            for member, left in zip(members, offered.left_w, strict=True)
+            left[k] if 0 <= k < len(left) and member.price_milli_per_mwh[k] <= e.price_milli_per_mwh else 0
+            for k, member, left in zip(places, members, offered.left_w, strict=True)
         ]
         served_w = min(wanted_w, sum(weights))
         for index, share_w in enumerate(apportion(served_w, weights)):
             shares[index][number] = share_w
-            offered.left_w[index][slot] -= share_w
+            if share_w:
+                offered.left_w[index][places[index]] -= share_w
         unserved.append(wanted_w - served_w)
     split = ev.AggregateDisaggregated(
         area_id=e.area_id,
