@@ -7,8 +7,9 @@ parties an event names always see it in full, so the column `see` lists only the
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from enum import Enum
+from functools import cache
 from typing import Any
 
 from flexbus import events as ev
@@ -300,31 +301,48 @@ def without_identities(event: Any, keep: str | None = None) -> Any:
         event: an event of the catalogue.
         keep: party that still sees what is its own inside lists (its own awards), if any.
     """
-    result = event
-    kind = kind_of(type(event))
-    for path in kind.identities:
-        result = _blank(result, path.split("."), keep)
-    return result
+    tree = _identities(type(event).__name__)
+    return _blank(event, tree, keep) if tree else event
 
 
-def _blank(value: Any, path: list[str], keep: str | None) -> Any:
-    from dataclasses import fields, replace
+@cache
+def _identities(event_type: str) -> dict[str, Any]:
+    """Return the paths that hide identities as a tree of names."""
+    tree: dict[str, Any] = {}
+    for path in CATALOGUE[event_type].identities:
+        at = tree
+        for name in path.split("."):
+            at = at.setdefault(name, {})
+    return tree
 
-    name = path[0].removesuffix("[]")
-    current = getattr(value, name)
-    if len(path) == 1:
-        if keep is not None and isinstance(current, tuple) and current:
-            return replace(value, **{name: tuple(item for item in current if _owner(item) == keep)})
-        kinds = {f.name: f.type for f in fields(value)}
-        empty: Any = () if isinstance(current, tuple) else (None if "None" in str(kinds[name]) else "")
-        return replace(value, **{name: empty})
-    if path[0].endswith("[]"):
-        inner: Any = tuple(
-            item if keep is not None and _owner(item) == keep else _blank(item, path[1:], keep) for item in current
-        )
-    else:
-        inner = _blank(current, path[1:], keep)
-    return replace(value, **{name: inner})
+
+def _blank(value: Any, tree: dict[str, Any], keep: str | None) -> Any:
+    changes: dict[str, Any] = {}
+    for part, below in tree.items():
+        name = part.removesuffix("[]")
+        current = getattr(value, name)
+        if below and part.endswith("[]"):
+            changes[name] = tuple(
+                item if keep is not None and _owner(item) == keep else _blank(item, below, keep) for item in current
+            )
+        elif below:
+            changes[name] = _blank(current, below, keep)
+        elif isinstance(current, tuple):
+            changes[name] = () if keep is None else tuple(item for item in current if _owner(item) == keep)
+        else:
+            changes[name] = _nothing(type(value), name)
+    return replace(value, **changes)
+
+
+def _nothing(event: type[Any], name: str) -> Any:
+    """Return what an event says in place of an identity."""
+    if (event, name) not in _NOTHING:
+        kinds = {f.name: f.type for f in fields(event)}
+        _NOTHING[event, name] = None if "None" in str(kinds[name]) else ""
+    return _NOTHING[event, name]
+
+
+_NOTHING: dict[tuple[type[Any], str], str | None] = {}
 
 
 def _owner(item: Any) -> str | None:
