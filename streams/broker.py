@@ -29,7 +29,15 @@ __all__ = ["Broker", "BrokerStatus", "free_port"]
 
 READY_WITHIN_S = 180.0  # an idle machine needs 3 s; recovery after a kill and a busy machine need more
 STOP_WITHIN_S = 30.0
-HEAP = ("-Xms128m", "-Xmx512m", "-XX:+UseSerialGC", "-XX:+ExitOnOutOfMemoryError", "-Djava.awt.headless=true")
+HEAP = (
+    "-Xms128m",
+    "-Xmx512m",
+    "-XX:+UseSerialGC",
+    # A broker of one machine is restarted often and does little: compiling its code well costs more than it gains.
+    "-XX:TieredStopAtLevel=1",
+    "-XX:+ExitOnOutOfMemoryError",
+    "-Djava.awt.headless=true",
+)
 
 
 def free_port() -> int:

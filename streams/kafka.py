@@ -237,6 +237,8 @@ class Connection:
                 "partition.assignment.strategy": "range",
                 "session.timeout.ms": SESSION_TIMEOUT_MS,
                 "heartbeat.interval.ms": 1_000,
+                # Somebody who reads thousands of inboxes asks seldom and is answered at once when anything comes.
+                "fetch.wait.max.ms": 2_000,
                 "max.poll.interval.ms": 600_000,
                 **settings,
             },

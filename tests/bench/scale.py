@@ -150,7 +150,7 @@ def _await(reader: Client, kind: type[Any], count: int, patience_s: float = 300)
             return found
         if time.monotonic() > deadline:
             raise SystemExit(f"only {len(found)} of {count} areas have {kind.__name__}")
-        time.sleep(0.2)
+        time.sleep(3.0)  # times are the broker's, and whoever looks takes processor time from those who work
 
 
 if __name__ == "__main__":
