@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 
 from streams.process import collect_seldom
-from tests.bench import clearing, core, soak
+from tests.bench import clearing, core, scale, soak
 
 _BENCHES: dict[str, Callable[[int], Iterator["core.Ratio | core.Figure"]]] = {
     "codec": core.codec_rates,
@@ -19,6 +19,7 @@ _BENCHES: dict[str, Callable[[int], Iterator["core.Ratio | core.Figure"]]] = {
     "sequencer": core.sequencer_rates,
     "visible": soak.visible_figures,
     "growth": core.growth_rates,
+    "day": scale.large_day,
     "clearing": clearing.day_rates,
     "slots": clearing.slot_rates,
     "hostile": clearing.hostile_rates,

@@ -1,10 +1,9 @@
 """A large day on the real bus: every offer cleared, and the time from gate closure to the published market.
 
-`python -m tests.bench.scale [--areas 5] [--participants 500] [--offers 20000]`
+`python -m tests.bench.scale [--areas 5] [--participants 500] [--offers 20000] [--day winter]`
 
 Every provider has its own inbox; all are written by one producer. Times are the broker's: receipt of `GateClosed` to
-receipt of `MarketCleared`, which
-is the last of the clearing's results; both are read from the public topics.
+receipt of `MarketCleared`, which is the last of the clearing's results; both are read from the public topics.
 """
 
 import argparse
@@ -12,7 +11,7 @@ import json
 import sys
 import tempfile
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +26,11 @@ from streams.journal_reader import read_blocks
 from streams.kafka import Connection, Trouble
 from streams.supervisor import Supervisor
 from streams.topics import create_topics
+from tests.bench.core import Figure
 from tests.bench.market import LargeMarket, large_market
 
 PATIENCE_S = 300.0
+P95_S = 15.0
 
 
 class _Parties:
@@ -74,6 +75,75 @@ class _Parties:
         self._maker.close()
 
 
+def day(areas: int, participants: int, offers: int, workers: int = 2, kind: str = "sunny") -> dict[str, Any]:
+    """Run a large day and return its figures.
+
+    Args:
+        areas: market areas.
+        participants: providers, spread evenly over the areas.
+        offers: offers, spread evenly over the providers.
+        workers: processes of the clearing stage.
+        kind: winter, sunny (the hardest: export meets the upper voltage limit all day), or a date.
+    """
+    markets = large_market(scenario_of(DEFAULT_GRID, kind), areas, participants, offers)
+    own = {FMO, DSO, TSO, METER, *(p for m in markets for p in m.providers)}
+    with tempfile.TemporaryDirectory(prefix="flexbus-scale-") as folder:
+        broker = Broker(Path(folder) / "broker")
+        connection = Connection(broker.start())
+        supervisor: Supervisor | None = None
+        try:
+            _say(f"creating topics for {len(own)} parties")
+            create_topics(connection, own, areas)
+            supervisor = Supervisor(connection, Path(folder) / "run", clock="played", workers={"clearing": workers})
+            supervisor.start()
+            supervisor.wait_ready(300)
+            return _played(connection, markets) | {"participants": participants}
+        finally:
+            if supervisor is not None:
+                supervisor.stop()
+            broker.stop()
+
+
+def _played(connection: Connection, markets: tuple[LargeMarket, ...]) -> dict[str, Any]:
+    parties, ticker = _Parties(connection, len(markets)), Ticker(connection)
+    reader = Client(connection.bootstrap)
+    _say("registering")
+    for part in (LargeMarket.founding, LargeMarket.grid, LargeMarket.assets, LargeMarket.approvals):
+        parties.post([s for m in markets for s in part(m)])
+    ticker.tick(markets[0].opens_ms)
+    _await(reader, ev.GateOpened, len(markets))
+    parties.post([m.forecast() for m in markets])
+    began = time.monotonic()
+    offers = [(o.fsp_id, ev.FlexOfferSubmitted(area_id=m.area_id, offer=o)) for m in markets for o in m.offers()]
+    parties.post(offers)
+    took = time.monotonic() - began
+    _say(f"{len(offers)} offers accepted in {took:.1f} s ({len(offers) / took:.0f} per s); the gate closes")
+    ticker.tick(markets[0].closes_ms)
+    closed = _await(reader, ev.GateClosed, len(markets))
+    cleared = _await(reader, ev.MarketCleared, len(markets))
+    times = sorted((cleared[a][0] - closed[a][0]) / 1000 for a in cleared)
+    slots = [s.status.value for _, e in cleared.values() for s in e.slots]
+    parties.close()
+    ticker.close()
+    reader.close()
+    return {
+        "areas": len(markets),
+        "offers": len(offers),
+        "offers_per_s": round(len(offers) / took, 1),
+        "gate_to_published_s": [round(t, 2) for t in times],
+        "p95_s": round(times[max(0, -(-len(times) * 95 // 100) - 1)], 2),
+        "awards": {a: len(e.awards) for a, (_, e) in sorted(cleared.items())},
+        "slots": {s: slots.count(s) for s in sorted(set(slots))},
+    }
+
+
+def large_day(_: int) -> Iterator[Figure]:
+    """500 participants and 20,000 offers in 5 areas on one machine, every service running, on the hardest day."""
+    found = day(5, 500, 20_000)
+    _say(json.dumps(found))
+    yield Figure("large day: gate closed to published, p95", found["p95_s"], "s", P95_S, at_most=True)
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run the day and print one JSON object."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -81,64 +151,14 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--participants", type=int, default=500)
     parser.add_argument("--offers", type=int, default=20_000)
     parser.add_argument("--workers", type=int, default=2, help="processes of the clearing stage")
+    parser.add_argument("--day", default="sunny", help="winter, sunny, or a date of the profile year")
     options = parser.parse_args(arguments)
-    say = lambda text: print(text, file=sys.stderr, flush=True)  # noqa: E731
+    print(json.dumps(day(options.areas, options.participants, options.offers, options.workers, options.day)))
+    return 0
 
-    scenario = scenario_of(DEFAULT_GRID, "sunny")
-    markets = large_market(scenario, options.areas, options.participants, options.offers)
-    own = {FMO, DSO, TSO, METER, *(p for m in markets for p in m.providers)}
-    with tempfile.TemporaryDirectory(prefix="flexbus-scale-") as folder:
-        broker = Broker(Path(folder) / "broker")
-        connection = Connection(broker.start())
-        supervisor: Supervisor | None = None
-        try:
-            say(f"creating topics for {len(own)} parties")
-            create_topics(connection, own, options.areas)
-            supervisor = Supervisor(
-                connection, Path(folder) / "run", clock="played", workers={"clearing": options.workers}
-            )
-            supervisor.start()
-            supervisor.wait_ready(300)
-            parties, ticker = _Parties(connection, options.areas), Ticker(connection)
-            reader = Client(connection.bootstrap)
-            say("registering")
-            for part in (LargeMarket.founding, LargeMarket.grid, LargeMarket.assets, LargeMarket.approvals):
-                parties.post([s for m in markets for s in part(m)])
-            ticker.tick(markets[0].opens_ms)
-            _await(reader, ev.GateOpened, len(markets))
-            parties.post([m.forecast() for m in markets])
-            began = time.monotonic()
-            offers = [
-                (o.fsp_id, ev.FlexOfferSubmitted(area_id=m.area_id, offer=o)) for m in markets for o in m.offers()
-            ]
-            parties.post(offers)
-            took = time.monotonic() - began
-            say(f"{len(offers)} offers accepted in {took:.1f} s ({len(offers) / took:.0f} per s); the gate closes")
-            ticker.tick(markets[0].closes_ms)
-            closed = _await(reader, ev.GateClosed, len(markets))
-            cleared = _await(reader, ev.MarketCleared, len(markets))
-            times = sorted((cleared[a][0] - closed[a][0]) / 1000 for a in cleared)
-            awards = {a: len(e.awards) for a, (_, e) in cleared.items()}
-            slots = [s.status.value for _, e in cleared.values() for s in e.slots]
-            result = {
-                "areas": len(markets),
-                "participants": options.participants,
-                "offers": len(offers),
-                "offers_per_s": round(len(offers) / took, 1),
-                "gate_to_published_s": [round(t, 2) for t in times],
-                "p95_s": round(times[max(0, -(-len(times) * 95 // 100) - 1)], 2),
-                "awards": awards,
-                "slots": {s: slots.count(s) for s in sorted(set(slots))},
-            }
-            print(json.dumps(result))
-            parties.close()
-            ticker.close()
-            reader.close()
-            return 0 if len(cleared) == len(markets) else 1
-        finally:
-            if supervisor is not None:
-                supervisor.stop()
-            broker.stop()
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
 
 
 def _await(reader: Client, kind: type[Any], count: int, patience_s: float = 300) -> dict[str, tuple[int, Any]]:
