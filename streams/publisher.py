@@ -93,7 +93,8 @@ class Publisher:
         """
         self._checkpoints.read_ahead()
         try:
-            self._producer.init_transactions(_TIMEOUT_S)
+            with self.watchdog.patient(_TIMEOUT_S):  # a broker that has just made thousands of topics is busy
+                self._producer.init_transactions(_TIMEOUT_S)
         except KafkaException as error:
             raise environment_problem(error, self._connection.bootstrap, self._trouble, self._producer) from error
         self._consumer.subscribe([JOURNAL], on_assign=self._assigned, on_revoke=self._revoked)

@@ -106,7 +106,8 @@ class Sequencer:
         """
         self._checkpoints.read_ahead()
         try:
-            self._producer.init_transactions(_TIMEOUT_S)
+            with self.watchdog.patient(_TIMEOUT_S):  # a broker that has just made thousands of topics is busy
+                self._producer.init_transactions(_TIMEOUT_S)
             for topic in (JOURNAL, REJECTIONS):
                 self._targets.ready(topic)
         except KafkaException as error:

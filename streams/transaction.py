@@ -65,6 +65,20 @@ class Watchdog:
             self.beat()
             self._paused = False
 
+    @contextmanager
+    def patient(self, more_s: float) -> Iterator[None]:
+        """Wait longer for one call that has a time-out of its own, which comes first unless it hangs.
+
+        Args:
+            more_s: its time-out.
+        """
+        self._hang_s += more_s
+        try:
+            yield
+        finally:
+            self.beat()
+            self._hang_s -= more_s
+
     @property
     def silent_s(self) -> float:
         """Seconds since the last beat."""
