@@ -14,7 +14,7 @@ from flexbus.journal import Block
 from flexbus.quantities import Direction
 from flexbus.topics import CLOCK
 from flexbus.views.fact import facts_of
-from flexbus.views.figures import Figures, fold, fold_rejection, need_w, procured_ratio
+from flexbus.views.figures import READS, Figures, fold, fold_rejection, need_w, procured_ratio
 from streams.clock import read_tick
 from streams.context import Context
 from streams.page.feed import Feed
@@ -22,7 +22,7 @@ from streams.page.feed import Feed
 __all__ = ["MarketFigures", "run"]
 
 STATES = (*(state.value for state in ProcurementState), "EXPIRED")
-_AT_ONCE = 200
+_AT_ONCE = 20  # blocks: a backlog of large ones must not all be in memory
 _WAIT_S = 0.2
 _LATENCY_BUCKETS_S = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
 
@@ -44,7 +44,7 @@ class MarketFigures(Collector):
     def block(self, block: Block) -> None:
         """Take in a journal block."""
         with self._lock:
-            for fact in facts_of(block):
+            for fact in facts_of(block, READS):
                 area = fold(self._areas.setdefault(block.area_id, Figures()), fact)
                 while area.latencies_s:
                     self._latency.labels(block.area_id).observe(area.latencies_s.pop())

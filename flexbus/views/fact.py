@@ -5,7 +5,7 @@ the fold owns it), and, where the market function decides something, `decide(sta
 fold of the same fact. Both depend on nothing but their arguments, so a replay gives the same.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -66,9 +66,16 @@ def emit(event: Any, *cause: str | int) -> Emission:
 quick_fact = quickly(Fact)
 
 
-def facts_of(block: Block) -> Iterator[Fact]:
-    """Yield the entries of a block, decoded, in order."""
+def facts_of(block: Block, reads: Container[str] | None = None) -> Iterator[Fact]:
+    """Yield the entries of a block, decoded, in order.
+
+    Args:
+        block: the block.
+        reads: names of the events wanted, as the others need not be decoded; None = all.
+    """
     for index, entry in enumerate(block.entries):
+        if reads is not None and entry.event_type not in reads:
+            continue
         yield quick_fact(
             event=codec.decode(entry.payload),
             event_id=entry.event_id,

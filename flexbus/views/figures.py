@@ -1,11 +1,11 @@
 """What a control room watches of a market area: forecasts, needs, requests, procurement and prices (HEDGE-28, 29)."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 from flexbus.events import (
-    Award,
     CongestionForecastReceived,
     EventRejected,
     FlexRequestExpired,
@@ -21,7 +21,7 @@ from flexbus.events import (
 from flexbus.quantities import Direction
 from flexbus.views.fact import Fact
 
-__all__ = ["Figures", "fold", "fold_rejection", "need_w", "procured_ratio"]
+__all__ = ["READS", "Figures", "fold", "fold_rejection", "need_w", "procured_ratio"]
 
 MANUAL = "MANUAL"
 _FORECAST_EVENTS = frozenset({"CongestionForecastReceived", "NetForecastPublished"})
@@ -58,33 +58,33 @@ class Figures:
 
 def fold(figures: Figures, fact: Fact) -> Figures:
     """Take in one journal fact of the area; facts that no figure shows change nothing."""
-    match fact.event:
-        case CongestionForecastReceived() | NetForecastPublished() as forecast:
-            issued = max(forecast.issued_at_ms, figures.forecast_issued_at_ms or forecast.issued_at_ms)
-            figures.forecast_issued_at_ms = issued
-            figures.forecast_received_at_ms = fact.received_at_ms
-        case NeedComputed() as need:
-            _turn_to(figures, need.session_id)
-            figures.needs[need.element_id, need.direction] = need
-        case FlexRequestSubmitted(request=request):
-            _reached(figures, request.request_id, "SUBMITTED")
-            if request.causes and MANUAL not in request.causes and figures.forecast_received_at_ms is not None:
-                figures.latencies_s.append((fact.received_at_ms - figures.forecast_received_at_ms) / 1000)
-        case FlexRequestWithdrawn() as withdrawn:
-            _reached(figures, withdrawn.request_id, "WITHDRAWN")
-        case FlexRequestExpired() as expired:
-            _reached(figures, expired.request_id, "EXPIRED")
-        case RequestMissedGate() as missed:
-            _reached(figures, missed.request_id, "MISSED")
-        case ProcurementStatusChanged() as status:
-            _turn_to(figures, status.session_id)
-            figures.procurement[status.request_id] = status
-            _reached(figures, status.request_id, status.state.value)
-        case MarketCleared() as cleared:
-            _cleared(figures, cleared.awards)
-        case _:
-            pass  # this view shows a few facts of many
+    change = _CHANGES.get(type(fact.event))
+    if change is not None:
+        change(figures, fact.event, fact.received_at_ms)
     return figures
+
+
+def _forecast(figures: Figures, forecast: CongestionForecastReceived | NetForecastPublished, at_ms: int) -> None:
+    figures.forecast_issued_at_ms = max(forecast.issued_at_ms, figures.forecast_issued_at_ms or forecast.issued_at_ms)
+    figures.forecast_received_at_ms = at_ms
+
+
+def _need(figures: Figures, need: NeedComputed, _: int) -> None:
+    _turn_to(figures, need.session_id)
+    figures.needs[need.element_id, need.direction] = need
+
+
+def _requested(figures: Figures, e: FlexRequestSubmitted, at_ms: int) -> None:
+    request = e.request
+    _reached(figures, request.request_id, "SUBMITTED")
+    if request.causes and MANUAL not in request.causes and figures.forecast_received_at_ms is not None:
+        figures.latencies_s.append((at_ms - figures.forecast_received_at_ms) / 1000)
+
+
+def _procured(figures: Figures, status: ProcurementStatusChanged, _: int) -> None:
+    _turn_to(figures, status.session_id)
+    figures.procurement[status.request_id] = status
+    _reached(figures, status.request_id, status.state.value)
 
 
 def fold_rejection(rejections: Counter[str], rejected: EventRejected) -> Counter[str]:
@@ -107,10 +107,10 @@ def _turn_to(figures: Figures, session_id: str) -> None:
         figures.procurement = {}
 
 
-def _cleared(figures: Figures, awards: Iterable[Award]) -> None:
+def _cleared(figures: Figures, e: MarketCleared, _: int) -> None:
     value: Counter[Direction] = Counter()
     power: Counter[Direction] = Counter()
-    for award in awards:
+    for award in e.awards:
         value[award.direction] += sum(
             w * price for w, price in zip(award.power_w, award.price_milli_per_mwh, strict=True)
         )
@@ -144,3 +144,17 @@ def procured_ratio(figures: Figures) -> float | None:
         for got, wanted in zip(s.procured_w, s.needed_w, strict=True)
     )
     return procured / needed
+
+
+_CHANGES: dict[type[Any], Callable[[Figures, Any, int], None]] = {
+    CongestionForecastReceived: _forecast,
+    NetForecastPublished: _forecast,
+    NeedComputed: _need,
+    FlexRequestSubmitted: _requested,
+    FlexRequestWithdrawn: lambda figures, e, _: _reached(figures, e.request_id, "WITHDRAWN"),
+    FlexRequestExpired: lambda figures, e, _: _reached(figures, e.request_id, "EXPIRED"),
+    RequestMissedGate: lambda figures, e, _: _reached(figures, e.request_id, "MISSED"),
+    ProcurementStatusChanged: _procured,
+    MarketCleared: _cleared,
+}
+READS = frozenset(t.__name__ for t in _CHANGES)

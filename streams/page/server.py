@@ -54,6 +54,7 @@ HEARTBEAT_S = 10.0
 TAIL_AT_ONCE = 300
 # A browser can show no more of one kind; a market with more orders than this has its numbers in the sums.
 ROWS_AT_ONCE = 3000
+BLOCKS_AT_ONCE = 20  # a backlog of large ones must not all be in memory
 FOLD_SLICE_S = 0.03
 
 HEADERS = {
@@ -195,7 +196,7 @@ class PageServer:
 
     async def _read(self) -> None:
         while not self._closing.is_set():
-            reading = asyncio.create_task(asyncio.to_thread(self.feed.read, 100, 0.1))
+            reading = asyncio.create_task(asyncio.to_thread(self.feed.read, BLOCKS_AT_ONCE, 0.1))
             try:
                 found = await asyncio.shield(reading)
             except asyncio.CancelledError:
