@@ -37,9 +37,9 @@ LOSS = 1e-4
 MAX_BANS = 20
 # EUR per MWh: a step left out must be worth this much more than its price to be looked at again.
 WORTH_MORE = 1e-3
-# A book with more columns is looked at once as a whole; then those steps take part whose price is within this share of
-# the spread of all prices from what they are worth.
-MANY_COLUMNS = 20_000
+# A book with more steps is looked at once as a whole; then those take part whose price is within this share of the
+# spread of all prices from what they are worth.
+MANY_STEPS = 20_000
 PROMISING = 0.2
 MAX_ROUNDS = 12
 # Linear programs of a round that only has to find out which steps matter.
@@ -182,7 +182,7 @@ class _Problem:
         most = case.settings.max_repair_steps
         steps = most if chosen.all() else min(SCOUT_STEPS, most)
         repair, start = self._repair(chosen), None
-        if chosen.all() and len(repair.cost) > MANY_COLUMNS:
+        if chosen.all() and len(chosen) > MANY_STEPS:
             chosen = self._promising(repair)
             repair = self._repair(chosen)
         for last in (*(False,) * (MAX_ROUNDS - 1), True):
