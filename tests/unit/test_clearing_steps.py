@@ -88,7 +88,7 @@ def test_a_relaxation_that_lets_columns_in_by_price_is_that_of_all_columns(monke
     grown = [solve_slot(s) for s in slots]
     assert any((w.x > 1e-3).any() for w in whole)
     for one, other in zip(whole, grown, strict=True):
-        # In the two slots that break limits the solver says "AlmostSolved" of all columns, and six digits is what it has.
+        # In the two slots that break limits the solver says "AlmostSolved" of all columns: six digits is what it has.
         assert other.bound == pytest.approx(one.bound, rel=5e-6, abs=1e-4)
         assert np.allclose(other.balance_p, one.balance_p, rtol=1e-4, atol=1e-3)
         assert other.losses_mw == pytest.approx(one.losses_mw, rel=1e-3, abs=1e-6)
