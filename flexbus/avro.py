@@ -20,7 +20,7 @@ def schema_of(cls: type[Any]) -> dict[str, Any]:
     """Return the Avro schema of a dataclass as parsed JSON.
 
     Raises:
-        TypeError: a field has a type that has no Avro counterpart here.
+        TypeError: a field has a type or a default that has no Avro counterpart here.
     """
     record: dict[str, Any] = _record(cls, set(), top=True)
     return record
@@ -39,6 +39,9 @@ def _record(cls: type[Any], known: set[str], *, top: bool = False) -> Any:
             hint, doc = get_args(hint)[0], get_args(hint)[1]
         row: dict[str, Any] = {"name": field.name, "type": _type(hint, known), "doc": doc}
         if field.default is not MISSING:
+            if isinstance(row["type"], list) and field.default is not None:
+                # A default of a union is of its first branch (Avro specification, "Unions"), and ours begin with null.
+                raise TypeError(f"{cls.__name__}.{field.name}: the default of an optional field is None")
             row["default"] = _default(field.default)
         rows.append(row)
     record: dict[str, Any] = {"type": "record", "name": cls.__name__}

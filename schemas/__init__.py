@@ -5,7 +5,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-__all__ = ["avro_dir", "avro_schemas", "iec62325_dir", "json_dir"]
+__all__ = ["avro_dir", "avro_schemas", "fingerprints", "iec62325_dir", "json_dir"]
 
 _HERE = Path(__file__).parent
 
@@ -33,3 +33,9 @@ def avro_schemas() -> dict[tuple[str, int], dict[str, Any]]:
         word, version, _ = path.name.split(".")
         found[word, int(version.removeprefix("v"))] = json.loads(path.read_text(encoding="utf-8"))
     return found
+
+
+def fingerprints() -> dict[str, dict[int, str]]:
+    """Return the list of what is out: CRC-64-AVRO fingerprint in hexadecimal by event word and version."""
+    listed = json.loads((avro_dir() / "fingerprints.json").read_text(encoding="utf-8"))
+    return {word: {int(v): known for v, known in versions.items()} for word, versions in listed.items()}
