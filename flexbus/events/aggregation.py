@@ -40,7 +40,7 @@ class OffersAggregated:
     start_ms: Annotated[int, "start of the first slot, UTC ms"]
     resolution_s: Annotated[int, "length of a slot, s"]
     power_w: Annotated[tuple[int, ...], "sum per slot, W"]
-    mean_price_milli_per_mwh: Annotated[tuple[int, ...], "volume-weighted asked price per slot"]
+    mean_price_milli_per_mwh: Annotated[tuple[int, ...], "volume-weighted asked price per slot, 1/1000 EUR per MWh"]
     offers: Annotated[int, "number of offers summed"]
 
 
@@ -56,7 +56,7 @@ class AggregateOffered:
     start_ms: Annotated[int, "start of the first slot, UTC ms"]
     resolution_s: Annotated[int, "length of a slot, s"]
     power_w: Annotated[tuple[int, ...], "volume per slot, W"]
-    price_milli_per_mwh: Annotated[tuple[int, ...], "price per slot: the highest of its members"]
+    price_milli_per_mwh: Annotated[tuple[int, ...], "price per slot, 1/1000 EUR per MWh: the highest of its members"]
     members: Annotated[tuple[AggregateMember, ...], "provenance; never sent out"]
 
 
