@@ -4,9 +4,11 @@ The programs are the ones printed in the documents.
 """
 
 import json
+import os
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -22,16 +24,18 @@ from tests.unit.test_intake import AREA, Inbox, opened
 
 DOCS = Path(__file__).parents[2] / "docs"
 AVSC = "avsc@5.7.9"
+# Node may be one that tests/tools.sh has put beside Python; npm is a program of Node and looks for it on PATH.
+ENVIRONMENT = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
 
 
 @pytest.fixture(scope="module")
 def node(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A directory with the documents' programs and the one library that they need."""
-    npm = shutil.which("npm")
-    assert npm, "npm is missing: install Node.js (Debian: apt install nodejs npm)"
+    npm = shutil.which("npm", path=ENVIRONMENT["PATH"])
+    assert npm, "npm is missing: run `make tools`"
     folder = tmp_path_factory.mktemp("node")
     command = [npm, "install", "--no-audit", "--no-fund", "--no-package-lock", "--prefix", str(folder), AVSC]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
     for name, document in (("reader", "connect.md"), ("chain", "journal.md")):
         (program,) = re.findall(r"```js\n(.*?)```", (DOCS / document).read_text(encoding="utf-8"), re.DOTALL)
@@ -41,7 +45,9 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def run(node: Path, program: str, values: list[bytes], code: int = 0) -> str:
     (node / "program.js").write_text(program, encoding="utf-8")
-    command = ["node", str(node / "program.js"), str(avro_dir())]
+    program_of_node = shutil.which("node", path=ENVIRONMENT["PATH"])
+    assert program_of_node, "node is missing: run `make tools`"
+    command = [program_of_node, str(node / "program.js"), str(avro_dir())]
     given = "\n".join(v.hex() for v in values)
     done = subprocess.run(command, input=given, cwd=node, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == code, done.stderr
