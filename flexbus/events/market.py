@@ -48,7 +48,8 @@ class MarketProductDefined:
         int, "what keeping a bus in its voltage band is worth to the DSO, 1/1000 EUR per pu of violation and hour"
     ] = 100_000_000
     request_max_price_milli_per_mwh: Annotated[
-        int | None, "price cap of requests made from forecasts, 1/1000 EUR per MWh; null = none are made (HEDGE 0.3 max_price)"
+        int | None,
+        "price cap of requests made from forecasts, 1/1000 EUR per MWh; null = none are made (HEDGE 0.3 max_price)",
     ] = None
     margin_ppm: Annotated[int, "safety taken off a limit in forecasts, millionths (HEDGE 0.3)"] = 20_000
     p_min_ppm: Annotated[int, "least probability of a forecast that counts, millionths (HEDGE 0.3)"] = 500_000
