@@ -18,7 +18,13 @@ __all__ = ["command"]
 @click.option("--speed", default=1.0, show_default=True, help="1 = about two minutes; 0 = as fast as the bus goes")
 @click.option("--bootstrap", default=None, help="an existing Kafka  [default: FLEXBUS_BOOTSTRAP, else one is started]")
 @click.option("--port", default=None, type=int, help="port of the page  [default: a free one]")
-@click.option("--report", default="report.html", show_default=True, type=click.Path(path_type=Path))
+@click.option(
+    "--report",
+    default="report.html",
+    show_default=True,
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="copy of the report; the report itself lies with the run",
+)
 @click.option("--wait/--no-wait", default=None, help="keep the page up at the end  [default: when at a terminal]")
 @click.option("--secure", is_flag=True, help="TLS, a principal for each service and party, rights from the table")
 @click.option("--verify/--no-verify", default=True, help="replay the journal and solve the clearing again")
@@ -43,8 +49,10 @@ def command(
     def say(text: str) -> None:
         click.echo(f"{time.monotonic() - began:6.1f} s  {text}", err=True)
 
-    # A closed terminal must leave no process behind, just as Ctrl-C must not.
-    signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGINT))
+    # A closed terminal must leave no process behind, just as Ctrl-C must not; nor must a shell's `kill` of a demo in
+    # the background, which is started with SIGINT ignored.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.default_int_handler)
     options = Options(
         run_dir=default_run_dir(),
         grid=grid,
@@ -68,7 +76,7 @@ def command(
             good = result.ok
             click.echo(result.text(), err=True)
         click.echo(table(summary))
-        click.echo(f"\n  report   {written}\n  journal  {options.run_dir}", err=True)
+        click.echo(f"\n  report   {written}\n  copy     {report}\n  journal  {options.run_dir}", err=True)
         if wait if wait is not None else sys.stdin.isatty():
             say(f"the page stays at {the_day.page_url()} until Ctrl-C")
             threading.Event().wait()
@@ -77,5 +85,8 @@ def command(
         say("stopping")
         return 130
     finally:
+        # A second Ctrl-C while all is being stopped would leave the broker running.
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, signal.SIG_IGN)
         the_day.close()
         say("everything is stopped")

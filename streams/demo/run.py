@@ -7,6 +7,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 from typing import Any
 
 from flexbus.access import PLAYER
@@ -45,7 +46,7 @@ class Options:
         speed: 1 = about two minutes; larger is faster, 0 = as fast as the bus goes.
         bootstrap: an existing broker, or None to start one.
         page_port: port of the page, or None for a free one.
-        report: where the report goes.
+        report: where a copy of the report goes; the report itself lies in `run_dir`.
         secure: TLS, passwords and access control; every service and party as a principal of its own.
     """
 
@@ -163,11 +164,24 @@ class Day:
         return summary(self.world.mirror.page)
 
     def report(self) -> Path:
-        """Write report.html and the summary beside the run, and return the report's path."""
+        """Write report and summary into the run's directory, copy the report to where it is wanted, return its path.
+
+        Of days that end side by side each has its own report; the copy is that of the day that ended last.
+
+        Raises:
+            EnvironmentProblem: the copy cannot be written; the report is in the run's directory all the same.
+        """
         assert self.world is not None
-        path = self.options.report
-        write_report(self.world.mirror.page, path)
-        (self.options.run_dir / "summary.json").write_text(json.dumps(self.summary(), indent=2, sort_keys=True) + "\n")
+        run_dir, copy = self.options.run_dir, self.options.report
+        path = write_report(self.world.mirror.page, run_dir / "report.html")
+        (run_dir / "summary.json").write_text(json.dumps(self.summary(), indent=2, sort_keys=True) + "\n")
+        try:
+            with NamedTemporaryFile(dir=copy.parent, prefix=f".{copy.name}.", delete=False) as fresh:
+                fresh.write(path.read_bytes())
+            Path(fresh.name).chmod(path.stat().st_mode)
+            Path(fresh.name).replace(copy)
+        except OSError as error:
+            raise EnvironmentProblem(f"cannot copy {path} to {copy}: {error.strerror}") from error
         return path
 
     def verify(self) -> Verification:
