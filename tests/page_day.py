@@ -23,6 +23,7 @@ AREA, SESSION = "valley", "DA-2026-06-21"
 START = parse_ms("2026-06-21T00:00:00+02:00")
 QUARTER = 900_000
 SLOTS = 96
+NOON = START + 52 * QUARTER  # one o'clock, when the sun stands highest: where the tests of the page put the clock
 FSPS = ("fsp-alder", "fsp-birch", "fsp-cedar", "fsp-maple")
 DSO, TSO, FMO, METER = "dso-valley", "tso-north", "fmo-local", "meter-co"
 

@@ -1,161 +1,32 @@
 """The page as a person sees it: a real Kafka, the real server, headless Chromium."""
 
 import json
-import queue
-import shutil
 import threading
 import time
-import urllib.error
 import urllib.request
 import uuid
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlencode
 
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
-from flexbus import codec
-from flexbus.journal import Block
-from flexbus.topics import CLOCK, JOURNAL, REJECTIONS
-from streams.clock import tick_bytes
 from streams.kafka import Connection
 from streams.page.model import PageState, fold
-from streams.page.server import PageConfig, run
 from streams.report import write_report
-from streams.topics import create_topics
-from tests.conftest import RunningKafka
-from tests.page_day import FSPS, SESSION, START, blocks, history, rejections
+from tests.integration.page_served import Day, Served, opened, write
+from tests.page_day import FSPS, NOON, SESSION, blocks, history
 
 pytestmark = pytest.mark.browser
-
-
-class Served:
-    """A page server in a thread."""
-
-    def __init__(self, connection: Connection, port: int = 0) -> None:
-        self._stop = threading.Event()
-        ready: queue.Queue[str] = queue.Queue()
-        config = PageConfig(connection=connection, port=port, on_ready=ready.put)
-        self._thread = threading.Thread(target=run, args=(config, self._stop))
-        self._thread.start()
-        self.url = ready.get(timeout=20)
-        self.port = int(self.url.rsplit(":", 1)[1].strip("/"))
-
-    def get(self, path: str, **headers: str) -> tuple[int, str, dict[str, str]]:
-        request = urllib.request.Request(self.url.rstrip("/") + path, headers=headers)
-        try:
-            with urllib.request.urlopen(request, timeout=10) as answer:
-                return answer.status, answer.read().decode(), dict(answer.headers)
-        except urllib.error.HTTPError as error:
-            return error.code, error.read().decode(), dict(error.headers)
-
-    def wait_for(self, area: str, entries: int) -> None:
-        deadline = time.monotonic() + 30
-        while time.monotonic() < deadline:
-            state = json.loads(self.get(f"/state?{urlencode({'area': area})}")[1])
-            if state["sections"].get("chain", {}).get("chain", {}).get("entries", 0) >= entries:
-                return
-            time.sleep(0.05)
-        raise AssertionError(f"the page has not read {entries} entries of {area}")
-
-    def close(self) -> None:
-        self._stop.set()
-        self._thread.join(timeout=20)
-        assert not self._thread.is_alive()
-
-
-def write(connection: Connection, chain: list[Block], commit: bool = True) -> None:
-    """Write blocks as the sequencer does: in one transaction."""
-    producer = connection.transactional_producer(f"page-test-{uuid.uuid4()}")
-    producer.init_transactions(30)
-    producer.begin_transaction()
-    for block in chain:
-        producer.produce(JOURNAL, codec.encode(block), key=block.area_id.encode(), partition=0)
-    if commit:
-        producer.commit_transaction(30)
-    else:
-        producer.flush(30)
-        producer.abort_transaction(30)
-
-
-@dataclass(frozen=True, slots=True)
-class Day:
-    """A day in the journal under a name of its own."""
-
-    area: str
-    entries: int
-
-
-@pytest.fixture(scope="module")
-def connection(kafka: RunningKafka) -> Connection:
-    connection = Connection(kafka.bootstrap)
-    create_topics(connection, ["page-test"], None)
-    return connection
-
-
-@pytest.fixture(scope="module")
-def day(connection: Connection) -> Day:
-    area = f"valley-{uuid.uuid4().hex[:8]}"
-    events = history()
-    chain = blocks(events, area_id=area)
-    # A sequencer died half-way: what it wrote was never committed, and the page must not show it.
-    write(connection, blocks(events[:9], size=9, area_id=area), commit=False)
-    write(connection, chain)
-    producer = connection.producer()
-    for rejection in rejections():
-        producer.produce(REJECTIONS, codec.encode(rejection), partition=0)
-    producer.produce(CLOCK, tick_bytes(START + 52 * 900_000), key=b"market", partition=0)
-    producer.flush(10)
-    return Day(area, len(events))
-
-
-@pytest.fixture(scope="module")
-def served(connection: Connection, day: Day) -> Iterator[Served]:
-    server = Served(connection)
-    server.wait_for(day.area, day.entries)
-    yield server
-    server.close()
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Browser]:
-    path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    assert path, "Chromium is missing; `make tools` installs it"
-    with sync_playwright() as playwright:
-        # The container of the tests has no user namespaces, and the page under test is our own.
-        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
-        yield browser
-        browser.close()
-
-
-@pytest.fixture
-def page(chromium: Browser) -> Iterator[Page]:
-    context = chromium.new_context(viewport={"width": 1366, "height": 768}, timezone_id="UTC")
-    page = context.new_page()
-    complaints: list[str] = []
-    elsewhere: list[str] = []
-    page.on("console", lambda m: complaints.append(m.text) if m.type in ("error", "warning") else None)
-    page.on("pageerror", lambda error: complaints.append(str(error)))
-    page.on("request", lambda r: None if "//127.0.0.1:" in r.url or r.url == "data:," else elsewhere.append(r.url))
-    yield page
-    context.close()
-    assert [c for c in complaints if "ERR_CONNECTION_REFUSED" not in c and "INCOMPLETE_CHUNKED" not in c] == []
-    assert elsewhere == []
-
-
-def opened(page: Page, served: Served, day: Day, **query: str) -> Page:
-    page.goto(f"{served.url}?{urlencode({'area': day.area, **query})}")
-    expect(page.locator("#chain")).to_contain_text("chain verified", timeout=15_000)
-    return page
 
 
 def test_the_day_is_seen_at_a_glance(page: Page, served: Served, day: Day) -> None:
     opened(page, served, day)
     expect(page.locator("#chain")).to_contain_text(f"{day.entries} entries")
-    expect(page.locator("#clock-time")).to_have_text("13:00:00")
+    state = json.loads(served.get(f"/state?area={day.area}")[1])
+    clock_ms = state["sections"]["clock"]["clock"]["market_time_ms"]
+    assert NOON <= clock_ms < NOON + 60_000  # the clock is the broker's, and another test lets it go on
+    expect(page.locator("#clock-time")).to_have_text(f"13:00:{(clock_ms - NOON) // 1000:02d}")
     expect(page.locator("#steps .now")).to_have_text("Settled")
     expect(page.locator("#grid-svg circle.bus")).to_have_count(41)
     expect(page.locator("#slot-text")).to_contain_text("13:00–13:15")

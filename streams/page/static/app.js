@@ -148,7 +148,9 @@ const STEPS = [["SCHEDULED", "Planned"], ["OPEN", "Open"], ["CLOSED", "Closed"],
   ["DELIVERY", "Delivery"], ["DELIVERED", "Ended"], ["SETTLEMENT", "Settled"]];
 
 function head() {
-  options($("area"), store.all("areas").map((a) => [a.area_id, a.name === a.area_id ? a.name : `${a.name} (${a.area_id})`]), view.area);
+  // The id is short enough to be read whole, and what every command takes; the name may be a sentence.
+  options($("area"), store.all("areas").map((a) => [a.area_id, a.area_id]), view.area);
+  $("area").title = store.get("areas", view.area)?.name ?? "";
   options($("session"), store.all("sessions").map((s) => [s.session_id, s.session_id]), view.session);
   const parties = store.all("participants").filter((p) => !view.role || p.roles.includes(view.role));
   options($("party"), [["", "–"], ...parties.map((p) => [p.participant_id, p.name || p.participant_id])], view.party);
@@ -189,7 +191,7 @@ function head() {
   for (const button of $("layout").children) {
     mark(button, button.dataset.layout === (view.layout ?? "tree"), button.dataset.layout === "map" && !hasMap);
   }
-  $("grid-name").textContent = network ? `${network.name || network.network_id} · ${network.buses.length} buses` : "";
+  $("grid-name").title = $("grid-name").textContent = network ? `${network.name || network.network_id} · ${network.buses.length} buses` : "";
   $("grid-empty").hidden = Boolean(network);
   $("grid-empty").textContent = view.role && !network ? "This role may not see the network model." : "No network model yet.";
   document.title = session ? `flexbus · ${view.area} · ${session.state.toLowerCase()}` : "flexbus";
