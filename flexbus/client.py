@@ -26,6 +26,7 @@ from flexbus.signing import sign
 from flexbus.time import iso, parse_ms
 from flexbus.topics import inbox, party_topic
 from streams.kafka import Connection, Trouble, environment_problem, patiently
+from streams.registry import configured
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -42,7 +43,7 @@ class Record:
     """An event in the form it is sent.
 
     Attributes:
-        value: Avro single object.
+        value: Avro single object, or in Confluent framing.
         key: area id in UTF-8.
         headers: CloudEvents headers, `ce_id` among them; a signature is bytes.
     """
@@ -78,7 +79,7 @@ class Received:
         block: number of the journal block it stands in.
         index: position in the block.
         received_at_ms: when the bus had received it, UTC ms.
-        payload: the record's value, Avro single object.
+        payload: the record's value, Avro single object or in Confluent framing.
     """
 
     event: Any
@@ -92,6 +93,8 @@ class Received:
 
 class Client:
     """A party's door to the bus; use it in a `with` block.
+
+    With SCHEMA_REGISTRY_URL set it writes Confluent framing, and reads that too; see docs/connect.md.
 
     Args:
         bootstrap: host:port of a broker; None takes FLEXBUS_BOOTSTRAP.
@@ -115,6 +118,7 @@ class Client:
         self._party = party
         self._timeout_s = timeout_s
         self._signing_key = signing_key
+        self._registry = configured()
         self._trouble = Trouble()
         self._producer = self._connection.producer(self._trouble)
         self._receipts: Consumer | None = None
@@ -180,7 +184,7 @@ class Client:
         }
         if on_behalf_of is not None:
             headers["ce_onbehalfof"] = on_behalf_of
-        value = codec.encode(event)
+        value = codec.encode(event, self._registry)
         if self._signing_key is not None:
             headers["ce_signature"] = sign(self._signing_key, value)
         return Record(value, event.area_id.encode(), headers)
@@ -242,7 +246,7 @@ class Client:
             EnvironmentProblem: the topic is missing or may not be read.
         """
         for message in self._records(kind, area, from_, until, own):
-            yield _received(message)
+            yield _received(message, self._registry)
 
     def events(self, kind: type[E], **options: Any) -> Iterator[E]:
         """Yield only the events; see `consume`."""
@@ -265,7 +269,7 @@ class Client:
     def receipts(self, *, from_: str | int | datetime = "start", until: Any = "end") -> Iterator[Receipt]:
         """Yield the verdicts on what the party has sent, also from other processes; see `consume`."""
         for message in self._records(_RECEIPTS, None, from_, until, True):
-            yield from codec.decode_as(message.value(), ReceiptsIssued).receipts
+            yield from codec.decode_as(message.value(), ReceiptsIssued, self._registry).receipts
 
     # --- inside
 
@@ -327,7 +331,7 @@ class Client:
         for message in self._receipts.consume(500, wait_s):
             if message.error() is None:
                 if _header(message, "ce_type") == _RECEIPTS:
-                    yield from codec.decode_as(message.value(), ReceiptsIssued).receipts
+                    yield from codec.decode_as(message.value(), ReceiptsIssued, self._registry).receipts
             elif message.error().code() != KafkaError._PARTITION_EOF:
                 raise environment_problem(message.error(), self._connection.bootstrap, self._trouble)
         self._check()
@@ -427,9 +431,9 @@ class _Delivery:
             self.message = message
 
 
-def _received(message: Message) -> Received:
+def _received(message: Message, registry: codec.Registry | None) -> Received:
     return Received(
-        event=codec.decode(message.value()),
+        event=codec.decode(message.value(), registry),
         event_id=_header(message, "ce_id") or "",
         area_id=(message.key() or b"").decode(),
         block=int(_header(message, "ce_block") or -1),

@@ -36,16 +36,22 @@ __all__ = [
     "MAX_EVENT_BYTES",
     "MAX_SERVICE_EVENT_BYTES",
     "Registry",
+    "WriterSchema",
+    "current",
     "decode",
     "decode_as",
+    "decode_entry",
     "encode",
     "fingerprint",
     "fingerprint_of",
     "from_json",
     "from_json_as",
+    "says_the_same",
+    "shipped",
     "to_json",
     "to_json_values",
     "type_of",
+    "writer_schema",
 ]
 
 MAX_EVENT_BYTES = 1_000_000
@@ -66,22 +72,52 @@ _CLASSES: dict[str, type[Any]] = {
 }
 
 
+WriterSchema = tuple[str, bytes, Any]
+"""Type name, fingerprint and parsed schema of what wrote a record."""
+
+
 class Registry:
-    """Ids of a Confluent-compatible schema registry, as plain maps; filled by whoever talks to the server."""
+    """Ids of a Confluent-compatible schema registry, as plain maps; `streams.registry` asks a server."""
 
     def __init__(self, ids: Mapping[str, int], schemas: Mapping[int, Any]) -> None:
-        self.ids = dict(ids)
-        self._schemas = {i: fastavro.parse_schema(s) for i, s in schemas.items()}
+        self._ids = dict(ids)
+        self._writers = {i: writer_schema(s) for i, s in schemas.items()}
 
-    def schema(self, schema_id: int) -> Any:
-        """Return the parsed writer's schema of an id.
+    def id_of(self, name: str) -> int:
+        """Return the id of a type's newest schema.
+
+        Raises:
+            CodecError: the type is not known here.
+        """
+        if name not in self._ids:
+            raise CodecError(FaultCode.UNKNOWN_SCHEMA, f"{name} has no schema id in the registry")
+        return self._ids[name]
+
+    def writer(self, schema_id: int) -> WriterSchema:
+        """Return the writer's schema of an id.
 
         Raises:
             CodecError: the id is not known here.
         """
-        if schema_id not in self._schemas:
+        if schema_id not in self._writers:
             raise CodecError(FaultCode.UNKNOWN_SCHEMA, f"schema id {schema_id} is not in the registry")
-        return self._schemas[schema_id]
+        return self._writers[schema_id]
+
+
+def writer_schema(raw: Any) -> WriterSchema:
+    """Return a schema of elsewhere as what it writes: our own one where the fingerprint is that of a shipped one.
+
+    Raises:
+        CodecError: it is no Avro schema, or of no event.
+    """
+    try:
+        schema = fastavro.parse_schema(raw)
+        found, name = fingerprint(schema), schema["name"].rpartition(".")[2]
+    except Exception as error:
+        raise CodecError(FaultCode.UNKNOWN_SCHEMA, f"no Avro schema of an event: {str(error)[:200]}") from error
+    if name not in _CLASSES:
+        raise CodecError(FaultCode.UNKNOWN_EVENT, f"{name} is no event of the catalogue")
+    return _known().get(found) or (name, found, schema)
 
 
 def fingerprint(schema: Any) -> bytes:
@@ -98,16 +134,22 @@ def _writer(name: str) -> tuple[Any, bytes]:
 
 
 @cache
-def _known() -> dict[bytes, tuple[str, Any]]:
-    """Return every shipped schema version by fingerprint: (type name, parsed schema)."""
-    found: dict[bytes, tuple[str, Any]] = {}
+def _known() -> dict[bytes, WriterSchema]:
+    """Return every shipped schema version by fingerprint."""
+    found: dict[bytes, WriterSchema] = {}
     for name in _CLASSES:
         schema, head = _writer(name)
-        found[head[2:]] = (name, schema)
+        found[head[2:]] = (name, head[2:], schema)
     for raw in avro_schemas().values():
         parsed = fastavro.parse_schema(raw)
-        found.setdefault(fingerprint(parsed), (raw["name"], parsed))
+        known = fingerprint(parsed)
+        found.setdefault(known, (raw["name"], known, parsed))
     return found
+
+
+def shipped(known: bytes) -> bool:
+    """Tell whether this version of flexbus has the schema of a fingerprint."""
+    return known in _known()
 
 
 def fingerprint_of(cls: type[Any]) -> bytes:
@@ -123,9 +165,8 @@ def encode(event: Any, registry: Registry | None = None) -> bytes:
         registry: when given, Confluent framing with its ids is used.
     """
     cls = type(event)
-    schema, head = _writer(cls.__name__)
-    if registry is not None:
-        head = _CONFLUENT + struct.pack(">I", registry.ids[cls.__name__])
+    schema = _writer(cls.__name__)[0]
+    head = _head(cls, registry)
     if cls in _HOT:
         parts = [head]
         writer(cls)(event, parts.append)
@@ -136,14 +177,49 @@ def encode(event: Any, registry: Registry | None = None) -> bytes:
     return out.getvalue()
 
 
+def _head(cls: type[Any], registry: Registry | None) -> bytes:
+    if registry is None:
+        return _writer(cls.__name__)[1]
+    return _CONFLUENT + struct.pack(">I", registry.id_of(cls.__name__))
+
+
+def current(event: Any, payload: bytes, known: bytes, registry: Registry | None = None) -> bytes:
+    """Return an event in the newest schema: the sender's own body where that is so already.
+
+    Args:
+        event: the event.
+        payload: the bytes it was read from.
+        known: fingerprint of their schema.
+        registry: as in `encode`.
+    """
+    if known != fingerprint_of(type(event)):
+        return encode(event, registry)
+    if registry is None and payload[:2] == _SINGLE_OBJECT:
+        return payload
+    return _head(type(event), registry) + payload[5 if payload[:1] == _CONFLUENT else 10 :]
+
+
+def says_the_same(data: bytes, other: bytes, registry: Registry | None = None) -> bool:
+    """Tell whether encoded bytes are others by the same schema, whatever the framing of each.
+
+    Raises:
+        CodecError: not an encoded event, or in Confluent framing and its id is not known.
+    """
+    if data == other:
+        return True
+    (_, one, _), start = _frame(data, registry)
+    (_, two, _), begin = _frame(other, registry)
+    return one == two and data[start:] == other[begin:]
+
+
 def type_of(data: bytes, registry: Registry | None = None) -> tuple[str, bytes]:
     """Return type name and schema fingerprint of encoded bytes without decoding the body.
 
     Raises:
         CodecError: not an encoded event, or of an unknown schema.
     """
-    name, schema, _ = _frame(data, registry)
-    return name, data[2:10] if data[:2] == _SINGLE_OBJECT else fingerprint(schema)
+    (name, known, _), _ = _frame(data, registry)
+    return name, known
 
 
 def decode(data: bytes, registry: Registry | None = None) -> Any:
@@ -152,7 +228,26 @@ def decode(data: bytes, registry: Registry | None = None) -> Any:
     Raises:
         CodecError: not Avro, an unknown schema, a truncated or overlong body.
     """
-    name, writer, offset = _frame(data, registry)
+    return _body(data, *_frame(data, registry))
+
+
+def decode_entry(payload: bytes, known: bytes) -> Any:
+    """Return the event of a journal entry; it needs no registry, however its sender framed it.
+
+    Args:
+        payload: the sender's bytes.
+        known: fingerprint of their schema, as the entry has it.
+
+    Raises:
+        CodecError: as for `decode`.
+    """
+    if payload[:1] != _CONFLUENT:
+        return decode(payload)
+    return _body(payload, _shipped(known), 5)
+
+
+def _body(data: bytes, written: WriterSchema, offset: int) -> Any:
+    name, _, writer = written
     cls = _CLASSES[name]
     newest = _writer(name)[0]
     if writer is newest:
@@ -183,35 +278,43 @@ def _decoded(data: bytes, name: str, cls: type[Any], writer: Any, offset: int) -
         raise CodecError(FaultCode.NOT_DECODABLE, f"the body is not a valid {name}: {error}") from error
 
 
-def decode_as(data: bytes, cls: type[T]) -> T:
+def decode_as(data: bytes, cls: type[T], registry: Registry | None = None) -> T:
     """Return encoded bytes as an instance of one expected class.
 
     Raises:
         CodecError: not decodable, or of another type.
     """
-    value = decode(data)
+    value = decode(data, registry)
     if not isinstance(value, cls):
         raise CodecError(FaultCode.UNKNOWN_EVENT, f"expected {cls.__name__}, found {type(value).__name__}")
     return value
 
 
-def _frame(data: bytes, registry: Registry | None) -> tuple[str, Any, int]:
+def _shipped(known: bytes) -> WriterSchema:
+    found = _known().get(known)
+    if found is None:
+        raise CodecError(
+            FaultCode.UNKNOWN_SCHEMA,
+            f"no schema has the fingerprint {known.hex()}; list them with `flexbus schemas`",
+        )
+    return found
+
+
+def _frame(data: bytes, registry: Registry | None) -> tuple[WriterSchema, int]:
+    """Return what wrote encoded bytes, and where the body begins."""
     if len(data) > MAX_RECORD_BYTES:
         raise CodecError(FaultCode.TOO_LARGE, f"{len(data)} bytes are more than {MAX_RECORD_BYTES}")
     if data[:2] == _SINGLE_OBJECT and len(data) >= 10:
-        known = _known().get(data[2:10])
-        if known is None:
+        return _shipped(data[2:10]), 10
+    if data[:1] == _CONFLUENT and len(data) >= 5:
+        schema_id = struct.unpack(">I", data[1:5])[0]
+        if registry is None:
             raise CodecError(
-                FaultCode.UNKNOWN_SCHEMA,
-                f"no schema has the fingerprint {data[2:10].hex()}; list them with `flexbus schemas`",
+                FaultCode.NOT_DECODABLE,
+                f"in Confluent framing with schema id {schema_id}, but no schema registry is named here: set "
+                "SCHEMA_REGISTRY_URL, or write Avro single objects",
             )
-        return known[0], known[1], 10
-    if data[:1] == _CONFLUENT and len(data) >= 5 and registry is not None:
-        schema = registry.schema(struct.unpack(">I", data[1:5])[0])
-        name = schema["name"].rpartition(".")[2]
-        if name not in _CLASSES:
-            raise CodecError(FaultCode.UNKNOWN_EVENT, f"{name} is no event of the catalogue")
-        return name, schema, 5
+        return registry.writer(schema_id), 5
     raise CodecError(
         FaultCode.NOT_DECODABLE,
         f"not an Avro event: expected it to start with the bytes C3 01, found {data[:2].hex() or 'nothing'}",

@@ -114,7 +114,7 @@ class Area:
             if self.view.reads is not None and entry.event_type not in self.view.reads:
                 continue
             fact = quick_fact(
-                event=codec.decode(entry.payload),
+                event=codec.decode_entry(entry.payload, entry.schema_fingerprint),
                 event_id=entry.event_id,
                 sender_id=entry.sender_id,
                 on_behalf_of=entry.on_behalf_of,

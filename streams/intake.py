@@ -144,10 +144,18 @@ class _Reading:
 
 
 class Intake:
-    """The areas of one journal partition."""
+    """The areas of one journal partition.
 
-    def __init__(self, partition: int, partitions: int, rules: Rules) -> None:
+    Args:
+        partition: its number.
+        partitions: how many the journal has.
+        rules: the checks.
+        registry: knows the schema ids of inputs in Confluent framing; None = there are none.
+    """
+
+    def __init__(self, partition: int, partitions: int, rules: Rules, registry: codec.Registry | None = None) -> None:
         self.partition = partition
+        self._registry = registry
         self._partitions = partitions
         self._rules = rules
         self._areas: dict[str, _Area] = {}
@@ -316,7 +324,7 @@ class Intake:
     def _read(self, given: Input) -> _Reading:
         reading = _Reading(given, party_of_inbox(given.topic), area_id=_area_of_key(given.key))
         _read_headers(reading)
-        _read_value(reading)
+        _read_value(reading, self._registry)
         if reading.event is not None:
             self._check_place(reading)
             _check_headers(reading)
@@ -387,7 +395,7 @@ def _read_headers(reading: _Reading) -> None:
             reading.fault(FaultCode.BAD_HEADER, "$headers.ce_time", f"not RFC 3339: {str(error)[:100]}")
 
 
-def _read_value(reading: _Reading) -> None:
+def _read_value(reading: _Reading, registry: codec.Registry | None) -> None:
     value = reading.given.value
     if not value:
         reading.fault(FaultCode.NOT_DECODABLE, "$", "the record is empty")
@@ -398,11 +406,19 @@ def _read_value(reading: _Reading) -> None:
         reading.fault(FaultCode.TOO_LARGE, "$", f"{len(value)} bytes are more than the {most} an event may have{kept}")
         return
     try:
-        name, reading.fingerprint = codec.type_of(value)
+        name, reading.fingerprint = codec.type_of(value, registry)
         if name not in CATALOGUE:
             reading.fault(FaultCode.UNKNOWN_EVENT, "$", f"{name} is written by the bus itself and cannot be sent")
             return
-        reading.event = codec.decode(value)
+        if not codec.shipped(reading.fingerprint):
+            # The journal must be read without the registry, which may forget or be gone.
+            reading.fault(
+                FaultCode.UNKNOWN_SCHEMA,
+                "$",
+                f"the registry's schema of {name} is no version that the bus has; `flexbus schemas` lists those",
+            )
+            return
+        reading.event = codec.decode_entry(value, reading.fingerprint)
     except CodecError as error:
         reading.faults.append(error.fault())
 

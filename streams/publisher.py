@@ -26,6 +26,7 @@ from streams.checkpoint import AreaImage, Checkpoints, Image
 from streams.journal_reader import read_blocks
 from streams.kafka import Connection, Trouble, environment_problem
 from streams.monitor import Monitor
+from streams.registry import configured
 from streams.topics import PARTY_PARTITION, Targets
 from streams.transaction import Output, Watchdog, commit, is_record, lags
 
@@ -41,7 +42,6 @@ WAIT_S = 0.05
 _TIMEOUT_S = 30.0
 _ROLE_EVENTS = frozenset({"AreaOpened", "ParticipantRegistered", "ParticipantRemoved"})
 _LEAVING = "ParticipantRemoved"  # who leaves is told so, and nothing after it
-_SINGLE_OBJECT = b"\xc3\x01"
 
 
 def publications(entry: Entry, event: Any, register: Registry) -> Iterator[tuple[str | None, Any]]:
@@ -74,6 +74,7 @@ class Publisher:
         self._monitor = monitor or Monitor("publisher")
         self._checkpoints = checkpoints or Checkpoints(None, "publisher")
         self._connection = connection
+        self._registry = configured()
         self._trouble = Trouble()
         self._registers: dict[str, Registry] = {}
         self._next: dict[int, int] = {}  # next offset that the registers have not seen, by partition
@@ -89,9 +90,12 @@ class Publisher:
         """Fence the former process of this slot and join the group.
 
         Raises:
-            EnvironmentProblem: the broker does not answer or refuses.
+            EnvironmentProblem: the broker or the schema registry does not answer or refuses.
         """
         self._checkpoints.read_ahead()
+        if self._registry is not None:
+            with self.watchdog.paused():
+                self._registry.learn()
         try:
             with self.watchdog.patient(_TIMEOUT_S):  # a broker that has just made thousands of topics is busy
                 self._producer.init_transactions(_TIMEOUT_S)
@@ -142,12 +146,12 @@ class Publisher:
         register = self._registers.setdefault(block.area_id, Registry())
         key = block.area_id.encode()
         for index, entry in enumerate(block.entries):
-            event = codec.decode(entry.payload)
+            event = codec.decode_entry(entry.payload, entry.schema_fingerprint)
             leaves = entry.event_type == _LEAVING
             if entry.event_type in _ROLE_EVENTS and not leaves:
                 registry.fold(register, _fact(block, index, event))
             headers = _headers(block, index)
-            current = _current(entry, event)
+            current = codec.current(event, entry.payload, entry.schema_fingerprint, self._registry)
             for party, view in publications(entry, event, register):
                 if party is None:
                     place = partition
@@ -157,7 +161,7 @@ class Publisher:
                     topic, place = party_topic(party), PARTY_PARTITION
                 else:
                     continue
-                value = current if view is event else codec.encode(view)
+                value = current if view is event else codec.encode(view, self._registry)
                 yield Output(topic, place, key, value, headers, entry.received_at_ms)
             if leaves:
                 registry.fold(register, _fact(block, index, event))
@@ -219,7 +223,8 @@ class Publisher:
         register = self._registers.setdefault(block.area_id, Registry())
         for index, entry in enumerate(block.entries):
             if entry.event_type in _ROLE_EVENTS:
-                registry.fold(register, _fact(block, index, codec.decode(entry.payload)))
+                event = codec.decode_entry(entry.payload, entry.schema_fingerprint)
+                registry.fold(register, _fact(block, index, event))
 
     def _revoked(self, consumer: Any, _: list[TopicPartition]) -> None:
         consumer.unassign()
@@ -265,11 +270,3 @@ def _headers(block: Block, index: int) -> dict[str, str]:
         "ce_block": str(block.number),
         "ce_index": str(index),
     }
-
-
-def _current(entry: Entry, event: Any) -> bytes:
-    """Return the event in the newest schema: the sender's own bytes where they are that already."""
-    newest = codec.fingerprint_of(type(event))
-    if entry.payload[:2] == _SINGLE_OBJECT and entry.payload[2:10] == newest:
-        return entry.payload
-    return codec.encode(event)

@@ -10,11 +10,14 @@ from typing import Any
 
 from flexbus import codec
 from flexbus.catalogue import CATALOGUE
+from flexbus.codec import Registry
+from flexbus.errors import CodecError
 from flexbus.journal import Block
 from flexbus.sight import public_view
 from streams.journal_reader import end_offset, read_blocks, read_records
 from streams.kafka import Connection
 from streams.refold import AreaProof, Finding, refold
+from streams.registry import configured
 from streams.topics import existing_topics, journal_partitions
 
 __all__ = ["Verification", "verify"]
@@ -108,7 +111,7 @@ def _differences(first: tuple[AreaProof, ...], second: tuple[AreaProof, ...]) ->
 
 def _publications(connection: Connection, ends: list[int]) -> tuple[int, int, list[Finding]]:
     """Compare the public topics with what follows from the journal; each partition follows its journal partition."""
-    there = existing_topics(connection)
+    there, registry = existing_topics(connection), configured()
     published = unpublished = 0
     findings: list[Finding] = []
     for partition, end in enumerate(ends):
@@ -117,18 +120,27 @@ def _publications(connection: Connection, ends: list[int]) -> tuple[int, int, li
             for entry in block.entries:
                 kind = CATALOGUE[entry.event_type]
                 if kind.out_topic is not None:
-                    view = public_view(codec.decode(entry.payload), kind)
+                    event = codec.decode_entry(entry.payload, entry.schema_fingerprint)
+                    view = public_view(event, kind)
                     expected[kind.out_topic].append((block.area_id, codec.encode(view)))
         for topic, wanted in expected.items():
             found = [value for _, value in read_records(connection, topic, partition)] if topic in there else []
             # Compared as far as both go: the publisher may lag, and may be ahead of our end of the journal.
             for number, ((area_id, value), given) in enumerate(zip(wanted, found, strict=False)):
-                if value != given:
+                message = _contradiction(value, given, registry)
+                if message is not None:
                     place = f"{topic}, partition {partition}, record {number}"
-                    message = "is not what follows from the journal"
                     findings.append(Finding(area_id=area_id, check="publication", place=place, message=message))
                     break
             else:
                 published += min(len(wanted), len(found))
                 unpublished += max(len(wanted) - len(found), 0)
     return published, unpublished, findings
+
+
+def _contradiction(expected: bytes, given: bytes, registry: Registry | None) -> str | None:
+    try:
+        same = codec.says_the_same(expected, given, registry)
+    except CodecError as error:
+        return f"is not what follows from the journal: {error}"
+    return None if same else "is not what follows from the journal"

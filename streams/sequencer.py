@@ -27,6 +27,7 @@ from streams.intake import Input, Intake, Outcome, Rules
 from streams.journal_reader import end_offset, read_blocks
 from streams.kafka import Connection, Trouble, environment_problem
 from streams.monitor import Monitor
+from streams.registry import configured
 from streams.topics import PARTY_PARTITION, Targets, journal_partitions
 from streams.transaction import Output, Watchdog, commit, is_record, lags
 
@@ -79,6 +80,7 @@ class Sequencer:
         self._checkpoints = checkpoints or Checkpoints(None, "sequencer")
         self._counts = _Counts(monitor or Monitor("sequencer"))
         self._rules = rules
+        self._registry = configured()
         self._trouble = Trouble()
         self._partitions = journal_partitions(connection)
         self._intakes: dict[int, Intake] = {}
@@ -102,9 +104,12 @@ class Sequencer:
         """Fence the former process of this slot and join the group.
 
         Raises:
-            EnvironmentProblem: the broker does not answer or refuses.
+            EnvironmentProblem: the broker or the schema registry does not answer or refuses.
         """
         self._checkpoints.read_ahead()
+        if self._registry is not None:
+            with self.watchdog.paused():
+                self._registry.learn()
         try:
             with self.watchdog.patient(_TIMEOUT_S):  # a broker that has just made thousands of topics is busy
                 self._producer.init_transactions(_TIMEOUT_S)
@@ -178,7 +183,8 @@ class Sequencer:
             if self._targets.party_ready(receipt.party_id):
                 topic = party_topic(receipt.party_id)
                 headers = {"ce_type": "ReceiptsIssued", "ce_subject": receipt.area_id}
-                yield Output(topic, PARTY_PARTITION, receipt.area_id.encode(), codec.encode(receipt), headers)
+                value = codec.encode(receipt, self._registry)
+                yield Output(topic, PARTY_PARTITION, receipt.area_id.encode(), value, headers)
 
     @staticmethod
     def _note(places: list[_Place], partition: int, block: Block, offset: int) -> None:
@@ -226,7 +232,7 @@ class Sequencer:
         return intake
 
     def _from_checkpoint(self, partition: int) -> Intake:
-        intake = Intake(partition, self._partitions, self._rules)
+        intake = Intake(partition, self._partitions, self._rules, self._registry)
         with self.watchdog.paused():
             end = end_offset(self._connection, partition)
             image = self._checkpoints.read(self._connection, partition, end)

@@ -17,6 +17,7 @@ from flexbus.time import iso
 from flexbus.topics import REJECTIONS
 from streams.journal_reader import read_records
 from streams.kafka import Connection
+from streams.registry import configured
 from streams.topics import existing_topics
 
 __all__ = ["command"]
@@ -122,7 +123,7 @@ def _about(found: EventRejected) -> dict[str, Any]:
 
 def _original(found: EventRejected) -> dict[str, Any]:
     try:
-        return {"event": codec.to_json(codec.decode(found.original))}
+        return {"event": codec.to_json(codec.decode(found.original, configured()))}
     except CodecError:
         text = found.original[:2000]
         return {"original_text": text.decode(errors="replace"), "original_hex": text.hex()}

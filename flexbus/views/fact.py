@@ -77,7 +77,7 @@ def facts_of(block: Block, reads: Container[str] | None = None) -> Iterator[Fact
         if reads is not None and entry.event_type not in reads:
             continue
         yield quick_fact(
-            event=codec.decode(entry.payload),
+            event=codec.decode_entry(entry.payload, entry.schema_fingerprint),
             event_id=entry.event_id,
             sender_id=entry.sender_id,
             on_behalf_of=entry.on_behalf_of,

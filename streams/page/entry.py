@@ -23,7 +23,7 @@ def opened(block: Block, index: int, hash_before: bytes | None, folded_hash: byt
         lens: through whose eyes.
     """
     entry = block.entries[index]
-    event = codec.decode(entry.payload)
+    event = codec.decode_entry(entry.payload, entry.schema_fingerprint)
     shown = _shown(event, entry, lens)
     if shown is None:
         return None

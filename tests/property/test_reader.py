@@ -23,7 +23,7 @@ CLASSES = sorted(codec._CLASSES)
 
 def short(data: bytes) -> Any:
     """What the short way makes of a whole event; None where it gives up."""
-    name, _, offset = codec._frame(data, None)
+    (name, _, _), offset = codec._frame(data, None)
     try:
         value, end = reader(codec._CLASSES[name])(data, offset)
     except Exception:
@@ -32,7 +32,7 @@ def short(data: bytes) -> Any:
 
 
 def long(data: bytes) -> Any:
-    name, schema, offset = codec._frame(data, None)
+    (name, _, schema), offset = codec._frame(data, None)
     return codec._decoded(data, name, codec._CLASSES[name], schema, offset)
 
 

@@ -1,10 +1,11 @@
 """Events survive the wire, and what is not an event is refused with its reason."""
 
 import struct
+from dataclasses import replace
 
 import pytest
 
-from flexbus import codec
+from flexbus import avro, codec
 from flexbus.errors import CodecError, FaultCode, FaultyInputError
 from flexbus.events import FlexOffer, FlexOfferSubmitted, GateClosed, OfferSlot, PriceStep
 from flexbus.quantities import Direction
@@ -25,6 +26,9 @@ OFFER = FlexOfferSubmitted(
 )
 
 
+REGISTRY = codec.Registry({"FlexOfferSubmitted": 7}, {7: avro.schema_of(FlexOfferSubmitted)})
+
+
 def test_single_object_round_trip() -> None:
     data = codec.encode(OFFER)
     assert data[:2] == b"\xc3\x01"
@@ -34,13 +38,48 @@ def test_single_object_round_trip() -> None:
 
 
 def test_confluent_framing_round_trip_and_both_are_read() -> None:
-    from flexbus import avro
-
-    registry = codec.Registry({"FlexOfferSubmitted": 7}, {7: avro.schema_of(FlexOfferSubmitted)})
+    registry = REGISTRY
     data = codec.encode(OFFER, registry)
     assert data[:5] == b"\x00" + struct.pack(">I", 7)
     assert codec.decode(data, registry) == OFFER
     assert codec.decode(codec.encode(OFFER), registry) == OFFER
+    assert codec.type_of(data, registry) == ("FlexOfferSubmitted", codec.fingerprint_of(FlexOfferSubmitted))
+    assert codec.decode_as(data, FlexOfferSubmitted, registry) == OFFER
+
+
+def test_the_journal_needs_no_registry_for_what_was_sent_with_one() -> None:
+    known = codec.fingerprint_of(FlexOfferSubmitted)
+    framed, single = codec.encode(OFFER, REGISTRY), codec.encode(OFFER)
+    assert codec.decode_entry(framed, known) == codec.decode_entry(single, known) == OFFER
+    with pytest.raises(CodecError, match="no schema has the fingerprint"):
+        codec.decode_entry(framed, b"12345678")
+    with pytest.raises(CodecError, match="SCHEMA_REGISTRY_URL"):
+        codec.decode(framed)
+
+
+def test_an_event_is_republished_with_the_senders_body_in_the_framing_wanted() -> None:
+    known = codec.fingerprint_of(FlexOfferSubmitted)
+    framed, single = codec.encode(OFFER, REGISTRY), codec.encode(OFFER)
+    for payload in (framed, single):
+        assert codec.current(OFFER, payload, known) == single
+        assert codec.current(OFFER, payload, known, REGISTRY) == framed
+    assert codec.current(OFFER, b"of an older schema", b"12345678", REGISTRY) == framed
+
+
+def test_the_same_event_is_told_in_either_framing() -> None:
+    framed, single = codec.encode(OFFER, REGISTRY), codec.encode(OFFER)
+    other = codec.encode(replace(OFFER, area_id="south"), REGISTRY)
+    assert codec.says_the_same(single, framed, REGISTRY)
+    assert codec.says_the_same(framed, single, REGISTRY)
+    assert not codec.says_the_same(single, other, REGISTRY)
+    with pytest.raises(CodecError, match="SCHEMA_REGISTRY_URL"):
+        codec.says_the_same(single, framed)
+
+
+@pytest.mark.parametrize("schema", ["string", {"type": "record"}, {"type": "record", "name": "Rain", "fields": []}, 5])
+def test_a_schema_of_no_event_is_refused(schema: object) -> None:
+    with pytest.raises(CodecError):
+        codec.writer_schema(schema)
 
 
 @pytest.mark.parametrize(
