@@ -23,7 +23,7 @@ from flexbus.topics import party_of_inbox
 from flexbus.views.fact import Fact, facts_of, quick_fact
 from streams.seen import DIGEST_BYTES, Seen
 
-__all__ = ["Input", "Intake", "Kept", "Outcome", "Rules"]
+__all__ = ["Input", "Intake", "Kept", "Outcome", "Reading", "Rules"]
 
 log = logging.getLogger(__name__)
 
@@ -124,8 +124,8 @@ class _Area:
 
 
 @dataclass(slots=True)
-class _Reading:
-    """One input on its way: what is known of it so far, and what is wrong."""
+class Reading:
+    """One input on its way: what is known of it so far, and what is wrong; no area was looked at yet."""
 
     given: Input
     sender_id: str
@@ -140,6 +140,7 @@ class _Reading:
     faults: list[Fault] = field(default_factory=list)
 
     def fault(self, code: FaultCode, path: str, message: str) -> None:
+        """Note something that is wrong."""
         self.faults.append(Fault(code=code, path=path, message=message))
 
 
@@ -205,11 +206,24 @@ class Intake:
         Args:
             inputs: inbox records of this partition number.
         """
+        return self.decide([self.read(given) for given in inputs])
+
+    def read(self, given: Input) -> Reading:
+        """Return what an input says by itself, whatever came before it; may be done ahead of time."""
+        reading = Reading(given, party_of_inbox(given.topic), area_id=_area_of_key(given.key))
+        _read_headers(reading)
+        _read_value(reading, self._registry)
+        if reading.event is not None:
+            self._check_place(reading)
+            _check_headers(reading)
+        return reading
+
+    def decide(self, readings: Iterable[Reading]) -> Outcome:
+        """Decide as `take`, on inputs that were read already; each reading may be decided on once."""
         outcome = Outcome()
         receipts: dict[tuple[str, str], list[Receipt]] = {}
         touched: dict[str, _Area] = {}
-        for given in inputs:
-            reading = self._read(given)
+        for reading in readings:
             receipt = self._decide(reading, outcome, touched)
             if reading.sender_id not in _SERVICES:
                 receipts.setdefault((reading.sender_id, reading.area_id), []).append(receipt)
@@ -225,7 +239,7 @@ class Intake:
     def _area(self, area_id: str) -> _Area:
         return self._areas.get(area_id) or _Area(area_id, self._rules.state())
 
-    def _decide(self, reading: _Reading, outcome: Outcome, touched: dict[str, _Area]) -> Receipt:
+    def _decide(self, reading: Reading, outcome: Outcome, touched: dict[str, _Area]) -> Receipt:
         given, faults = reading.given, reading.faults
         if faults:
             return self._reject(reading, outcome)
@@ -299,7 +313,7 @@ class Intake:
             message = f"could not be checked ({type(error).__name__}: {error}); tell the operator of the bus"
             return (Fault(code=FaultCode.BAD_VALUE, path="$", message=message),)
 
-    def _reject(self, reading: _Reading, outcome: Outcome) -> Receipt:
+    def _reject(self, reading: Reading, outcome: Outcome) -> Receipt:
         given = reading.given
         reading.faults = _bounded(reading.faults)
         outcome.rejections.append(
@@ -321,16 +335,7 @@ class Intake:
         )
         return _receipt(reading, Verdict.REJECTED)
 
-    def _read(self, given: Input) -> _Reading:
-        reading = _Reading(given, party_of_inbox(given.topic), area_id=_area_of_key(given.key))
-        _read_headers(reading)
-        _read_value(reading, self._registry)
-        if reading.event is not None:
-            self._check_place(reading)
-            _check_headers(reading)
-        return reading
-
-    def _check_place(self, reading: _Reading) -> None:
+    def _check_place(self, reading: Reading) -> None:
         area_id: str = reading.event.area_id
         if not area_id or len(area_id) > _LONGEST_ID:
             reading.fault(FaultCode.BAD_VALUE, "$.area_id", f"an area id has 1 to {_LONGEST_ID} characters")
@@ -353,7 +358,7 @@ class Intake:
             )
 
 
-def _read_headers(reading: _Reading) -> None:
+def _read_headers(reading: Reading) -> None:
     found: dict[str, str] = {}
     for name, raw in reading.given.headers:
         if name not in _HEADERS:
@@ -395,7 +400,7 @@ def _read_headers(reading: _Reading) -> None:
             reading.fault(FaultCode.BAD_HEADER, "$headers.ce_time", f"not RFC 3339: {str(error)[:100]}")
 
 
-def _read_value(reading: _Reading, registry: codec.Registry | None) -> None:
+def _read_value(reading: Reading, registry: codec.Registry | None) -> None:
     value = reading.given.value
     if not value:
         reading.fault(FaultCode.NOT_DECODABLE, "$", "the record is empty")
@@ -423,7 +428,7 @@ def _read_value(reading: _Reading, registry: codec.Registry | None) -> None:
         reading.faults.append(error.fault())
 
 
-def _check_headers(reading: _Reading) -> None:
+def _check_headers(reading: Reading) -> None:
     name = type(reading.event).__name__
     if reading.event_type not in (None, name):
         reading.fault(
@@ -434,7 +439,7 @@ def _check_headers(reading: _Reading) -> None:
         reading.fault(FaultCode.BAD_HEADER, "$headers.ce_subject", "the header is not the event's area_id")
 
 
-def _receipt(reading: _Reading, verdict: Verdict, block: int | None = None, index: int | None = None) -> Receipt:
+def _receipt(reading: Reading, verdict: Verdict, block: int | None = None, index: int | None = None) -> Receipt:
     return _quick_receipt(
         event_id=reading.event_id,
         inbox_partition=reading.given.partition,

@@ -3,13 +3,15 @@
 Workers are static members of one consumer group over the inboxes and the journal. A worker decides for the
 areas of the journal partitions that are assigned to it, and for no other, so each chain has one writer; the
 group's generation fences a worker that was paused past its time-outs. State is the journal's fold, moved on in
-memory and thrown away whenever a transaction does not come about.
+memory and thrown away whenever a transaction does not come about. While the broker writes one batch, the next is read
+and decoded; it is decided on only when the one before stands.
 """
 
 import logging
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from functools import partial
 from itertools import groupby
 from operator import attrgetter
@@ -23,7 +25,7 @@ from flexbus.journal import Block
 from flexbus.reader import quickly
 from flexbus.topics import JOURNAL, REJECTIONS, party_topic
 from streams.checkpoint import AreaImage, Checkpoints, Image, no_collection
-from streams.intake import Input, Intake, Outcome, Rules
+from streams.intake import Input, Intake, Outcome, Reading, Rules
 from streams.journal_reader import end_offset, read_blocks
 from streams.kafka import Connection, Trouble, environment_problem
 from streams.monitor import Monitor
@@ -86,6 +88,11 @@ class Sequencer:
         self._intakes: dict[int, Intake] = {}
         self._delivered: list[_Place] = []
         self._read_to: dict[int, int] = {}  # next journal offset to read when a partition comes again
+        self._ahead: list[Input] = []  # read while the batch before was being written
+        self._readings: dict[tuple[str, int, int], Reading] = {}  # what they say, by topic, partition, offset
+        self._moved = False  # whether partitions came or went while something was read
+        self._ending: Future[None] | None = None  # the end of the transaction under way
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="commit")
         self.watchdog = Watchdog()
         name = f"{GROUP}-{slot}"
         self._producer = connection.transactional_producer(name, self._trouble)
@@ -130,10 +137,12 @@ class Sequencer:
         self._counts.lag(self._consumer)
         if self._trouble.hopeless is not None:
             raise environment_problem(self._trouble.hopeless, self._connection.bootstrap)
-        inputs = [_input(m) for m in self._consumer.consume(BATCH, WAIT_S) if is_record(m)]
-        for batch in _by_size(_in_order_of_arrival(inputs)):
-            if not self._sequence(batch):
+        inputs, self._ahead = self._ahead or self._consume(WAIT_S), []
+        batches = list(_by_size(_in_order_of_arrival(inputs)))
+        for number, batch in enumerate(batches, 1):
+            if not self._sequence(batch, last=number == len(batches)):
                 self._intakes, self._read_to = {}, {}  # they are ahead of the journal
+                self._ahead, self._readings = [], {}
                 self._assigned(self._consumer, self._consumer.assignment())
                 break
         if due := [p for p in self._checkpoints.due() if p in self._intakes]:
@@ -143,10 +152,41 @@ class Sequencer:
     def close(self) -> None:
         """Leave in good order; the place stays reserved for the session time-out."""
         self._consumer.close()
+        self._pool.shutdown()
         self.watchdog.stop()
         self._checkpoints.close()
 
-    def _sequence(self, batch: list[Input]) -> bool:
+    def _consume(self, wait_s: float) -> list[Input]:
+        """Return what came; nothing if partitions came or went meanwhile, for then all is read again."""
+        self._moved = False
+        found = [_input(m) for m in self._consumer.consume(BATCH, wait_s) if is_record(m)]
+        return [] if self._moved else found
+
+    def _read_ahead(self, end: Callable[[], None]) -> None:
+        """End a transaction; while the broker writes, read and decode what comes next."""
+        self._ending = self._pool.submit(end)
+        try:
+            self._ahead = self._consume(0.0)
+            for given in self._ahead:
+                if (intake := self._intakes.get(given.partition)) is not None:
+                    self._readings[given.topic, given.partition, given.offset] = intake.read(given)
+            self._ending.result()
+        finally:
+            self._ending = None
+
+    def _reading(self, intake: Intake, given: Input) -> Reading:
+        known = self._readings.pop((given.topic, given.partition, given.offset), None)
+        return intake.read(given) if known is None else known
+
+    def _settle(self) -> None:
+        """Let the transaction under way end, before partitions come or go."""
+        self._moved = True
+        if self._ending is not None:
+            wait([self._ending])
+            if self._ending.exception() is not None:
+                self._intakes, self._read_to = {}, {}
+
+    def _sequence(self, batch: list[Input], *, last: bool) -> bool:
         self.watchdog.beat()
         self._delivered = []
         outcomes: list[Outcome] = []
@@ -154,7 +194,8 @@ class Sequencer:
         def outputs() -> Iterator[Output]:
             # One partition's outputs are on their way while the next one's inputs are decided on.
             for partition, inputs in groupby(sorted(batch, key=_by_partition), key=_by_partition):
-                outcome = self._intakes[partition].take(inputs)
+                intake = self._intakes[partition]
+                outcome = intake.decide([self._reading(intake, i) for i in inputs])
                 outcomes.append(outcome)
                 yield from self._outputs(partition, outcome)
 
@@ -163,11 +204,13 @@ class Sequencer:
             place = (i.topic, i.partition)
             nexts[place] = max(nexts.get(place, 0), i.offset + 1)
         positions = [TopicPartition(topic, partition, offset) for (topic, partition), offset in nexts.items()]
-        if not commit(self._producer, self._consumer, outputs(), positions):
+        if not commit(self._producer, self._consumer, outputs(), positions, self._read_ahead if last else None):
             return False
         for outcome in outcomes:
             self._counts.add(outcome)
         for partition, block, offset in self._delivered:
+            if partition not in self._intakes:  # went to somebody else while the broker wrote
+                continue
             self._intakes[partition].placed(block.area_id, block.number, offset)
             self._read_to[partition] = max(self._read_to.get(partition, 0), offset + 1)
             self._checkpoints.folded(partition, len(block.entries))
@@ -199,6 +242,7 @@ class Sequencer:
 
     def _assigned(self, consumer: Any, assignment: list[TopicPartition]) -> None:
         """Take over partitions: fenced, then stable offsets, then the journal, in this order (research F1)."""
+        self._settle()
         mine = {t.partition for t in assignment if t.topic == JOURNAL}
         inboxes = [TopicPartition(t.topic, t.partition) for t in assignment if t.topic != JOURNAL]
         committed = consumer.committed(inboxes, timeout=_TIMEOUT_S) if inboxes else []
@@ -219,6 +263,7 @@ class Sequencer:
         log.info("assigned: journal partitions %s, %d inbox partitions", sorted(mine), len(places) - len(strays))
 
     def _revoked(self, consumer: Any, _: list[TopicPartition]) -> None:
+        self._settle()
         consumer.unassign()  # between two transactions: the intakes are as the journal is, and only need to catch up
 
     def _restored(self, partition: int) -> Intake:

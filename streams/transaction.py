@@ -96,6 +96,7 @@ def commit(
     consumer: Consumer,
     outputs: Iterable[Output],
     positions: Iterable[TopicPartition],
+    finish: Callable[[Callable[[], None]], None] | None = None,
 ) -> bool:
     """Publish outputs and positions together; tell whether it happened.
 
@@ -104,6 +105,8 @@ def commit(
         consumer: the group member that the positions belong to.
         outputs: records to produce.
         positions: next offset to read of each input partition.
+        finish: called with what ends the transaction and waits for the broker; has called it when it returns. None
+            does nothing else meanwhile.
 
     Returns:
         False if the transaction was aborted: nothing was published and the inputs must be read again.
@@ -115,9 +118,14 @@ def commit(
         producer.begin_transaction()
         for output in outputs:
             _produce(producer, output)
-        where = list(positions)
-        _again(lambda: producer.send_offsets_to_transaction(where, consumer.consumer_group_metadata()))
-        _again(producer.commit_transaction)
+        # Of the generation in which the inputs were read: whoever owns them by now is none of its business.
+        where, group = list(positions), consumer.consumer_group_metadata()
+
+        def end() -> None:
+            _again(lambda: producer.send_offsets_to_transaction(where, group))
+            _again(producer.commit_transaction)
+
+        end() if finish is None else finish(end)
     except KafkaException as error:
         if not error.args[0].txn_requires_abort():
             raise
