@@ -12,10 +12,12 @@ import click
 
 from flexbus import codec
 from flexbus.cli.options import bootstrap_option, kafka_option
+from flexbus.cli.send_foreign import AS_WRITTEN, event_of, read_source
 from flexbus.client import Client, Record, Sent
 from flexbus.errors import Fault, FaultCode, FaultyInputError
 from flexbus.events import Receipt, Verdict
 from flexbus.signing import private_key
+from flexbus.views.harmonise import Source
 from streams.kafka import Connection
 
 __all__ = ["command"]
@@ -53,6 +55,12 @@ class _Line:
 @click.option("--on-behalf-of", help="Party acted for under a mandate.")
 @click.option("--raw", is_flag=True, help="Send a line that is no event all the same, so that the bus rejects it.")
 @click.option("--binary", is_flag=True, help="FILE is one record value as it stands, for example one Avro event.")
+@click.option(
+    "--source",
+    "source_file",
+    type=click.File("rb"),
+    help="FILE has a planning system's own forecasts; this file tells its unit, sign and names.",
+)
 @click.option("--key", help="Record key with --binary: the area id.")
 @click.option("--header", "headers", multiple=True, metavar="NAME=VALUE", help="Header to add or replace; repeatable.")
 @click.option("--signing-key", type=click.File("rb"), help="PEM file of the Ed25519 key that signs each event.")
@@ -65,6 +73,7 @@ def command(
     on_behalf_of: str | None,
     raw: bool,
     binary: bool,
+    source_file: BinaryIO | None,
     key: str | None,
     headers: tuple[str, ...],
     signing_key: BinaryIO | None,
@@ -73,21 +82,24 @@ def command(
     bootstrap: str | None,
     properties: Path | None,
 ) -> int:
-    """Send events, one JSON object a line, and print one verdict a line.
+    """Send events, or with --source forecasts, one JSON object a line, and print one verdict a line.
 
     A line may carry `ce_id` (to repeat a send safely) and `ce_onbehalfof` beside the event's fields. Exit code 1
     if anything was rejected or not sent, 3 if Kafka or the sequencer does not answer.
     """
+    if source_file is not None and (raw or binary):
+        raise click.UsageError("--source makes events of what it reads; --raw and --binary send it as it is.")
+    source = None if source_file is None else read_source(source_file)
     given = dict(h.partition("=")[::2] for h in headers)
     connection = Connection.of(bootstrap, properties)
     refused = False
     try:
-        key = None if signing_key is None else private_key(signing_key.read())
+        signing = None if signing_key is None else private_key(signing_key.read())
     except ValueError as error:
         raise click.BadParameter(f"{signing_key.name if signing_key else ''}: {error}") from error
-    options: dict[str, Any] = {"security": connection.security, "timeout_s": timeout, "signing_key": key}
+    options: dict[str, Any] = {"security": connection.security, "timeout_s": timeout, "signing_key": signing}
     with Client(connection.bootstrap, party, **options) as client:
-        lines = _binary(file, key, given) if binary else _read(client, file, on_behalf_of, raw, given)
+        lines = _binary(file, key, given) if binary else _read(client, file, source, on_behalf_of, raw, given)
         while chunk := list(islice(lines, _CHUNK)):
             for line in _send(client, chunk):
                 click.echo(json.dumps(line.verdict()))
@@ -96,7 +108,7 @@ def command(
 
 
 def _read(
-    client: Client, file: BinaryIO, on_behalf_of: str | None, raw: bool, given: dict[str, str]
+    client: Client, file: BinaryIO, source: Source | None, on_behalf_of: str | None, raw: bool, given: dict[str, str]
 ) -> Iterator[_Line]:
     for number, text in enumerate(file, 1):
         if not text.strip():
@@ -104,9 +116,9 @@ def _read(
         line = _Line(number)
         fields: Any = None
         try:
-            fields = _json(text)
+            fields = _json(text, **(AS_WRITTEN if source else {}))
             attributes = _attributes(fields)
-            event = codec.from_json(_without_place(fields))
+            event = event_of(source, fields) if source else codec.from_json(_without_place(fields))
             made = client.record(
                 event,
                 event_id=attributes.get("ce_id"),
@@ -164,9 +176,9 @@ def _as_it_is(text: bytes, fields: Any, given: dict[str, str]) -> Record:
     return Record(text.rstrip(b"\r\n"), area.encode(errors="replace") if isinstance(area, str) else b"", headers)
 
 
-def _json(text: bytes) -> Any:
+def _json(text: bytes, **options: Any) -> Any:
     try:
-        return json.loads(text)
+        return json.loads(text, **options)
     except (ValueError, RecursionError) as error:
         fault = Fault(code=FaultCode.NOT_DECODABLE, path="$", message=f"not JSON: {error}")
         raise FaultyInputError((fault,)) from error

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import Annotated
 
 from flexbus import events as ev
@@ -10,10 +10,12 @@ from flexbus.errors import Fault, FaultCode, FaultyInputError
 from flexbus.events import CongestionKind
 from flexbus.time import QUARTER_HOUR_S, parse_ms
 
-__all__ = ["Cell", "Source", "canonical", "harmonise"]
+__all__ = ["UNITS", "Cell", "ForeignForecast", "Source", "canonical", "forecast_of", "harmonise"]
 
 _SLOT_MS = QUARTER_HOUR_S * 1000
 _WATTS = {"W": 1, "kW": 1_000, "MW": 1_000_000}
+_LARGEST_W = 2**63 - 1  # an integer on the wire
+UNITS = tuple(_WATTS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,6 +25,24 @@ class Source:
     unit: Annotated[str, "W, kW or MW"]
     export_positive: Annotated[bool, "true = export is positive, as here; false = import is"]
     elements: Annotated[Mapping[str, str], "its name of an element -> ours"]
+    name: Annotated[str, "what the forecasts name as their source"] = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ForeignForecast:
+    """The flow over one element as a planning system writes it; numbers as text, so that no digit is lost."""
+
+    area_id: Annotated[str, "market area"]
+    forecast_id: Annotated[str, "identifier of the forecast"]
+    revision: Annotated[int, "revision, rising"]
+    session_id: Annotated[str | None, "session the need is meant for; null = the next that precedes delivery"] = None
+    element: Annotated[str, "the source's name of the element"]
+    issued_at: Annotated[str, "when the forecast was made, ISO 8601 with an offset from UTC"]
+    resolution_s: Annotated[int, "length of a slot, s"]
+    times: Annotated[tuple[str, ...], "start of each slot, ISO 8601 with an offset from UTC"]
+    values: Annotated[tuple[str | None, ...], "flow per slot, in the source's unit and sign; null = missing"]
+    limit_import: Annotated[str | None, "most import over the element, in the source's unit, > 0"] = None
+    limit_export: Annotated[str | None, "most export over the element, in the source's unit, > 0"] = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +73,43 @@ class Cell:
         return self.issued_at_ms, self.revision
 
 
+def forecast_of(source: Source, given: ForeignForecast) -> ev.CongestionForecastReceived:
+    """Return the event that says the same as a planning system's forecast.
+
+    Args:
+        source: unit, sign and names of the source.
+        given: the forecast as it was written.
+
+    Raises:
+        FaultyInputError: every fault with its path in the forecast.
+    """
+    faults: list[Fault] = []
+    issued_at_ms = _at_ms(given.issued_at, "$.issued_at", faults)
+    limit_import_w = _watts(given.limit_import, source, "$.limit_import", faults)
+    limit_export_w = _watts(given.limit_export, source, "$.limit_export", faults)
+    try:
+        element_id, start_ms, flow_w = harmonise(source, given.element, given.times, given.values, given.resolution_s)
+    except FaultyInputError as error:
+        raise FaultyInputError((*faults, *error.faults)) from error
+    if issued_at_ms is None or faults:
+        raise FaultyInputError(tuple(faults))
+    return ev.CongestionForecastReceived(
+        area_id=given.area_id,
+        forecast_id=given.forecast_id,
+        revision=given.revision,
+        session_id=given.session_id,
+        element_id=element_id,
+        kind=CongestionKind.THERMAL,
+        issued_at_ms=issued_at_ms,
+        start_ms=start_ms,
+        resolution_s=given.resolution_s,
+        flow_w=flow_w,
+        limit_import_w=limit_import_w,
+        limit_export_w=limit_export_w,
+        source=source.name,
+    )
+
+
 def harmonise(
     source: Source, element: str, times: Sequence[str], values: Sequence[str | int | None], resolution_s: int
 ) -> tuple[str, int, tuple[int | None, ...]]:
@@ -78,19 +135,18 @@ def harmonise(
         text = f"{len(values)} values, but {len(times)} times; both must be given, one for one"
         faults.append(_fault(FaultCode.BAD_SERIES, "$.values", text))
     starts = _starts(times, resolution_s, faults)
-    watts = [_watts(value, source, index, faults) for index, value in enumerate(values)]
+    watts = [_watts(value, source, f"$.values[{index}]", faults) for index, value in enumerate(values)]
     if faults:
         raise FaultyInputError(tuple(faults))
-    return source.elements[element], starts[0], tuple(watts)
+    sign = 1 if source.export_positive else -1
+    return source.elements[element], starts[0], tuple(None if w is None else sign * w for w in watts)
 
 
 def _starts(times: Sequence[str], resolution_s: int, faults: list[Fault]) -> list[int]:
     starts: list[int] = []
     for index, text in enumerate(times):
-        try:
-            at_ms = parse_ms(text)
-        except ValueError as error:
-            faults.append(_fault(FaultCode.BAD_PERIOD, f"$.times[{index}]", str(error)))
+        at_ms = _at_ms(text, f"$.times[{index}]", faults)
+        if at_ms is None:
             continue
         if starts and at_ms - starts[-1] != resolution_s * 1000:
             after = f"does not follow the slot before it by {resolution_s} s; send missing slots as null"
@@ -99,18 +155,26 @@ def _starts(times: Sequence[str], resolution_s: int, faults: list[Fault]) -> lis
     return starts
 
 
-def _watts(value: str | int | None, source: Source, index: int, faults: list[Fault]) -> int | None:
+def _at_ms(text: str, path: str, faults: list[Fault]) -> int | None:
+    try:
+        return parse_ms(text)
+    except ValueError as error:
+        faults.append(_fault(FaultCode.BAD_PERIOD, path, str(error)))
+        return None
+
+
+def _watts(value: str | int | None, source: Source, path: str, faults: list[Fault]) -> int | None:
     if value is None:
         return None
     try:
         number = Decimal(value) * _WATTS.get(source.unit, 1)
-    except (InvalidOperation, ValueError):
+    except (ArithmeticError, ValueError):
         number = Decimal("NaN")
-    if not number.is_finite() or number != number.to_integral_value():
-        text = f"{value!r} {source.unit} is not a whole number of W"
-        faults.append(_fault(FaultCode.BAD_QUANTITY, f"$.values[{index}]", text))
+    if not number.is_finite() or abs(number) > _LARGEST_W or number != number.to_integral_value():
+        text = f"{str(value)[:60]!r} {source.unit} is not a whole number of W, or too large"
+        faults.append(_fault(FaultCode.BAD_QUANTITY, path, text))
         return None
-    return int(number) if source.export_positive else -int(number)
+    return int(number)
 
 
 def canonical(e: ev.CongestionForecastReceived, *, computed: bool = False) -> dict[int, Cell]:

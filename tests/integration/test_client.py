@@ -212,8 +212,12 @@ def test_hostile_input_gets_a_verdict_a_line_and_stops_nothing(connection: Conne
             {"WRONG_TYPE", "NOT_DECODABLE"},
         ),
         # 50 kW given in mW, which is no multiple of the product's step either
-        (codec.to_json(market.submitted("mw", steps=((50_000_001, 40_000),))) | {"area_id": AREA}, "REJECTED", set()),
-        (codec.to_json(core.offer_of(602, AREA, FSP_B)), "REJECTED", set()),
+        (
+            codec.to_json(market.submitted("mw", steps=((50_000_001, 40_000),))) | {"area_id": AREA},
+            "REJECTED",
+            {"BAD_QUANTITY"},
+        ),
+        (codec.to_json(core.offer_of(602, AREA, FSP_B)), "REJECTED", {"NOT_YOURS_OR_UNKNOWN"}),
         (codec.to_json(core.in_area(market.gate_closed(), AREA)), "REJECTED", {"WRONG_ROLE"}),
         ({**good, "area_id": "\ud800"}, "REJECTED", {"BAD_VALUE", "NOT_DECODABLE"}),
         ({**good, "ce_id": "not-a-uuid"}, "REJECTED", {"BAD_HEADER"}),
@@ -238,6 +242,47 @@ def test_hostile_input_gets_a_verdict_a_line_and_stops_nothing(connection: Conne
     noise = random.Random(1).randbytes(12_000_000)  # more than the broker takes
     sent = flexbus(connection, "send", "--as", FSP_A, "--binary", "--key", AREA, "-", given=noise, code=1)
     assert [(f["verdict"], f["faults"][0]["code"]) for f in lines(sent)] == [("NOT_SENT", "TOO_LARGE")]
+
+
+def test_one_record_as_it_stands_goes_under_its_key(connection: Connection) -> None:
+    record = codec.encode(core.offer_of(610, AREA))
+    command = ("send", "--as", FSP_A, "--binary", "--key", AREA, "--header", f"ce_id={uuid4()}", "-")
+    assert [f["verdict"] for f in lines(flexbus(connection, *command, given=record))] == ["ACCEPTED"]
+
+
+def test_forecasts_of_a_planning_system_are_sent_by_its_source_file(connection: Connection, tmp_path: Path) -> None:
+    """docs/events/congestion.md, word for word: its two files, its command, and what it says comes of them."""
+    document = (Path(__file__).parents[2] / "docs" / "events" / "congestion.md").read_text(encoding="utf-8")
+    blocks = dict(re.findall(r"^```(?:json|text) (\S+)\n(.*?)^```", document, re.DOTALL | re.MULTILINE))
+    for name in ("source.json", "forecasts.jsonl"):
+        (tmp_path / name).write_text(blocks[name], encoding="utf-8")
+    (command,) = re.findall(r"^\$ flexbus (.*)$", document, re.MULTILINE)
+    words = [str(tmp_path / word) if word in blocks else word for word in shlex.split(command)]
+    sent, unsent = lines(flexbus(connection, *words, code=1))
+    assert (sent["verdict"], sent["faults"], unsent["verdict"]) == ("ACCEPTED", [], "NOT_SENT")
+    assert [f"{f['code']} {f['path']}" for f in unsent["faults"]] == blocks["faults"].splitlines()
+    assert all(fault["message"] for fault in unsent["faults"])
+    (entry,) = [e for e in core.entries(connection) if e.event_id == sent["event_id"]]
+    assert codec.to_json(codec.decode(entry.payload)) == json.loads(blocks["made"])
+
+
+def test_a_faulty_source_file_is_told_with_its_path(connection: Connection, tmp_path: Path) -> None:
+    source = tmp_path / "source.json"
+    for text, code, path in (
+        ('{"unit": "GW", "export_positive": true, "elements": {}}', "BAD_VALUE", "$.unit"),
+        ('{"unit": "MW", "export_positive": "yes", "elements": {}}', "WRONG_TYPE", "$.export_positive"),
+        ('{"unit": "MW", "elements": {}}', "MISSING_FIELD", "$.export_positive"),
+        ("unit: MW", "NOT_DECODABLE", "$"),
+    ):
+        source.write_text(text)
+        program = [sys.executable, "-m", "flexbus.cli", "send", "--as", "dso", "--source", str(source), "-"]
+        done = subprocess.run(
+            [*program, "--bootstrap", connection.bootstrap], input=b"", capture_output=True, timeout=60, check=False
+        )
+        assert done.returncode == 1
+        (said,) = done.stderr.decode().splitlines()
+        assert said.startswith(f"{source} {path}: ")
+        assert said.endswith(f"[{code}]")
 
 
 def test_past_the_gate_is_too_late(connection: Connection) -> None:
