@@ -13,7 +13,9 @@ from clearing.case import Case
 from clearing.certificate import certify
 from clearing.files import case_to_text, read_case, read_result
 from clearing.pipeline import clear
+from flexbus.catalogue import CATALOGUE
 from flexbus.quantities import Direction
+from streams.table import Summary
 from tests.clearing_cases import case, chain, injection, offer
 from tests.page_day import SESSION
 
@@ -75,6 +77,16 @@ def test_the_fold_of_the_page_in_python(told: bool, tmp_path: Path) -> None:
     assert report.startswith("<!doctype html>")
     assert (SESSION in done.stdout) is told
     assert ("Market day Valley" in report) is told
+
+
+# ---- docs/operations.md
+
+
+def test_the_row_of_a_stage_is_one() -> None:
+    (row,) = [text for text in fences("docs/operations.md", "") if text.startswith("{")]
+    told = Summary(**json.loads(row))
+    assert set(told.events) <= set(CATALOGUE)
+    assert Summary.of_bytes(told.to_bytes()) == told
 
 
 # ---- docs/formats
