@@ -99,7 +99,7 @@ def command(
         raise click.BadParameter(f"{signing_key.name if signing_key else ''}: {error}") from error
     options: dict[str, Any] = {"security": connection.security, "timeout_s": timeout, "signing_key": signing}
     with Client(connection.bootstrap, party, **options) as client:
-        lines = _binary(file, key, given) if binary else _read(client, file, source, on_behalf_of, raw, given)
+        lines = _binary(file, key, given) if binary else _read(client, file, on_behalf_of, raw, given, source)
         while chunk := list(islice(lines, _CHUNK)):
             for line in _send(client, chunk):
                 click.echo(json.dumps(line.verdict()))
@@ -108,7 +108,12 @@ def command(
 
 
 def _read(
-    client: Client, file: BinaryIO, source: Source | None, on_behalf_of: str | None, raw: bool, given: dict[str, str]
+    client: Client,
+    file: BinaryIO,
+    on_behalf_of: str | None,
+    raw: bool,
+    given: dict[str, str],
+    source: Source | None = None,
 ) -> Iterator[_Line]:
     for number, text in enumerate(file, 1):
         if not text.strip():

@@ -21,6 +21,7 @@ from flexbus import codec
 from flexbus.cli.send import _read as lines_of
 from flexbus.client import Client
 from flexbus.errors import CodecError, Fault, FaultyInputError
+from flexbus.views.harmonise import Source
 from streams.intake import Input, Intake
 from tests import clearing_cases
 from tests.integration.core import FSP_A, FSP_B, founding, offer_of
@@ -50,7 +51,16 @@ def decode(data: bytes) -> None:
 
 def send(data: bytes) -> None:
     """A file of `flexbus send`: every line becomes a record or is refused with every fault."""
-    for line in lines_of(_Sender(), io.BytesIO(data), None, False, {}):  # type: ignore[arg-type]
+    _sendable(data, None)
+
+
+def foreign(data: bytes) -> None:
+    """A file of `flexbus send --source`: every line becomes a forecast or is refused with every fault."""
+    _sendable(data, PLANNER)
+
+
+def _sendable(data: bytes, source: Source | None) -> None:
+    for line in lines_of(_Sender(), io.BytesIO(data), None, False, {}, source):  # type: ignore[arg-type]
         if line.record is None:
             named(tuple(line.faults))
         else:
@@ -62,6 +72,7 @@ class _Sender:
 
     record = Client.record
     _signing_key = None
+    _registry = None
 
     def _own(self) -> str:
         return FSP_A
@@ -133,7 +144,9 @@ def matpower(data: bytes) -> None:
     assert found
 
 
-TARGETS: dict[str, Callable[[bytes], None]] = {f.__name__: f for f in (decode, send, sequencer, case, matpower)}
+TARGETS: dict[str, Callable[[bytes], None]] = {
+    f.__name__: f for f in (decode, send, foreign, sequencer, case, matpower)
+}
 
 
 @cache
@@ -145,6 +158,7 @@ def seeds() -> dict[str, list[bytes]]:
     return {
         "decode": values,
         "send": [*lines, b"".join(lines)],
+        "foreign": [FORECAST, FORECAST * 2],
         "sequencer": [bytes([n % 8, 3, 0, 0]) + v for n, v in enumerate(values)],
         "case": [case_to_text(c).encode() for c in [clearing_cases.market_day(1, 4, 4, 3)]],
         "matpower": [MATPOWER],
@@ -155,6 +169,12 @@ def json_line(event: Any) -> bytes:
     return json.dumps(codec.to_json(event)).encode() + b"\n"
 
 
+PLANNER = Source(unit="kW", export_positive=False, elements={"Trafo 1": "T1"})
+FORECAST = b"""\
+{"area_id": "north", "forecast_id": "p", "revision": 1, "element": "Trafo 1", \
+"issued_at": "2027-01-14T09:30:00+02:00", "resolution_s": 900, "times": ["2027-01-15T00:00:00Z", "2027-01-15T00:15:00Z"], "values": [4.9, "-5e2"], \
+"limit_import": 5}
+"""
 MATPOWER = b"""function mpc = two
 mpc.version = '2';
 mpc.baseMVA = 10;
