@@ -17,6 +17,7 @@ from flexbus.errors import CodecError, EnvironmentProblem, FaultCode
 from flexbus.events import FlexOfferSubmitted, FlexRequestSubmitted, Verdict
 from flexbus.topics import party_topic
 from streams import registry
+from streams.intake import Intake
 from streams.publisher import Publisher
 from streams.registry import RegistryServer
 from streams.replay import verify
@@ -25,6 +26,7 @@ from tests import market
 from tests.integration import core
 from tests.integration.bus import wait_for, working
 from tests.schema_registry import FakeRegistry, schema_registry
+from tests.unit.test_intake import HOME, PARTITIONS, Inbox
 
 OFFER = core.offer_of(1, "north")
 
@@ -100,6 +102,20 @@ def test_an_unknown_id_is_refused_and_asked_for_once(fake: FakeRegistry, schema:
             codec.decode(data, server)
         assert caught.value.code in (code, FaultCode.UNKNOWN_SCHEMA)
     assert len(fake.asked) == 1
+
+
+def test_what_the_journal_could_not_be_read_by_is_refused(fake: FakeRegistry) -> None:
+    longer = avro.schema_of(FlexOfferSubmitted)
+    longer["fields"].append({"name": "note", "type": "long"})
+    data = framed(fake, longer, codec.encode(OFFER)[10:] + b"\x02")
+    server = RegistryServer(fake.url)
+    assert codec.decode(data, server) == OFFER  # who only reads may know newer schemas by the registry
+    box = Inbox()
+    for registry_of, fault in ((server, "no version that the bus has"), (None, "SCHEMA_REGISTRY_URL")):
+        outcome = Intake(HOME, PARTITIONS, RULES, registry_of).take([box.record(core.FSP_A, data)])
+        ((said,),) = (r.faults for r in outcome.rejections)
+        assert (outcome.blocks, fault in said.message) == ([], True)
+        assert outcome.rejections[0].original == data
 
 
 def test_who_sends_ever_new_ids_does_not_keep_the_registry_busy(
