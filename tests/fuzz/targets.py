@@ -172,7 +172,8 @@ def json_line(event: Any) -> bytes:
 PLANNER = Source(unit="kW", export_positive=False, elements={"Trafo 1": "T1"})
 FORECAST = b"""\
 {"area_id": "north", "forecast_id": "p", "revision": 1, "element": "Trafo 1", \
-"issued_at": "2027-01-14T09:30:00+02:00", "resolution_s": 900, "times": ["2027-01-15T00:00:00Z", "2027-01-15T00:15:00Z"], "values": [4.9, "-5e2"], \
+"issued_at": "2027-01-14T09:30:00+02:00", "resolution_s": 900, \
+"times": ["2027-01-15T00:00:00Z", "2027-01-15T00:15:00Z"], "values": [4.9, "-5e2"], \
 "limit_import": 5}
 """
 MATPOWER = b"""function mpc = two
