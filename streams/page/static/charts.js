@@ -68,9 +68,9 @@ export class Bars {
     root.setAttribute("viewBox", `0 0 ${W} ${H}`);
     if (!n || W < 50) { root.replaceChildren(); this.readout.textContent = ""; return; }
     const s = (this.data = this.series());
-    // Offers may be ten times what is needed; the axis is for what is needed and taken, and says what it cuts off.
+    // Offers may be ten times what is needed; the axis is for what is needed, taken and delivered, and says what it cuts off.
     const most = (...lists) => Math.max(0, ...lists.flat());
-    const matter = { UP: most(s.need.UP, s.asked.UP, s.taken.UP), DOWN: most(s.need.DOWN, s.asked.DOWN, s.taken.DOWN) };
+    const matter = { UP: most(s.need.UP, s.asked.UP, s.taken.UP, s.got.UP), DOWN: most(s.need.DOWN, s.asked.DOWN, s.taken.DOWN, s.got.DOWN) };
     const room = 1.5 * Math.max(matter.UP, matter.DOWN) || Infinity;
     const share = (way) => Math.max(1, matter[way], Math.min(room * (matter[way] || room === Infinity ? 1 : 0.3), most(s.offered[way])));
     const top = share("UP"), low = share("DOWN");
