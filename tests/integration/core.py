@@ -129,6 +129,9 @@ def eventually(true: Any, within_s: float = 60.0, what: str = "") -> None:
         time.sleep(0.2)
 
 
+SUCCESSOR_WITHIN_S = 60.0
+
+
 class Worker:
     """A service as a process of its own under a little supervisor: whatever ends it, it is started again."""
 
@@ -164,7 +167,13 @@ class Worker:
                 self._process = self._start()
 
     def kill(self) -> None:
-        self._process.kill()
+        """Kill the process, and wait until it is dead and its successor has been started: no kill meets a dying one."""
+        process = self._process
+        process.kill()
+        deadline = time.monotonic() + SUCCESSOR_WITHIN_S
+        while self._process is process:
+            assert time.monotonic() < deadline, f"no successor of process {process.pid} within {SUCCESSOR_WITHIN_S} s"
+            time.sleep(0.01)
 
     def signal(self, number: int) -> None:
         self._process.send_signal(number)
