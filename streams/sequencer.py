@@ -160,7 +160,12 @@ class Sequencer:
         """Return what came; nothing if partitions came or went meanwhile, for then all is read again."""
         self._moved = False
         found = [_input(m) for m in self._consumer.consume(BATCH, wait_s) if is_record(m)]
-        return [] if self._moved else found
+        if not self._moved:
+            return found
+        if found and (mine := self._consumer.assignment()):
+            # Some of it may have come after the partitions: the consumer, now past it, is set back.
+            self._assigned(self._consumer, mine)
+        return []
 
     def _read_ahead(self, end: Callable[[], None]) -> None:
         """End a transaction; while the broker writes, read and decode what comes next."""

@@ -12,6 +12,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from confluent_kafka import TopicPartition
 
 from flexbus import codec
 from flexbus import events as ev
@@ -19,6 +20,7 @@ from flexbus.client import Client, Record, Sent
 from flexbus.events import Verdict
 from flexbus.topics import inbox
 from streams.kafka import Connection
+from streams.sequencer import Sequencer
 from streams.topics import create_topics
 from tests.integration import core
 from tests.integration.core import FMO, FSP_A, FSP_B, Worker
@@ -117,6 +119,33 @@ def test_workers_come_go_and_wake_up_as_zombies(connection: Connection) -> None:
         load.send(400)
         third.stop()
         load.check()
+
+
+class SlowToTakeOver(Sequencer):
+    """Its consumer has fetched inputs by the time it is through with an assignment, and returns them at once."""
+
+    def _assigned(self, consumer: Any, assignment: list[TopicPartition]) -> None:
+        super()._assigned(consumer, assignment)
+        time.sleep(3.0)  # longer than a fetch may wait
+
+
+def test_what_comes_during_an_assignment_is_not_lost(connection: Connection) -> None:
+    with Client(connection.bootstrap, FSP_A) as client:
+        sent = client.post_all(core.offer_of(n, area) for n in range(20) for area in AREAS)
+        sequencer = SlowToTakeOver(connection)
+        sequencer.open()
+        read = 0
+
+        def done() -> bool:
+            nonlocal read
+            read += sequencer.step()
+            return read >= len(sent)
+
+        core.eventually(done, 30, "inputs are missing")
+        sequencer.close()
+        receipts = client.verdicts(sent)
+        assert len(receipts) == len(sent)
+        assert {r.verdict for r in receipts} == {Verdict.REJECTED}  # these areas were never opened
 
 
 def test_a_party_that_comes_later_is_heard(connection: Connection) -> None:
