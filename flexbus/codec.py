@@ -21,7 +21,7 @@ from flexbus.catalogue import CATALOGUE
 from flexbus.errors import CodecError, FaultCode
 from flexbus.events import EventRejected, ReadLogged, ReceiptsIssued
 from flexbus.journal import Block
-from flexbus.reader import reader
+from flexbus.reader import GIVEN_UP, reader
 from flexbus.values import from_json, from_json_as, to_json, to_json_values, to_plain
 from flexbus.writer import writer
 from schemas import avro_schemas
@@ -246,7 +246,7 @@ def _body(data: bytes, written: WriterSchema, offset: int) -> Any:
     newest = _writer(name)[0]
     if writer is newest:
         # The short way for what our own writers make; everything else, faults above all, goes the long way.
-        with suppress(Exception):
+        with suppress(*GIVEN_UP):
             value, end = reader(cls)(data, offset)
             if end == len(data):
                 return value

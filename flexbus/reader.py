@@ -14,17 +14,19 @@ from functools import cache
 from types import UnionType
 from typing import Annotated, Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
-__all__ = ["fillable", "quickly", "reader", "shell_of"]
+__all__ = ["GIVEN_UP", "fillable", "quickly", "reader", "shell_of"]
 
 T = TypeVar("T")
 Reader = Callable[[bytes, int], tuple[Any, int]]
+# What a reader raises where it gives up: a form that is not ours, or bytes that end too early.
+GIVEN_UP = (ValueError, IndexError, struct.error)
 _SHIFTS = ((127, 7), (16_383, 14), (2_097_151, 21), (268_435_455, 28))
 
 
 def reader(cls: type[Any]) -> Reader:
     """Return the function that reads an instance: of bytes and an offset it makes the value and the next offset.
 
-    It raises any exception, or goes beyond the end of the bytes, where it gives up.
+    It raises one of `GIVEN_UP`, or goes beyond the end of the bytes, where it gives up.
 
     Args:
         cls: a dataclass of the types that `flexbus.avro` knows.
