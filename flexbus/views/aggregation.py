@@ -205,11 +205,13 @@ def _market_cleared(state: Aggregates, e: ev.MarketCleared) -> Iterator[Emission
                 )
             )
     for (infeed_id, direction), group in sorted(members.items(), key=lambda item: _by_place(item[0])):
-        power_w, price = [0] * session.slots, [0] * session.slots
+        power_w = [0] * session.slots
+        asked: list[list[int]] = [[] for _ in power_w]
         for m in group:
-            for slot, (left, asked) in enumerate(zip(m.power_w, m.price_milli_per_mwh, strict=True), m.first_slot):
-                power_w[slot] += left
-                price[slot] = max(price[slot], asked)
+            for slot, (left_w, price) in enumerate(zip(m.power_w, m.price_milli_per_mwh, strict=True), m.first_slot):
+                if left_w:
+                    power_w[slot] += left_w
+                    asked[slot].append(price)
         aggregate = ev.AggregateOffered(
             area_id=e.area_id,
             session_id=e.session_id,
@@ -219,7 +221,7 @@ def _market_cleared(state: Aggregates, e: ev.MarketCleared) -> Iterator[Emission
             start_ms=session.scheduled.delivery_start_ms,
             resolution_s=session.product.resolution_s,
             power_w=tuple(power_w),
-            price_milli_per_mwh=tuple(price),
+            price_milli_per_mwh=tuple(max(prices, default=0) for prices in asked),
             members=tuple(group),
         )
         yield emit(aggregate, aggregate.aggregate_id)

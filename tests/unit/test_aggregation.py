@@ -95,6 +95,16 @@ def test_what_the_market_left_goes_up_at_the_highest_price_of_what_is_left() -> 
     assert (member.offer_id, member.connection_point_id) == ("a", "p1")
 
 
+def test_the_price_of_what_goes_up_stays_negative_where_all_members_pay_to_be_called() -> None:
+    told = story(
+        offer("a", "p1", ((100_000, -5_000),), direction=DOWN),
+        offer("b", "p2", ((50_000, -9_000),), fsp="beta", direction=DOWN),
+    )
+    (aggregate,) = upward(told, award("a", "p1", (100_000, 0, 100_000, 0)), award("b", "p2", (0, 0, 50_000, 0)))
+    assert aggregate.power_w == (50_000, 150_000, 0, 150_000)
+    assert aggregate.price_milli_per_mwh == (-9_000, -5_000, 0, -5_000)
+
+
 def test_lights_and_limits_at_the_gate_bound_what_goes_up() -> None:
     limit = ev.CapacityLimitForeseen(
         area_id=AREA,
