@@ -208,9 +208,9 @@ def _market_cleared(state: Aggregates, e: ev.MarketCleared) -> Iterator[Emission
         power_w = [0] * session.slots
         asked: list[list[int]] = [[] for _ in power_w]
         for m in group:
-            for slot, (left_w, price) in enumerate(zip(m.power_w, m.price_milli_per_mwh, strict=True), m.first_slot):
-                if left_w:
-                    power_w[slot] += left_w
+            for slot, (watts, price) in enumerate(zip(m.power_w, m.price_milli_per_mwh, strict=True), m.first_slot):
+                if watts:
+                    power_w[slot] += watts
                     asked[slot].append(price)
         aggregate = ev.AggregateOffered(
             area_id=e.area_id,
