@@ -13,6 +13,7 @@ import time
 import urllib.error
 import urllib.request
 from functools import cache
+from http.client import HTTPException
 from typing import Any
 from urllib.parse import quote, urlsplit
 
@@ -25,7 +26,8 @@ from schemas import avro_schemas
 
 __all__ = ["RegistryServer", "configured"]
 
-_TIMEOUT_S = 5.0
+# All attempts together: a service says that the registry is away before its watchdog takes it for hanging.
+_WITHIN_S = 10.0
 _ROUNDS = 3
 _PAUSE_S = 0.5
 _MOST_BYTES = 2_000_000
@@ -162,26 +164,33 @@ class RegistryServer(Registry):
                 time.sleep(_PAUSE_S)
             url = self._urls[attempt % len(self._urls)]
             data = None if body is None else json.dumps(body).encode()
-            request = urllib.request.Request(url + path, data, self._headers, method=method)
             try:
-                with self._opener.open(request, timeout=_TIMEOUT_S) as answer:
-                    text = answer.read(_MOST_BYTES + 1)
-                if len(text) > _MOST_BYTES:
-                    raise ValueError(f"an answer of more than {_MOST_BYTES} bytes")
-                return json.loads(text)
-            except urllib.error.HTTPError as error:
-                said = error.read(500).decode(errors="replace")
-                if error.code == 404 and missing and _is_registry(said):
-                    return None
-                why = f"HTTP {error.code}: {said[:300]}"
-                if error.code < 500:
-                    break
-            except (OSError, ValueError) as error:
+                status, text = self._answer(urllib.request.Request(url + path, data, self._headers, method=method))
+                if status < 300:
+                    return json.loads(text)
+            except (OSError, ValueError, HTTPException) as error:
                 why = f"{type(error).__name__}: {error}"
+                continue
+            said = text.decode(errors="replace")
+            if status == 404 and missing and _is_registry(said):
+                return None
+            why = f"HTTP {status}: {said[:300]}"
+            if status < 500:
+                break
         raise EnvironmentProblem(
             f"The schema registry at {', '.join(self._urls)} does not answer {method} {path} ({why}): is it running, "
             "and are SCHEMA_REGISTRY_URL and SCHEMA_REGISTRY_USER_INFO right? Unset them to write Avro single objects."
         )
+
+    def _answer(self, request: urllib.request.Request) -> tuple[int, bytes]:
+        try:
+            with self._opener.open(request, timeout=_WITHIN_S / (_ROUNDS * len(self._urls))) as answer:
+                text = answer.read(_MOST_BYTES + 1)
+        except urllib.error.HTTPError as error:
+            return error.code, error.read(500)
+        if len(text) > _MOST_BYTES:
+            raise ValueError(f"an answer of more than {_MOST_BYTES} bytes")
+        return answer.status, text
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):

@@ -2,9 +2,13 @@
 
 import io
 import json
+import socket
 import struct
+import threading
+import time
 import urllib.request
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import fastavro
@@ -22,6 +26,7 @@ from streams.publisher import Publisher
 from streams.registry import RegistryServer
 from streams.replay import verify
 from streams.sequencer import RULES, Sequencer
+from streams.transaction import HANG_S
 from tests import market
 from tests.integration import core
 from tests.integration.bus import wait_for, working
@@ -144,6 +149,41 @@ def test_a_registry_in_trouble_is_asked_again_and_then_named(fake: FakeRegistry)
     with pytest.raises(EnvironmentProblem, match="Connection refused"):
         RegistryServer("http://127.0.0.1:9").id_of("GateClosed")
     assert RegistryServer(f"http://127.0.0.1:9, {fake.url}").id_of("GateClosed") == 101
+
+
+@contextmanager
+def at_a_port(says: bytes | None) -> Iterator[str]:
+    """Be something else that listens: it says this to everybody and hangs up, or never says anything."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve() -> None:
+            with suppress(OSError):
+                while says is not None:
+                    with listener.accept()[0] as caller:
+                        caller.recv(10_000)
+                        caller.sendall(says)
+
+        threading.Thread(target=serve, daemon=True).start()
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+
+
+def test_what_speaks_no_http_is_named() -> None:
+    with (
+        at_a_port(b"SSH-2.0-OpenSSH\r\n") as url,
+        pytest.raises(EnvironmentProblem, match=r"(?s)BadStatusLine.*is it running"),
+    ):
+        RegistryServer(url).id_of("GateClosed")
+
+
+def test_a_registry_that_never_answers_is_named_before_the_watchdog_ends_the_service(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert registry._WITHIN_S + registry._ROUNDS * registry._PAUSE_S < HANG_S
+    monkeypatch.setattr(registry, "_WITHIN_S", 0.6)
+    began = time.monotonic()
+    with at_a_port(None) as url, pytest.raises(EnvironmentProblem, match="timed out"):
+        RegistryServer(url).id_of("GateClosed")
+    assert time.monotonic() - began < 3.0
 
 
 @pytest.mark.parametrize("url", ["file:///etc/passwd", "localhost:8081", "http://u:secret@host:1"])
