@@ -239,7 +239,9 @@ class Supervisor:
                 stdin=subprocess.PIPE,
                 stdout=output,
                 stderr=output,
-                start_new_session=True,  # Ctrl-C at the terminal is the supervisor's to pass on, once and in order
+                # Ctrl-C at the terminal is the supervisor's to pass on, once and in order. A session of its own would
+                # also keep it out, but on Linux every session gets the same share, whatever `nice` says.
+                process_group=0,
             )
         child.started = time.monotonic()
         child.was_ready = False

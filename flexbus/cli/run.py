@@ -80,12 +80,13 @@ def command(
     from streams.context import Context
     from streams.monitor import Monitor
     from streams.process import die_with_parent, end_at_once, stop_on_end_of_input, stop_on_signals
-    from streams.services import run_service
+    from streams.services import run_service, step_back
 
     stop = threading.Event()
     stop_on_signals(stop)
     if supervised:
         die_with_parent()
+        step_back(service)
         stop_on_end_of_input(stop)
     host, _, port = listen.rpartition(":")
     if service == "monitor" and page_readers is None and host not in _LOOPBACK and not anyone_may_read:

@@ -60,6 +60,22 @@ def test_a_killed_child_is_back_and_ready(bus: Bus, tmp_path: Path) -> None:
     assert not (tmp_path / "supervisor.json").exists()
 
 
+def test_who_waits_for_nobody_steps_back_and_can_be_seen_to(bus: Bus, tmp_path: Path) -> None:
+    supervisor = Supervisor(bus.connection, tmp_path, services=SOME)
+    supervisor.start()
+    try:
+        supervisor.wait_ready()
+        pids = supervisor.pids()
+        own = os.nice(0)
+        assert psutil.Process(pids["scheduler-0"]).nice() == own
+        assert psutil.Process(pids["settlement-0"]).nice() == min(19, own + 5)
+        for pid in pids.values():  # priorities count within a session, and signals of a terminal reach a group
+            assert os.getsid(pid) == os.getsid(0)
+            assert os.getpgid(pid) == pid
+    finally:
+        supervisor.stop()
+
+
 def test_two_runs_side_by_side_do_not_know_each_other(bus: Bus, tmp_path: Path) -> None:
     one, two = (Supervisor(bus.connection, tmp_path / name, services=("scheduler",)) for name in ("one", "two"))
     one.start()
