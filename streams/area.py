@@ -11,9 +11,8 @@ from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
-from flexbus import codec
 from flexbus.journal import Block, verify_block
-from flexbus.views.fact import Emission, Fact, Job, quick_fact
+from flexbus.views.fact import Emission, Fact, Job, facts_of
 
 __all__ = ["Area", "Due", "Kept", "Stage"]
 
@@ -104,28 +103,17 @@ class Area:
         if self.last is not None and block.number <= self.last[0]:
             return None
         verified = verify_block(self.last, block)
-        facts = []
-        for index, entry in enumerate(block.entries):
+        for entry in block.entries:
             self.counts[entry.event_type] += 1
             if entry.sender_id == self.view.service:
                 # Only our own word counts: an id is derived, so anybody could send something under it.
                 self.pending.pop(entry.event_id, None)
                 self._said.add(UUID(entry.event_id).int)
-            if self.view.reads is not None and entry.event_type not in self.view.reads:
-                continue
-            fact = quick_fact(
-                event=codec.decode_entry(entry.payload, entry.schema_fingerprint),
-                event_id=entry.event_id,
-                sender_id=entry.sender_id,
-                on_behalf_of=entry.on_behalf_of,
-                received_at_ms=entry.received_at_ms,
-                block=block.number,
-                index=index,
-            )
+        facts = tuple(facts_of(block, self.view.reads))
+        for fact in facts:
             self._take(fact)
-            facts.append(fact)
         self.last = verified
-        return tuple(facts)
+        return facts
 
     def kept(self) -> Kept:
         """Return what a successor cannot do without; it sends again what is due."""
