@@ -17,8 +17,8 @@ log = logging.getLogger(__name__)
 STAGES = ("congestion", "aggregation", "traffic_light", "clearing", "activation", "settlement")
 # In the order in which they are started: who sends after who receives.
 SERVICES = ("sequencer", *STAGES, "scheduler", "publisher", "monitor")
-# Somebody waits for every other service: for a gate, a limit, a market, an order. Where all of them share a machine that
-# is full, as in the minute after a gate, these come after them.
+# Somebody waits for every other service: for a gate, a limit, a market, an order. Where all of them share a machine
+# that is full, as in the minute after a gate, these come after them.
 _NICE = {"congestion": 5, "aggregation": 5, "settlement": 5, "monitor": 10}
 
 
