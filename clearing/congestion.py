@@ -192,7 +192,7 @@ def _thermal(
         if not branch.closed or not (loading[solved] >= report_from).any():
             continue
         flow = state.p_from_w[:, k] * _outward(network, depth, k)
-        limit = _limit_w(grid, state, k)
+        limit = _limit_w(state, k)
         found.append(
             ThermalCongestion(
                 element_id=branch.branch_id,
@@ -236,7 +236,7 @@ def _outward(network: NetworkModelPublished, depth: dict[str, int], k: int | Non
     return -1 if depth[branch.from_bus_id] < depth[branch.to_bus_id] else 1
 
 
-def _limit_w(grid: AcGrid, state: AcState, k: int) -> Real:
+def _limit_w(state: AcState, k: int) -> Real:
     """Active power per slot at which the branch would meet its limit, with the slot's voltage and Q."""
     # Loading is current (or power) over limit: at the same voltage and power factor of the loaded end the
     # apparent power at the limit is |S| / loading; what Q leaves of it is the active limit.

@@ -349,7 +349,7 @@ def assemble(problem: SlotProblem) -> Assembled:
     )
 
 
-def solve_slot(problem: SlotProblem, tolerance: float = 1e-9) -> Relaxed:
+def solve_slot(problem: SlotProblem) -> Relaxed:
     """Solve the relaxation of one slot with Clarabel.
 
     A large book has a thousand columns in a slot and few that move: it is solved with those that are likely to, and
@@ -357,11 +357,10 @@ def solve_slot(problem: SlotProblem, tolerance: float = 1e-9) -> Relaxed:
 
     Args:
         problem: the slot.
-        tolerance: feasibility and gap tolerance of the solver.
     """
     chosen = _first_columns(problem)
     while not chosen.all():
-        found = _solve_columns(_only(problem, chosen), tolerance)
+        found = _solve_columns(_only(problem, chosen))
         reduced = problem.cost - problem.inject_p.T @ found.balance_p - problem.inject_q.T @ found.balance_q
         wanted = ~chosen & (reduced < -WORTH_TAKING)
         if found.solved and not wanted.any():
@@ -371,7 +370,7 @@ def solve_slot(problem: SlotProblem, tolerance: float = 1e-9) -> Relaxed:
             missed = float(np.minimum(reduced, 0.0)[~chosen] @ problem.upper[~chosen])
             return replace(found, x=x, bound=found.bound + missed)
         chosen = chosen | wanted if found.solved else np.ones_like(chosen)
-    return _solve_columns(problem, tolerance)
+    return _solve_columns(problem)
 
 
 def _first_columns(problem: SlotProblem) -> NDArray[np.bool_]:
@@ -401,10 +400,10 @@ def _only(problem: SlotProblem, chosen: NDArray[np.bool_]) -> SlotProblem:
     )
 
 
-def _solve_columns(problem: SlotProblem, tolerance: float) -> Relaxed:
+def _solve_columns(problem: SlotProblem) -> Relaxed:
     """Solve the relaxation of one slot with all its columns."""
     made = assemble(problem)
-    solution, scale = solve_cone(made.cost, made.matrix, made.rhs, made.kinds, tolerance)
+    solution, scale = solve_cone(made.cost, made.matrix, made.rhs, made.kinds)
     base, grid = made.base, problem.grid
     m, n, k = len(grid.branch_ids), grid.nodes, len(problem.cost)
     point, dual = np.array(solution.x), np.array(solution.z) / scale

@@ -35,6 +35,8 @@ BASE_VA = 1e6
 SQRT3 = 3.0**0.5
 # Contraction is fast (factor about the voltage drop in pu) or not there at all; Newton takes what is left.
 SWEEPS = 60
+# Largest last step of any voltage.
+TOLERANCE_PU = 1e-12
 
 
 class PowerFlowInputError(FlexbusError):
@@ -245,13 +247,12 @@ class AcGrid:
         """Current into the to side of every branch per nodal voltage (branches x nodes), per unit."""
         return self._y_to
 
-    def solve(self, p_w: Real, q_var: Real, *, tolerance_pu: float = 1e-12) -> AcState:
+    def solve(self, p_w: Real, q_var: Real) -> AcState:
         """Solve all slots.
 
         Args:
             p_w: net injections (slots x buses), W, positive = feed-in, in the order of ``network.buses``.
             q_var: net reactive injections (slots x buses), var, positive = feed-in.
-            tolerance_pu: largest last step of any voltage, per unit.
 
         Raises:
             PowerFlowInputError: the arrays have the wrong shape or contain NaN or infinity.
@@ -259,10 +260,10 @@ class AcGrid:
         s_bus = self._injections(p_w, q_var)
         slots = s_bus.shape[1]
         s = (self._gather @ s_bus)[self._free]
-        v_free, done = self._fixed_point(s, slots, tolerance_pu)
+        v_free, done = self._fixed_point(s, slots)
         for t in np.flatnonzero(~done):
             v_free[:, t], done[t] = newton(
-                self._y_ff, np.asarray(self._y_fs @ self._held_v), s[:, t], self._no_load(), tolerance_pu
+                self._y_ff, np.asarray(self._y_fs @ self._held_v), s[:, t], self._no_load(), TOLERANCE_PU
             )
         v_free[:, ~done] = np.nan
         v = np.zeros((self._nodes, slots), dtype=complex)
@@ -294,7 +295,7 @@ class AcGrid:
             return np.zeros(0, dtype=complex)
         return np.asarray(self._factor.solve(-np.asarray(self._y_fs @ self._held_v, dtype=complex)))
 
-    def _fixed_point(self, s: Complex, slots: int, tolerance: float) -> tuple[Complex, NDArray[np.bool_]]:
+    def _fixed_point(self, s: Complex, slots: int) -> tuple[Complex, NDArray[np.bool_]]:
         if self._factor is None:
             return np.zeros((0, slots), dtype=complex), np.ones(slots, dtype=bool)
         start = self._no_load()
@@ -310,10 +311,10 @@ class AcGrid:
                 step = np.abs(new - v[:, active]).max(axis=0)
             v[:, active] = new
             # A slot whose steps grow, or that has collapsed, is Newton's.
-            done[active[step <= tolerance]] = True
+            done[active[step <= TOLERANCE_PU]] = True
             hopeless = (step > 2 * last[active]) | ~np.isfinite(step)
             last[active] = step
-            active = active[(step > tolerance) & ~hopeless]
+            active = active[(step > TOLERANCE_PU) & ~hopeless]
             if not len(active):
                 break
         return v, done

@@ -14,7 +14,9 @@ __all__ = ["Basis", "LinearProgram", "Rows", "Solution", "solve_linear"]
 Real = NDArray[np.float64]
 INF = float("inf")
 MOST_BRANCHES = 100
-ABSOLUTE_GAP = 1e-7
+# Where branch and bound stops; nodes are counted and not timed, so that runs repeat.
+ABSOLUTE_GAP = RELATIVE_GAP = 1e-7
+MOST_NODES = 20_000
 WHOLE = 1e-7
 _GOOD = (highspy.HighsModelStatus.kOptimal, highspy.HighsModelStatus.kSolutionLimit)
 _OPTIONS = (
@@ -115,26 +117,22 @@ class Solution:
     basis: Basis | None = None
 
 
-def solve_linear(
-    program: LinearProgram, *, basis: Basis | None = None, relative_gap: float = 1e-7, max_nodes: int = 20_000
-) -> Solution | None:
+def solve_linear(program: LinearProgram, *, basis: Basis | None = None) -> Solution | None:
     """Solve with HiGHS, one thread, fixed seed; None when there is no feasible point.
 
     Args:
         program: the linear or mixed-integer program.
         basis: basis of a solution of a program of the same shape to start from.
-        relative_gap: gap at which branch and bound stops.
-        max_nodes: most nodes of branch and bound; a count and no clock, so that runs repeat.
     """
     if not program.integer.any():
         return _continuous(_loaded(program), program, basis)
-    known, found = _branched(program, basis, relative_gap)
+    known, found = _branched(program, basis)
     if known:
         return found
     solver = _loaded(program, whole=program.integer)
     solver.setOptionValue("presolve", "choose")
-    solver.setOptionValue("mip_rel_gap", relative_gap)
-    solver.setOptionValue("mip_max_nodes", max_nodes)
+    solver.setOptionValue("mip_rel_gap", RELATIVE_GAP)
+    solver.setOptionValue("mip_max_nodes", MOST_NODES)
     solver.run()
     info = solver.getInfo()
     if solver.getModelStatus() not in _GOOD and info.primal_solution_status != 2:
@@ -192,7 +190,7 @@ def _continuous(solver: Any, program: LinearProgram, basis: Basis | None) -> Sol
     )
 
 
-def _branched(program: LinearProgram, basis: Basis | None, relative_gap: float) -> tuple[bool, Solution | None]:
+def _branched(program: LinearProgram, basis: Basis | None) -> tuple[bool, Solution | None]:
     """Return whether a few branches decide a program, and its solution (None: there is no feasible point).
 
     A market has thousands of continuous steps and few decisions, most of which the relaxation takes: each branch is
@@ -207,7 +205,7 @@ def _branched(program: LinearProgram, basis: Basis | None, relative_gap: float) 
     root: Basis | None = None
     open_nodes = [(-np.inf, program.lower[numbers], program.upper[numbers])]
     for _ in range(MOST_BRANCHES):
-        while open_nodes and open_nodes[-1][0] >= least - max(ABSOLUTE_GAP, relative_gap * abs(least)):
+        while open_nodes and open_nodes[-1][0] >= least - max(ABSOLUTE_GAP, RELATIVE_GAP * abs(least)):
             open_nodes.pop()
         if not open_nodes:
             return True, None if best is None else _whole_solution(program, best, least, root)
@@ -222,7 +220,7 @@ def _branched(program: LinearProgram, basis: Basis | None, relative_gap: float) 
         if root is None:
             root = Basis(statuses=solver.getBasis(), shape=(len(program.cost), len(program.row_low)))
         value = float(solver.getInfo().objective_function_value)
-        if value >= least - max(ABSOLUTE_GAP, relative_gap * abs(least)):
+        if value >= least - max(ABSOLUTE_GAP, RELATIVE_GAP * abs(least)):
             continue
         x = np.array(solver.getSolution().col_value)
         part = x[numbers]

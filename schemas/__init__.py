@@ -5,7 +5,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-__all__ = ["avro_dir", "avro_schemas", "fingerprints", "iec62325_dir", "json_dir"]
+__all__ = ["avro_dir", "avro_schemas", "fingerprints", "json_dir"]
 
 _HERE = Path(__file__).parent
 
@@ -13,11 +13,6 @@ _HERE = Path(__file__).parent
 def avro_dir() -> Path:
     """Return the folder of the Avro schemas, one `<event>.v<N>.avsc` per event and version."""
     return _HERE / "avro"
-
-
-def iec62325_dir() -> Path:
-    """Return the folder of the IEC 62325 profiles."""
-    return _HERE / "iec62325"
 
 
 def json_dir() -> Path:

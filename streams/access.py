@@ -1,9 +1,10 @@
-"""Rights on a broker with access control: principals with passwords, and ACLs exactly as the table says."""
+"""Rights on a broker with access control: principals with passwords, signing keys, ACLs exactly as the table says."""
 
 import time
 from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import (
@@ -15,17 +16,20 @@ from confluent_kafka.admin import (
     ResourcePatternType,
     ResourceType,
 )
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from flexbus.access import PLAYER, SERVICE_PRINCIPALS, Grant, grants_of, grants_of_party, public_grants
+from flexbus.access import PLAYER, SERVICE_PRINCIPALS, Grant, grants_of
 from flexbus.errors import EnvironmentProblem
 from flexbus.events import Role
+from flexbus.signing import private_key
 from streams import broker_security as security
 from streams.broker import Broker
 from streams.kafka import Connection, Trouble, environment_problem
 from streams.page.readers import make_reader
 from streams.topics import create_topics
 
-__all__ = ["Applied", "NoAccessControlError", "Provisioned", "apply_grants", "provision", "revoke", "rights_of_parties"]
+__all__ = ["Applied", "NoAccessControlError", "Provisioned", "apply_grants", "provision", "revoke"]
 
 _TIMEOUT_S = 30.0
 _USER = "User:"
@@ -93,12 +97,6 @@ def revoke(connection: Connection, principals: Iterable[str]) -> Applied:
     return apply_grants(connection, (), principals)
 
 
-def rights_of_parties(connection: Connection, parties: Mapping[str, Iterable[Role]]) -> Applied:
-    """Make the rights of some participants, and what anyone may, as the table says; others keep theirs."""
-    grants = [g for party, roles in parties.items() for g in grants_of_party(party, roles)]
-    return apply_grants(connection, [*public_grants(), *grants])
-
-
 @dataclass(frozen=True, slots=True)
 class Provisioned:
     """A secure local broker made ready.
@@ -141,6 +139,20 @@ def provision(broker: Broker, parties: Mapping[str, Iterable[Role]], partitions:
         # Roles in a market area come from its journal; who audits all of them, from who runs the bus.
         make_reader(readers, party, frozenset(roles) & {Role.AUDITOR})
     return Provisioned(admin, {name: security.properties_file(broker.data_dir, name) for name in names}, readers)
+
+
+def signing_key(file: Path) -> Any:
+    """Return the Ed25519 private key of a PEM file; where there is no file, make one, for its owner alone.
+
+    Raises:
+        ValueError: the file holds something else.
+    """
+    if file.exists():
+        return private_key(file.read_bytes())
+    made = Ed25519PrivateKey.generate()
+    pem = made.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    security.write_private(file, pem.decode())
+    return made
 
 
 _ANY_ACL = AclBindingFilter(

@@ -118,7 +118,7 @@ class Checkpoints:
         own = [p for p in self._folder.glob(f"{self._service}-*.checkpoint") if self._is_mine(p)]
         reader = ThreadPoolExecutor(1, thread_name_prefix="checkpoints")
         for path in own:
-            self._ahead[int(path.stem.rpartition("-")[2])] = reader.submit(self._load, path, lambda: None)
+            self._ahead[int(path.stem.rpartition("-")[2])] = reader.submit(self._load, path)
         reader.shutdown(wait=False)
 
     def settled(self) -> None:
@@ -171,16 +171,13 @@ class Checkpoints:
         finally:
             os._exit(code)
 
-    def read(
-        self, connection: Connection, partition: int, end: int, beat: Callable[[], None] = lambda: None
-    ) -> Image | None:
+    def read(self, connection: Connection, partition: int, end: int) -> Image | None:
         """Return a partition's checkpoint, if there is one that the journal confirms; else say why not.
 
         Args:
             connection: the broker.
             partition: journal partition.
             end: end of the partition as it stands.
-            beat: called while reading.
 
         Raises:
             EnvironmentProblem: the broker does not answer.
@@ -191,8 +188,8 @@ class Checkpoints:
         path = self._path(partition)
         try:
             ahead = self._ahead.pop(partition, None)
-            image = self._load(path, beat) if ahead is None else ahead.result()
-            self._confirm(image, connection, end, beat)
+            image = self._load(path) if ahead is None else ahead.result()
+            self._confirm(image, connection, end)
         except FileNotFoundError:
             log.info("partition %d has no checkpoint; reading the journal from its beginning", partition)
             return None
@@ -268,11 +265,11 @@ class Checkpoints:
             return bool(json.loads(file.readline(10_000))["slot"] == self._slot)
         return False
 
-    def _load(self, path: Path, beat: Callable[[], None]) -> Image:
+    def _load(self, path: Path) -> Image:
         with no_collection():
-            return self._loaded(path, beat)
+            return self._loaded(path)
 
-    def _loaded(self, path: Path, beat: Callable[[], None]) -> Image:
+    def _loaded(self, path: Path) -> Image:
         digest = hashlib.sha256()
         with path.open("rb") as file:
             lines = []
@@ -280,7 +277,6 @@ class Checkpoints:
             while file.tell() < size:
                 lines.append(file.readline())
                 digest.update(lines[-1])
-                beat()
             if not lines or file.read() != digest.hexdigest().encode():
                 raise ValueError("it is damaged: its SHA-256 is another")
         head = json.loads(lines[0])
@@ -291,7 +287,6 @@ class Checkpoints:
         areas = []
         for line in lines[1:]:
             row = json.loads(line)
-            beat()
             areas.append(
                 AreaImage(
                     area_id=row["area"],
@@ -301,14 +296,13 @@ class Checkpoints:
                     state=unpack(row, self._packages),
                 )
             )
-            beat()
         return Image(partition=head["partition"], next_offset=head["next_offset"], areas=tuple(areas))
 
-    def _confirm(self, image: Image, connection: Connection, end: int, beat: Callable[[], None]) -> None:
+    def _confirm(self, image: Image, connection: Connection, end: int) -> None:
         if image.next_offset > end:
             raise ValueError(f"it goes up to offset {image.next_offset}, the journal only to {end}")
         wanted = {area.offset: area for area in image.areas}
-        for offset, block in read_blocks_at(connection, image.partition, wanted, beat):
+        for offset, block in read_blocks_at(connection, image.partition, wanted):
             area = wanted[offset]
             if block is None or (block.area_id, block.number, block.hash) != (area.area_id, area.number, area.hash):
                 raise ValueError(f"the journal has another block at offset {offset} than {area.number} of it")

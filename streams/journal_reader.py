@@ -111,7 +111,7 @@ def read_blocks(
 
 
 def read_blocks_at(
-    connection: Connection, partition: int, offsets: Iterable[int], beat: Callable[[], None] = lambda: None
+    connection: Connection, partition: int, offsets: Iterable[int]
 ) -> Iterator[tuple[int, Block | None]]:
     """Yield the journal's committed block at each of some offsets; None where there is none.
 
@@ -124,7 +124,6 @@ def read_blocks_at(
         for offset in sorted(offsets):
             reader.assign([TopicPartition(JOURNAL, partition, offset)])
             message = reader.poll(_TIMEOUT_S)
-            beat()
             if message is None:
                 raise EnvironmentProblem(
                     f"{JOURNAL} partition {partition} gave nothing at offset {offset} for {_TIMEOUT_S:.0f} s; "

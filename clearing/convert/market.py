@@ -91,7 +91,7 @@ def made_up_market(
         ),
         offers=tuple(book),
         units=tuple(stores),
-        requests=tuple(_requests(network, baseline, slots, resolution_s, price, rng)),
+        requests=tuple(_requests(network, baseline, slots, resolution_s, rng)),
         settings=Settings(price_cap_milli_per_mwh=PRICE_CAP),
     )
 
@@ -306,7 +306,6 @@ def _requests(
     baseline: Sequence[BusInjection],
     slots: int,
     resolution_s: int,
-    price: Sequence[int],
     rng: Random,
 ) -> list[Request]:
     """A TSO need at the infeed in the evening, a BRP's energy at noon, a DSO need at the bus with most draw."""

@@ -51,7 +51,7 @@ DAYS = {"winter": (1.0, 0.25), "sunny": (0.55, 1.0)}
 
 
 def static_unit(
-    *, unit_id: str, name: str, bus_id: str, power_va: complex, generation: bool, day: str, slots: int = 96
+    *, unit_id: str, name: str, bus_id: str, power_va: complex, generation: bool, day: str
 ) -> ConnectedUnit:
     """Return a unit with a made-up day around its stored value.
 
@@ -62,7 +62,6 @@ def static_unit(
         power_va: stored injection, VA, positive = feed-in.
         generation: follows the sun rather than the habits of people.
         day: winter (full load, little sun) or sunny (less load, full sun).
-        slots: quarter-hours of the day.
 
     Raises:
         ConversionError: the day is neither.
@@ -70,7 +69,7 @@ def static_unit(
     if day not in DAYS:
         raise ConversionError(unit_id, [f"day {day!r}: a grid without profiles has only winter and sunny"])
     load, sun = DAYS[day]
-    hours = [k * 24 / slots for k in range(slots)]
+    hours = [k / 4 for k in range(96)]
     if generation:
         shape = [sun * daylight(h) for h in hours]
     else:

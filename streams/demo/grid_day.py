@@ -130,14 +130,14 @@ def _sites(units: Sequence[ConnectedUnit], step_w: int) -> Iterator[Site]:
         kind = unit.kind
         if taken.get(kind, 0) >= _MOST.get(kind, _MOST_OTHERS):
             continue
-        site = _site(unit, fsp_of[kind], len(unit.power_w))
+        site = _site(unit, fsp_of[kind])
         if max((*site.up_w, *site.down_w)) < step_w:
             continue
         taken[kind] = taken.get(kind, 0) + 1
         yield site
 
 
-def _site(unit: ConnectedUnit, fsp_id: str, slots: int) -> Site:
+def _site(unit: ConnectedUnit, fsp_id: str) -> Site:
     """Say what a unit can give: generators curtail, stores charge or discharge, loads shift up and down."""
     base = unit.power_w
     rated = max(unit.rated_power_va, max(map(abs, base)))

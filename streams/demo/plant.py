@@ -58,16 +58,15 @@ class Plant:
             case _:
                 pass
 
-    def energy_wh(self, connection_point_id: str, slots: Iterable[int], *, in_full: bool = False) -> tuple[int, ...]:
+    def energy_wh(self, connection_point_id: str, slots: Iterable[int]) -> tuple[int, ...]:
         """Return what the meter reads per slot, Wh, positive = feed-in.
 
         Args:
             connection_point_id: connection point.
             slots: slot numbers of the day.
-            in_full: read as if the weak point had delivered in full.
         """
         site = self.sites[connection_point_id]
-        weak = connection_point_id == self.weak_point and not in_full
+        weak = connection_point_id == self.weak_point
         found = []
         for slot in slots:
             at = self.start_ms + slot * SLOT_S * 1000

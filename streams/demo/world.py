@@ -19,6 +19,7 @@ from streams.clock import Ticker
 from streams.demo.mirror import Mirror
 from streams.demo.plant import Plant
 from streams.demo.scenario import DSO, FMO, FSPS, METER, SLOT_S, TSO, Scenario, offers_of
+from streams.demo.signing import Keys, policy
 from streams.kafka import Connection
 
 __all__ = ["PARTIES", "ROLES", "KafkaPorts", "Ports", "World"]
@@ -85,6 +86,7 @@ class World:
         say: called with progress for people.
         pace: real seconds that a quarter-hour of delivery lasts at least; other phases follow from it.
         on_fact: called for every fact, in the reader's thread.
+        keys: with what the parties sign what they send; None signs nothing.
     """
 
     def __init__(
@@ -94,12 +96,17 @@ class World:
         say: Callable[[str], None],
         pace: float,
         on_fact: Callable[[Fact], None] | None = None,
+        keys: Keys | None = None,
     ) -> None:
         self.scenario = scenario
         self.session_id = f"da-{scenario.day.isoformat()}"
         self.mirror = ports.mirror(scenario.area_id, self._on_fact)
         self._say, self._pace, self._watch = say, pace, on_fact
         self._clients = {party: ports.client(party) for party in PARTIES}
+        self._keys = keys
+        for party, client in self._clients.items():
+            if keys is not None:
+                client.signing_key = keys.key(party)
         self._ticker = ports.ticker()
         self._sent: set[str] = set()
         self._todo: list[tuple[str, Any]] = []
@@ -217,6 +224,7 @@ class World:
         for party, role in ROLES.items():
             admitted = ev.ParticipantRegistered(area_id=area, participant_id=party, name=names[party], roles=(role,))
             self._send(FMO, admitted)
+        self._demand_signatures()
         small = s.step_w < 1000
         self._send(
             FMO,
@@ -291,6 +299,25 @@ class World:
                 ),
             )
         self._quiet("the approvals")
+
+    def _demand_signatures(self) -> None:
+        """Every party makes its key known, and then the market operator takes nothing unsigned."""
+        if self._keys is None:
+            return
+        self._quiet("the first participants")
+        for party, event in self._keys.registrations(self.scenario.area_id):
+            self._send(party, event)
+        self._quiet("the signing keys")
+        self._send(FMO, policy(self.scenario.area_id))
+        self._quiet("the demand for signatures")
+
+    def _change_key(self, party: str) -> None:
+        """A party signs with another key from now on; the order of its inbox says for what."""
+        if self._keys is None:
+            return
+        self._say(f"{party} changes its signing key")
+        self._send(party, self._keys.rotate(self.scenario.area_id, party))
+        self._clients[party].signing_key = self._keys.key(party)
 
     def _auction(self) -> None:
         s, area = self.scenario, self.scenario.area_id
@@ -497,6 +524,8 @@ class World:
             if slot == tso_slot - 8:
                 self._tso_activates(tso_slot)
                 self._quiet("the TSO's activation")
+            if slot == s.slots // 2:
+                self._change_key(METER)
             self._tick(at)
             if slot == stop_slot and self._stop_point:
                 self._quiet("the slot of the stop")
@@ -571,7 +600,7 @@ class World:
             if point != self._late_point:
                 self._send(METER, self._reading(point, slots, revision=1))
 
-    def _reading(self, point: str, slots: Iterable[int], revision: int, *, in_full: bool = False) -> Any:
+    def _reading(self, point: str, slots: Iterable[int], revision: int) -> Any:
         slots = tuple(slots)
         return ev.MeterReadingReceived(
             area_id=self.scenario.area_id,
@@ -581,7 +610,7 @@ class World:
             meter_operator_id=METER,
             start_ms=self.scenario.start_ms + slots[0] * _SLOT_MS,
             resolution_s=SLOT_S,
-            energy_wh=self._plant.energy_wh(point, slots, in_full=in_full),
+            energy_wh=self._plant.energy_wh(point, slots),
         )
 
     def _settle(self) -> None:

@@ -76,7 +76,7 @@ def session(view: View, session: Session) -> str:
     return "".join(
         (
             title,
-            tiles(view, n),
+            tiles(n),
             "<h2>The day in numbers</h2>",
             overview(view, session, n),
             "<h2>The grid before and after</h2>",
@@ -97,7 +97,7 @@ def session(view: View, session: Session) -> str:
     )
 
 
-def tiles(view: View, n: dict[str, Any]) -> str:
+def tiles(n: dict[str, Any]) -> str:
     c, money, sent = n["clearing"], n["settlement"], n["delivery"]
     before, after = n["congestion"]["forecast"], n["congestion"]["cleared"]
 
