@@ -49,10 +49,18 @@ def command(
     def say(text: str) -> None:
         click.echo(f"{time.monotonic() - began:6.1f} s  {text}", err=True)
 
+    interrupted = threading.Event()
+
+    def interrupt(*_: object) -> None:
+        interrupted.set()
+        raise KeyboardInterrupt
+
     # A closed terminal must leave no process behind, just as Ctrl-C must not; nor must a shell's `kill` of a demo in
     # the background, which is started with SIGINT ignored.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    signal.signal(signal.SIGHUP, signal.default_int_handler)
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+        signal.signal(signal.SIGINT, interrupt)
+    signal.signal(signal.SIGTERM, interrupt)
+    signal.signal(signal.SIGHUP, interrupt)
     options = Options(
         run_dir=default_run_dir(),
         grid=grid,
@@ -81,7 +89,10 @@ def command(
             say(f"the page stays at {the_day.page_url()} until Ctrl-C")
             threading.Event().wait()
         return 0 if good else 1
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, SystemError):
+        if not interrupted.is_set():
+            raise
+        # One that falls into a callback of Kafka's client comes out of it as a SystemError.
         say("stopping")
         return 130
     finally:

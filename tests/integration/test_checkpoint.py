@@ -34,6 +34,10 @@ def checkpoints(folder: Path) -> list[Path]:
     return sorted((folder / "checkpoints").glob("*.checkpoint"))
 
 
+def wait_for_another(folder: Path, damaged: list[bytes]) -> None:
+    wait_for(lambda: [p.read_bytes() for p in checkpoints(folder)] not in (damaged, []))
+
+
 def changed(path: Path, change: Callable[[list[Any]], None]) -> None:
     """Change a checkpoint's content and make its SHA-256 fit again."""
     lines = [json.loads(line) for line in path.read_bytes().splitlines()[:-1]]
@@ -79,14 +83,16 @@ def test_a_stage_goes_on_from_its_checkpoint_and_says_why_not(bus: Bus, tmp_path
         (lambda path: changed(path, beyond_the_end), "the journal only to"),
         (lambda path: changed(path, a_function_of_the_system), "os:system is of none of the packages"),
     ]
+    damaged: list[bytes] = []
     with working(bus, tmp_path) as (worker,):
         for number, (damage, said) in enumerate(faults):
             ask_and_hear(bus, "kept", number * 2 * CHECKPOINT_EVERY, worker)
-            wait_for(lambda: bool(checkpoints(tmp_path)))
+            wait_for_another(tmp_path, damaged)
             worker.kill()
             (path,) = checkpoints(tmp_path)
             assert path.stat().st_mode & 0o077 == 0
             damage(path)
+            damaged = [p.read_bytes() for p in checkpoints(tmp_path)]
             before = len(worker.log.read_text())
             worker.restart()
             wait_for(lambda: worker.get("health").get("assigned"))  # ready it may be before it has a partition
