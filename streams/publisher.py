@@ -28,7 +28,7 @@ from streams.kafka import Connection, Trouble, environment_problem
 from streams.monitor import Monitor
 from streams.registry import configured
 from streams.topics import PARTY_PARTITION, Targets
-from streams.transaction import Output, Watchdog, commit, is_record, lags
+from streams.transaction import Member, Output, Watchdog, commit, lags
 
 __all__ = ["GROUP", "Publisher", "publications", "run"]
 
@@ -85,6 +85,7 @@ class Publisher:
         self._producer = connection.transactional_producer(name, self._trouble)
         self._targets = Targets(connection, self._producer)
         self._consumer = connection.member(GROUP, name, self._trouble)
+        self._member = Member(self._consumer, self._assigned, self._revoked)
 
     def open(self) -> None:
         """Fence the former process of this slot and join the group.
@@ -101,7 +102,7 @@ class Publisher:
                 self._producer.init_transactions(_TIMEOUT_S)
         except KafkaException as error:
             raise environment_problem(error, self._connection.bootstrap, self._trouble, self._producer) from error
-        self._consumer.subscribe([JOURNAL], on_assign=self._assigned, on_revoke=self._revoked)
+        self._member.subscribe([JOURNAL])
 
     def step(self) -> int:
         """Read some blocks and publish them; return how many.
@@ -114,7 +115,7 @@ class Publisher:
         if self._trouble.hopeless is not None:
             raise environment_problem(self._trouble.hopeless, self._connection.bootstrap)
         self._say_lag()
-        messages = [m for m in self._consumer.consume(BATCH, WAIT_S) if is_record(m)]
+        messages = self._member.consume(BATCH, WAIT_S)
         outputs: list[Output] = []
         blocks: list[Block] = []
         nexts: dict[int, int] = {}
@@ -128,7 +129,7 @@ class Publisher:
             if number == len(messages) or len(outputs) >= BATCH_OUTPUTS:
                 positions = [TopicPartition(JOURNAL, partition, offset) for partition, offset in nexts.items()]
                 if not commit(self._producer, self._consumer, outputs, positions):
-                    self._assigned(self._consumer, self._consumer.assignment())
+                    self._member.set_back()
                     break
                 self._count(blocks)
                 outputs, blocks, nexts = [], [], {}

@@ -31,7 +31,7 @@ from streams.kafka import Connection, Trouble, environment_problem
 from streams.monitor import Monitor
 from streams.registry import configured
 from streams.topics import PARTY_PARTITION, Targets, journal_partitions
-from streams.transaction import Output, Watchdog, commit, is_record, lags
+from streams.transaction import Member, Output, Watchdog, commit, lags
 
 __all__ = ["GROUP", "RULES", "Sequencer", "run"]
 
@@ -90,7 +90,6 @@ class Sequencer:
         self._read_to: dict[int, int] = {}  # next journal offset to read when a partition comes again
         self._ahead: list[Input] = []  # read while the batch before was being written
         self._readings: dict[tuple[str, int, int], Reading] = {}  # what they say, by topic, partition, offset
-        self._moved = False  # whether partitions came or went while something was read
         self._ending: Future[None] | None = None  # the end of the transaction under way
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="commit")
         self.watchdog = Watchdog()
@@ -106,6 +105,7 @@ class Sequencer:
                 "queued.max.messages.kbytes": PREFETCH_KBYTES,
             },
         )
+        self._member = Member(self._consumer, self._assigned, self._revoked)
 
     def open(self) -> None:
         """Fence the former process of this slot and join the group.
@@ -124,7 +124,7 @@ class Sequencer:
                 self._targets.ready(topic)
         except KafkaException as error:
             raise environment_problem(error, self._connection.bootstrap, self._trouble, self._producer) from error
-        self._consumer.subscribe([INBOXES, JOURNAL], on_assign=self._assigned, on_revoke=self._revoked)
+        self._member.subscribe([INBOXES, JOURNAL])
 
     def step(self) -> int:
         """Read a batch and publish what it leads to; return how many inputs it had.
@@ -143,7 +143,7 @@ class Sequencer:
             if not self._sequence(batch, last=number == len(batches)):
                 self._intakes, self._read_to = {}, {}  # they are ahead of the journal
                 self._ahead, self._readings = [], {}
-                self._assigned(self._consumer, self._consumer.assignment())
+                self._member.set_back()
                 break
         if due := [p for p in self._checkpoints.due() if p in self._intakes]:
             self._checkpoints.write(self._image, due)
@@ -157,15 +157,7 @@ class Sequencer:
         self._checkpoints.close()
 
     def _consume(self, wait_s: float) -> list[Input]:
-        """Return what came; nothing if partitions came or went meanwhile, for then all is read again."""
-        self._moved = False
-        found = [_input(m) for m in self._consumer.consume(BATCH, wait_s) if is_record(m)]
-        if not self._moved:
-            return found
-        if found and (mine := self._consumer.assignment()):
-            # Some of it may have come after the partitions: the consumer, now past it, is set back.
-            self._assigned(self._consumer, mine)
-        return []
+        return [_input(m) for m in self._member.consume(BATCH, wait_s)]
 
     def _read_ahead(self, end: Callable[[], None]) -> None:
         """End a transaction; while the broker writes, read and decode what comes next."""
@@ -185,7 +177,6 @@ class Sequencer:
 
     def _settle(self) -> None:
         """Let the transaction under way end, before partitions come or go."""
-        self._moved = True
         if self._ending is not None:
             wait([self._ending])
             if self._ending.exception() is not None:

@@ -16,7 +16,7 @@ from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
 
-__all__ = ["Output", "Watchdog", "commit", "is_record", "lags"]
+__all__ = ["Member", "Output", "Watchdog", "commit", "is_record", "lags"]
 
 log = logging.getLogger(__name__)
 
@@ -89,6 +89,62 @@ class Watchdog:
             if self.silent_s > self._hang_s and not self._paused:
                 log.critical("a step has hung for %.0f s; ending, so that a fresh process takes over", self.silent_s)
                 os._exit(HANG_EXIT)
+
+
+class Member:
+    """A member of a consumer group whose batches are all of one assignment.
+
+    One call of librdkafka may return records from before and after partitions came or went: the former may be
+    somebody else's by now or come a second time. Such a batch is not told, and read again by whom it belongs to.
+
+    Args:
+        consumer: the consumer.
+        assigned: given the consumer and its partitions, has it read each from where the group stands.
+        revoked: given the same, lets them go.
+    """
+
+    def __init__(
+        self,
+        consumer: Consumer,
+        assigned: Callable[[Consumer, list[TopicPartition]], None],
+        revoked: Callable[[Consumer, list[TopicPartition]], None],
+    ) -> None:
+        self._consumer, self._assigned, self._revoked = consumer, assigned, revoked
+        self._moved = False
+
+    def subscribe(self, topics: list[str]) -> None:
+        """Join the group; `consume` takes part in it."""
+        self._consumer.subscribe(topics, on_assign=self._on_assign, on_revoke=self._on_revoke)
+
+    def consume(self, most: int, wait_s: float) -> list[Message]:
+        """Return the next records.
+
+        Args:
+            most: most of them.
+            wait_s: how long to wait for as many, s.
+
+        Raises:
+            KafkaException: an error that does not go by itself.
+        """
+        self._moved = False
+        found = [m for m in self._consumer.consume(most, wait_s) if is_record(m)]
+        if not self._moved:
+            return found
+        if found and self._consumer.assignment():
+            self.set_back()  # the consumer is past what came after the partitions
+        return []
+
+    def set_back(self) -> None:
+        """Have the partitions that are assigned read again from where the group stands."""
+        self._assigned(self._consumer, self._consumer.assignment())
+
+    def _on_assign(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        self._moved = True
+        self._assigned(consumer, partitions)
+
+    def _on_revoke(self, consumer: Consumer, partitions: list[TopicPartition]) -> None:
+        self._moved = True
+        self._revoked(consumer, partitions)
 
 
 def commit(

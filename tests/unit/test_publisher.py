@@ -1,0 +1,118 @@
+"""The publisher beside a group that moves: no block is published twice."""
+
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+from confluent_kafka import TopicPartition
+
+from flexbus import codec
+from flexbus.journal import Block, next_block
+from flexbus.topics import JOURNAL
+from streams.kafka import Connection
+from streams.publisher import Publisher
+
+Rebalance = Callable[[Any, list[TopicPartition]], None]
+
+
+class Record:
+    """A journal record as the consumer gives it."""
+
+    def __init__(self, offset: int, block: Block) -> None:
+        self._offset, self._value = offset, codec.encode(block)
+
+    def error(self) -> None:
+        return None
+
+    def partition(self) -> int:
+        return 0
+
+    def offset(self) -> int:
+        return self._offset
+
+    def value(self) -> bytes:
+        return self._value
+
+
+class Broker(SimpleNamespace):
+    """Producer, consumer and connection in one, with one partition; `moves` is asked before each read.
+
+    Attributes:
+        journal: the records of the partition.
+        committed_to: offset of each commit.
+        reads_at: where the consumer reads next, None = the partition is not assigned.
+    """
+
+    def __init__(self, journal: list[Record], *moves: str) -> None:
+        super().__init__(journal=journal, moves=list(moves))
+        self.committed_to: list[int] = []
+        self.reads_at: int | None = None
+
+    def connection(self) -> Connection:
+        known: Any = SimpleNamespace(transactional_producer=lambda *_: self, member=lambda *_: self, bootstrap="")
+        return known  # type: ignore[no-any-return]
+
+    def subscribe(self, _: list[str], on_assign: Rebalance, on_revoke: Rebalance) -> None:
+        self.on_assign, self.on_revoke = on_assign, on_revoke
+
+    def consume(self, *_: Any) -> list[Record]:
+        """Return what comes; as librdkafka may, also what came before a rebalance in the same call."""
+        found = []
+        for move in self.moves.pop(0).split() if self.moves else ["read"]:
+            match move:
+                case "assign":
+                    self.on_assign(self, [TopicPartition(JOURNAL, 0)])
+                case "revoke":
+                    self.on_revoke(self, [TopicPartition(JOURNAL, 0)])
+                case _ if self.reads_at is not None:
+                    found += self.journal[self.reads_at :]
+                    self.reads_at = len(self.journal)
+        return found
+
+    def assign(self, places: list[TopicPartition]) -> None:
+        self.reads_at = max(places[0].offset, 0)
+
+    def unassign(self) -> None:
+        self.reads_at = None
+
+    def assignment(self) -> list[TopicPartition]:
+        return [] if self.reads_at is None else [TopicPartition(JOURNAL, 0)]
+
+    def committed(self, places: list[TopicPartition], **_: Any) -> list[TopicPartition]:
+        return [TopicPartition(p.topic, p.partition, 0) for p in places]
+
+    def send_offsets_to_transaction(self, places: list[TopicPartition], _: Any) -> None:
+        self.committed_to += [p.offset for p in places]
+
+    def position(self, _: list[TopicPartition]) -> list[TopicPartition]:
+        return []
+
+    def __getattr__(self, name: str) -> Any:
+        return lambda *_, **__: []  # what else a client does leaves no trace here
+
+
+def published(*moves: str, then: int = 2) -> list[int]:
+    """Return the commits of a publisher whose partition comes and goes so, and then stays for some reads."""
+    broker = Broker([Record(0, next_block("north", None, ()))], *moves)
+    publisher = Publisher(broker.connection())
+    publisher.open()
+    for _ in range(len(moves) + then):
+        publisher.step()
+    publisher.close()
+    return broker.committed_to
+
+
+def test_a_block_is_published_once() -> None:
+    assert published("assign") == [1]
+
+
+def test_what_was_read_before_the_partition_came_back_is_published_once() -> None:
+    assert published("assign", "read revoke assign") == [1]
+
+
+def test_what_was_read_before_the_partition_went_is_left_to_its_next_owner() -> None:
+    assert published("assign", "read revoke", then=0) == []
+
+
+def test_what_came_with_the_partition_is_not_lost() -> None:
+    assert published("assign read") == [1]
