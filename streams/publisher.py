@@ -20,7 +20,7 @@ from flexbus.sight import public_view, views_of
 from flexbus.time import iso
 from flexbus.topics import JOURNAL, party_topic
 from flexbus.views import registry
-from flexbus.views.fact import Fact
+from flexbus.views.fact import facts_of
 from flexbus.views.registry import Registry
 from streams.checkpoint import AreaImage, Checkpoints, Image
 from streams.journal_reader import read_blocks
@@ -146,12 +146,12 @@ class Publisher:
     def _outputs(self, partition: int, block: Block) -> Iterator[Output]:
         register = self._registers.setdefault(block.area_id, Registry())
         key = block.area_id.encode()
-        for index, entry in enumerate(block.entries):
-            event = codec.decode_entry(entry.payload, entry.schema_fingerprint)
+        for entry, fact in zip(block.entries, facts_of(block), strict=True):
+            event = fact.event
             leaves = entry.event_type == _LEAVING
             if entry.event_type in _ROLE_EVENTS and not leaves:
-                registry.fold(register, _fact(block, index, event))
-            headers = _headers(block, index)
+                registry.fold(register, fact)
+            headers = _headers(block, fact.index)
             current = codec.current(event, entry.payload, entry.schema_fingerprint, self._registry)
             for party, view in publications(entry, event, register):
                 if party is None:
@@ -165,7 +165,7 @@ class Publisher:
                 value = current if view is event else codec.encode(view, self._registry)
                 yield Output(topic, place, key, value, headers, entry.received_at_ms)
             if leaves:
-                registry.fold(register, _fact(block, index, event))
+                registry.fold(register, fact)
 
     def _say_lag(self) -> None:
         if time.monotonic() >= self._lag_at:
@@ -222,10 +222,8 @@ class Publisher:
 
     def _learn_roles(self, block: Block) -> None:
         register = self._registers.setdefault(block.area_id, Registry())
-        for index, entry in enumerate(block.entries):
-            if entry.event_type in _ROLE_EVENTS:
-                event = codec.decode_entry(entry.payload, entry.schema_fingerprint)
-                registry.fold(register, _fact(block, index, event))
+        for fact in facts_of(block, _ROLE_EVENTS):
+            registry.fold(register, fact)
 
     def _revoked(self, consumer: Any, _: list[TopicPartition]) -> None:
         consumer.unassign()
@@ -244,19 +242,6 @@ def run(
     while stop is None or not stop.is_set():
         worker.step()
     worker.close()
-
-
-def _fact(block: Block, index: int, event: Any) -> Fact:
-    entry = block.entries[index]
-    return Fact(
-        event=event,
-        event_id=entry.event_id,
-        sender_id=entry.sender_id,
-        on_behalf_of=entry.on_behalf_of,
-        received_at_ms=entry.received_at_ms,
-        block=block.number,
-        index=index,
-    )
 
 
 def _headers(block: Block, index: int) -> dict[str, str]:
