@@ -13,9 +13,9 @@ import logging
 import os
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -25,8 +25,9 @@ from streams.area import Area
 from streams.journal_reader import read_blocks_at
 from streams.kafka import Connection
 from streams.packing import PACKAGES, PackingError, pack, unpack
+from streams.process import no_collection
 
-__all__ = ["EVERY_ENTRIES", "AreaImage", "Checkpoints", "Image", "images_of", "no_collection"]
+__all__ = ["EVERY_ENTRIES", "AreaImage", "Checkpoints", "Image", "images_of"]
 
 log = logging.getLogger(__name__)
 
@@ -306,18 +307,6 @@ class Checkpoints:
             area = wanted[offset]
             if block is None or (block.area_id, block.number, block.hash) != (area.area_id, area.number, area.hash):
                 raise ValueError(f"the journal has another block at offset {offset} than {area.number} of it")
-
-
-@contextmanager
-def no_collection() -> Iterator[None]:
-    """Collect no garbage while a state is built: it is all kept, and looking through it again and again takes half."""
-    before = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if before:
-            gc.enable()
 
 
 @cache

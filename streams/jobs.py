@@ -15,8 +15,7 @@ from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 
 from flexbus.views.fact import Emission, Job
-from streams.checkpoint import no_collection
-from streams.process import die_with_parent
+from streams.process import die_with_parent, no_collection
 
 __all__ = ["JobError", "Jobs"]
 

@@ -7,6 +7,8 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import NoReturn
 
 import psutil
@@ -19,6 +21,7 @@ __all__ = [
     "collect_seldom",
     "die_with_parent",
     "end_at_once",
+    "no_collection",
     "started_at",
     "stop_on_end_of_input",
     "stop_on_signals",
@@ -37,6 +40,18 @@ def collect_seldom() -> None:
     again than on folding.
     """
     gc.set_threshold(100_000, 50, 100)
+
+
+@contextmanager
+def no_collection() -> Iterator[None]:
+    """Collect no garbage while a state is built: it is all kept, and looking through it again and again takes half."""
+    before = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if before:
+            gc.enable()
 
 
 def die_with_parent() -> None:

@@ -24,11 +24,12 @@ from flexbus import codec, validation
 from flexbus.journal import Block
 from flexbus.reader import quickly
 from flexbus.topics import JOURNAL, REJECTIONS, party_topic
-from streams.checkpoint import AreaImage, Checkpoints, Image, no_collection
+from streams.checkpoint import AreaImage, Checkpoints, Image
 from streams.intake import Input, Intake, Outcome, Reading, Rules
 from streams.journal_reader import end_offset, read_blocks
 from streams.kafka import Connection, Trouble, environment_problem
 from streams.monitor import Monitor
+from streams.process import no_collection
 from streams.registry import configured
 from streams.topics import PARTY_PARTITION, Targets, journal_partitions
 from streams.transaction import Member, Output, Watchdog, commit, lags

@@ -20,14 +20,14 @@ from flexbus.journal import Block
 from flexbus.topics import JOURNAL
 from flexbus.views.fact import Emission, Job
 from streams.area import Area, Due, Stage
-from streams.checkpoint import Image, images_of, no_collection
+from streams.checkpoint import Image, images_of
 from streams.context import Context
 from streams.digest import state_digest
 from streams.faust_app import group_error, new_app
 from streams.jobs import JobError, Jobs
 from streams.journal_reader import end_offset, read_blocks
 from streams.outbox import Outbox
-from streams.process import end_at_once
+from streams.process import end_at_once, no_collection
 from streams.table import Summary, new_table
 
 __all__ = ["StageShell", "run_stage"]
