@@ -11,7 +11,19 @@ from enum import Enum
 
 from flexbus.catalogue import CATALOGUE, Kind, Service, Sight
 from flexbus.events import Role
-from flexbus.topics import CLOCK, JOURNAL, READS, REJECTIONS, changelog, inbox, party_topic
+from flexbus.topics import (
+    CLOCK,
+    JOURNAL,
+    NOBODY,
+    PAGE,
+    READ_LOGS,
+    REJECTIONS,
+    RUNS_THE_BUS,
+    changelog,
+    inbox,
+    party_topic,
+    read_log,
+)
 
 __all__ = [
     "ALL_SEEING",
@@ -123,8 +135,8 @@ class Grant:
 ANYONE = "*"
 PLAYER = "player"  # moves the market's clock of a played day; a real market has none
 _STAGES = tuple(s.value for s in Service if s is not Service.SCHEDULER)
-SERVICE_PRINCIPALS = ("sequencer", *_STAGES, Service.SCHEDULER.value, "publisher", "monitor")
-_RESERVED = frozenset({*SERVICE_PRINCIPALS, PLAYER, ANYONE, "admin", "broker", "party", "journal"})
+SERVICE_PRINCIPALS = ("sequencer", *_STAGES, Service.SCHEDULER.value, "publisher", PAGE)
+_RESERVED = frozenset({*SERVICE_PRINCIPALS, PLAYER, ANYONE, NOBODY, RUNS_THE_BUS, "broker", "party", "journal"})
 # Consumers that say themselves where they read belong to no group, yet the client asks who would lead it.
 _READER_GROUP = "flexbus-reader"
 
@@ -174,8 +186,8 @@ def service_grants(service: str) -> tuple[Grant, ...]:
     elif service == "publisher":
         may.reads(JOURNAL).joins("flexbus-publisher")
         may.writes("flexbus.out.", prefixed=True).transacts("flexbus-publisher-")
-    elif service == "monitor":
-        may.reads(JOURNAL, REJECTIONS, CLOCK).writes(READS)
+    elif service == PAGE:
+        may.reads(JOURNAL, REJECTIONS, CLOCK).writes(read_log(PAGE))
     elif service == Service.SCHEDULER.value:
         may.reads(JOURNAL, CLOCK).writes(inbox(service))
     elif service in _STAGES:
@@ -189,12 +201,12 @@ def service_grants(service: str) -> tuple[Grant, ...]:
 
 
 def grants_of_party(party_id: str, roles: Iterable[Role] = TRADING) -> tuple[Grant, ...]:
-    """Return the rights of a participant: its own inbox, its own topic, its own consumer groups.
+    """Return the rights of a participant: its own inbox, topic, log of reads and consumer groups.
 
     Args:
         party_id: the participant, and its principal.
         roles: what it is in any area. Who may send nothing has no inbox to write; an auditor also reads the journal
-            and what was refused, as the chain can be checked on the journal only, and the log of reads.
+            and what was refused, as the chain can be checked on the journal only, and everybody's logs of reads.
 
     Raises:
         ValueError: the name is one of the bus's own.
@@ -203,10 +215,11 @@ def grants_of_party(party_id: str, roles: Iterable[Role] = TRADING) -> tuple[Gra
         raise ValueError(f"{party_id!r} is a name of the bus's own; a participant needs another")
     held = frozenset(roles)
     may = _Granting(party_id).reads(party_topic(party_id)).joins(party_id).joins(f"{party_id}.", prefixed=True)
+    may.writes(read_log(party_id))
     if held & _SENDERS:
         may.writes(inbox(party_id))
     if Role.AUDITOR in held:
-        may.reads(JOURNAL, REJECTIONS, READS)
+        may.reads(JOURNAL, REJECTIONS).reads(READ_LOGS, prefixed=True)
     return tuple(may.grants)
 
 

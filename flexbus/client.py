@@ -26,6 +26,7 @@ from flexbus.signing import sign
 from flexbus.time import iso, parse_ms
 from flexbus.topics import inbox, party_topic
 from streams.kafka import Connection, Trouble, environment_problem, patiently
+from streams.read_log import ReadLog, resource
 from streams.registry import configured
 
 if TYPE_CHECKING:
@@ -94,7 +95,8 @@ class Received:
 class Client:
     """A party's door to the bus; use it in a `with` block.
 
-    With SCHEMA_REGISTRY_URL set it writes Confluent framing, and reads that too; see docs/connect.md.
+    With SCHEMA_REGISTRY_URL set it writes Confluent framing, and reads that too; see docs/connect.md. What it reads is
+    logged before it is given: each call that reads, and once that it waits for the verdicts on what it sends.
 
     Args:
         bootstrap: host:port of a broker; None takes FLEXBUS_BOOTSTRAP.
@@ -102,6 +104,8 @@ class Client:
         security: librdkafka properties of TLS and SASL, see docs/connect.md; None takes FLEXBUS_KAFKA_PROPERTIES.
         timeout_s: how long to wait for the broker or a verdict.
         signing_key: Ed25519 private key (of `cryptography`) with which every event is signed; None signs nothing.
+            The attribute may be set anew: after a change of keys.
+        interface: name of the door in the log of reads, for programs that are a door of their own.
     """
 
     def __init__(
@@ -112,15 +116,17 @@ class Client:
         security: Mapping[str, str] | None = None,
         timeout_s: float = 30.0,
         signing_key: Any = None,
+        interface: str = "sdk",
     ) -> None:
         known = Connection.of(bootstrap)
         self._connection = known if security is None else Connection(known.bootstrap, security)
         self._party = party
         self._timeout_s = timeout_s
-        self._signing_key = signing_key
+        self.signing_key = signing_key
         self._registry = configured()
         self._trouble = Trouble()
         self._producer = self._connection.producer(self._trouble)
+        self._log = ReadLog(self._connection, interface, party, (self._producer, self._trouble), timeout_s)
         self._receipts: Consumer | None = None
         self._verdicts: dict[tuple[int, int], Receipt] = {}
 
@@ -185,8 +191,8 @@ class Client:
         if on_behalf_of is not None:
             headers["ce_onbehalfof"] = on_behalf_of
         value = codec.encode(event, self._registry)
-        if self._signing_key is not None:
-            headers["ce_signature"] = sign(self._signing_key, value)
+        if self.signing_key is not None:
+            headers["ce_signature"] = sign(self.signing_key, value)
         return Record(value, event.area_id.encode(), headers)
 
     def post_records(self, records: Iterable[Record]) -> list[Sent]:
@@ -243,7 +249,7 @@ class Client:
                 one, where identities are removed. None takes the public topic where there is one.
 
         Raises:
-            EnvironmentProblem: the topic is missing or may not be read.
+            EnvironmentProblem: the topic is missing or may not be read, or the read cannot be logged.
         """
         for message in self._records(kind, area, from_, until, own):
             yield _received(message, self._registry)
@@ -321,8 +327,10 @@ class Client:
             raise environment_problem(self._trouble.hopeless, self._connection.bootstrap)
 
     def _open_receipts(self) -> Consumer:
+        topic = party_topic(self._own())
+        self._log.note(resource(topic, type=_RECEIPTS, from_="end"))
         consumer = self._connection.reader(self._trouble)
-        consumer.assign(self._places(consumer, party_topic(self._own()), "end"))
+        consumer.assign(self._places(consumer, topic, "end"))
         return consumer
 
     def _read_receipts(self, wait_s: float) -> Iterator[Receipt]:
@@ -340,6 +348,7 @@ class Client:
         name = kind if isinstance(kind, str) else kind_of(kind).type_name
         topic = self._topic_of(name, own)
         before_ms = None if until in ("end", None) else _instant_ms(until)
+        self._log.note(resource(topic, type=name, area=area, from_=from_, until=until), area or "")
         consumer = self._connection.reader(self._trouble)
         try:
             places = self._places(consumer, topic, from_)

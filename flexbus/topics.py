@@ -8,25 +8,34 @@ from flexbus.catalogue import CATALOGUE, Service
 __all__ = [
     "CLOCK",
     "JOURNAL",
-    "READS",
+    "NOBODY",
+    "PAGE",
+    "READ_LOGS",
     "REJECTIONS",
+    "RUNS_THE_BUS",
     "Topic",
     "changelog",
     "inbox",
     "party_of_inbox",
     "party_topic",
+    "read_log",
+    "reader_of_log",
     "topics",
 ]
 
 JOURNAL = "flexbus.journal.v1"
 REJECTIONS = "flexbus.rejections.v1"
 CLOCK = "flexbus.clock.v1"
-READS = "flexbus.reads.v1"
+READ_LOGS = "flexbus.reads."  # what the names of all logs of reads begin with
 _INBOX_PREFIX, _VERSION = "flexbus.in.", ".v1"
 
+# Who writes a log of reads besides the participants: the page for its readers, who runs the bus, and whoever does not
+# say who he is; the last on a broker without access control alone, as elsewhere nobody has the right.
+PAGE, RUNS_THE_BUS, NOBODY = "monitor", "admin", "anyone"
+
 _KEEP = {"retention.ms": "-1", "retention.bytes": "-1"}
-# The broker's own clock is the evidence of when an event was received, so the sender's is not taken.
-_INBOX = {**_KEEP, "message.timestamp.type": "LogAppendTime"}
+# The broker's own clock is the evidence of when a record was received, so the sender's is not taken.
+_AS_RECEIVED = {**_KEEP, "message.timestamp.type": "LogAppendTime"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +68,16 @@ def party_topic(party_id: str) -> str:
     return f"flexbus.out.party.{party_id}.v1"
 
 
+def read_log(writer: str) -> str:
+    """Return the topic on which this party, or part of the bus, alone notes what was read through it."""
+    return f"{READ_LOGS}{writer}{_VERSION}"
+
+
+def reader_of_log(topic: str) -> str:
+    """Return who writes a log of reads."""
+    return topic.removeprefix(READ_LOGS).removesuffix(_VERSION)
+
+
 def changelog(service: str) -> str:
     """Return the topic that holds the table of a stage, as the stream framework names it."""
     return f"flexbus-{service}-{service}-changelog"
@@ -68,22 +87,23 @@ def topics(parties: Iterable[str], partitions: int) -> tuple[Topic, ...]:
     """Return all topics of a cluster.
 
     Args:
-        parties: ids of the participants that have an inbox.
+        parties: ids of the participants that have an inbox, a topic of their own and a log of what they read.
         partitions: partitions of inboxes, journal and out topics.
     """
+    parties = set(parties)
     senders = sorted({*parties, *(s.value for s in Service)})
     found = [
         Topic(JOURNAL, partitions, dict(_KEEP) | {"max.message.bytes": "16000000"}),
         Topic(REJECTIONS, partitions, dict(_KEEP) | {"max.message.bytes": "16000000"}),
         Topic(CLOCK, 1, {"cleanup.policy": "compact"}),
-        Topic(READS, 1, dict(_KEEP) | {"message.timestamp.type": "LogAppendTime"}),
     ]
     # The stream framework makes no topics, and one that is made while it starts has no partitions in its eyes.
     stages = (s.value for s in Service if s is not Service.SCHEDULER)
     found += [Topic(changelog(s), partitions, {"cleanup.policy": "compact"}) for s in stages]
-    found += [Topic(inbox(s), partitions, dict(_INBOX) | {"max.message.bytes": "8000000"}) for s in senders]
+    found += [Topic(inbox(s), partitions, dict(_AS_RECEIVED) | {"max.message.bytes": "8000000"}) for s in senders]
     # One reader, one order over all its areas, and a cluster of thousands of parties: one partition is right.
-    found += [Topic(party_topic(p), 1, dict(_KEEP) | {"max.message.bytes": "8000000"}) for p in sorted(set(parties))]
+    found += [Topic(party_topic(p), 1, dict(_KEEP) | {"max.message.bytes": "8000000"}) for p in sorted(parties)]
+    found += [Topic(read_log(w), 1, dict(_AS_RECEIVED)) for w in sorted({*parties, PAGE, RUNS_THE_BUS, NOBODY})]
     found += [
         Topic(k.out_topic, partitions, dict(_KEEP) | {"max.message.bytes": "8000000"})
         for k in CATALOGUE.values()

@@ -22,7 +22,8 @@ from flexbus.access import (
 from flexbus.catalogue import CATALOGUE, Service
 from flexbus.cli.options import bootstrap_option, json_option, kafka_option
 from flexbus.events import Role
-from flexbus.topics import READS
+from flexbus.time import iso, parse_ms
+from flexbus.topics import READ_LOGS
 
 __all__ = ["command", "markdown", "parties_of"]
 
@@ -62,16 +63,17 @@ _PARTIES = """\
 ### Participants
 
 The name of the principal is the name of the party. By example: `fsp-a` trades, `auditor` audits, `visitor` is an
-observer, who may send nothing and so has no inbox to write. An auditor reads the journal, as a chain can be checked on
-the journal alone, what was refused, and the log of reads. The journal holds all areas of the cluster, so who runs the
-bus, not the operator of one market, decides who audits it.
+observer, who may send nothing and so has no inbox to write. The SDK and the command line note on
+`flexbus.reads.<party>.v1` what the party reads through them; it can write no other's. An auditor reads the journal, as
+a chain can be checked on the journal alone, what was refused, and everybody's logs of reads. The journal holds all
+areas of the cluster, so who runs the bus, not the operator of one market, decides who audits it.
 """
 _SERVICES = """\
 ### Our own processes
 
 Each is a principal of its own. A process that is broken into can do what is written here: only the sequencer can write
 the journal, only the publisher can publish, a stage can only propose facts in its own name, and the page can change
-nothing but the log of reads. `player` moves the clock of a played day; a real market has none.
+nothing but the log of what it shows. `player` moves the clock of a played day; a real market has none.
 """
 
 
@@ -210,34 +212,40 @@ def reader(name: str, folder: Path, roles: tuple[str, ...], rotate: bool, remove
 @click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
 def key(file: Path) -> None:
     """Make a signing key in FILE, for its owner only; print the public key, as SigningKeyRegistered takes it."""
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-    from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+    from flexbus.signing import public_key
+    from streams.access import signing_key
 
-    from flexbus.signing import private_key, public_key
-    from streams.broker_security import write_private
-
-    if file.exists():  # whoever asks again wants to see it, not to lose it
-        made = private_key(file.read_bytes())
-    else:
-        made = Ed25519PrivateKey.generate()
-        pem = made.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-        write_private(file, pem.decode())
-    click.echo(public_key(made).hex())
+    # Whoever asks again wants to see it, not to lose it.
+    click.echo(public_key(signing_key(file)).hex())
 
 
 @command.command()
-@click.option("--reader", help="Only what this party read.")
+@click.option("--reader", help="Only what this party read, or is said to have read.")
 @click.option("--area", help="Only of this market area.")
+@click.option("--from", "from_", metavar="INSTANT", help="Only what the broker received since (ISO 8601).")
 @bootstrap_option
 @kafka_option
-def reads(reader: str | None, area: str | None, bootstrap: str | None, properties: Path | None) -> None:
-    """Print the log of reads, the oldest first, as JSON lines."""
-    from flexbus import codec
-    from flexbus.events import ReadLogged
-    from streams.journal_reader import read_records
-    from streams.kafka import Connection
+def reads(
+    reader: str | None, area: str | None, from_: str | None, bootstrap: str | None, properties: Path | None
+) -> None:
+    """Print the logs of reads, in the order in which the broker received them, as JSON lines.
 
-    for _, value in read_records(Connection.of(bootstrap, properties), READS, 0):
-        found = codec.decode_as(value, ReadLogged)
-        if reader in (None, found.reader_id) and area in (None, found.area_id):
-            click.echo(json.dumps(codec.to_json(found)))
+    `mark` is `forged` where the record names another reader than who alone can write that log, `unreadable` where it
+    is no record of a read, and null where there is nothing against it.
+    """
+    from flexbus import codec
+    from streams.kafka import Connection
+    from streams.read_log import ReadLog, read_logs, resource
+
+    try:
+        since_ms = 0 if from_ is None else parse_ms(from_)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--from") from error
+    connection = Connection.of(bootstrap, properties)
+    ReadLog(connection, "cli").note(resource(f"{READ_LOGS}*", reader=reader, from_=from_), area or "")
+    for noted in read_logs(connection, since_ms):
+        read = noted.read
+        if reader not in (None, noted.writer, read and read.reader_id) or area not in (None, read and read.area_id):
+            continue
+        about = {"logged_at": iso(noted.logged_at_ms), "writer": noted.writer, "mark": noted.mark}
+        click.echo(json.dumps(about | (codec.to_json(read) if read is not None else {})))

@@ -17,6 +17,7 @@ from flexbus.time import iso
 from flexbus.topics import REJECTIONS
 from streams.journal_reader import read_records
 from streams.kafka import Connection
+from streams.read_log import ReadLog, resource
 from streams.registry import configured
 from streams.topics import existing_topics
 
@@ -44,7 +45,9 @@ def list_(
     properties: Path | None,
 ) -> None:
     """List rejections, the oldest of each partition first."""
-    for found in _rejections(Connection.of(bootstrap, properties)):
+    connection = Connection.of(bootstrap, properties)
+    ReadLog(connection, "cli").note(resource(REJECTIONS, party=party, code=code), area or "")
+    for found in _rejections(connection):
         codes = sorted({f.code.value for f in found.faults})
         if (party not in (None, found.sender_id)) or (area not in (None, found.area_id)):
             continue
@@ -80,7 +83,8 @@ def resend(
     """Send a rejected input again, repaired, under a new id that names the old rejection; print the verdict."""
     connection = Connection.of(bootstrap, properties)
     found = _find(connection, rejection_id)
-    with Client(connection.bootstrap, party or found.sender_id, security=connection.security) as client:
+    options: dict[str, Any] = {"security": connection.security, "interface": "cli"}
+    with Client(connection.bootstrap, party or found.sender_id, **options) as client:
         if repaired is not None:
             record = client.record(repaired.read(), on_behalf_of=found.on_behalf_of)
         else:
@@ -101,6 +105,7 @@ def _rejections(connection: Connection) -> Iterator[EventRejected]:
 
 
 def _find(connection: Connection, rejection_id: str) -> EventRejected:
+    ReadLog(connection, "cli").note(resource(REJECTIONS, id=rejection_id))
     for found in _rejections(connection):
         if found.rejection_id == rejection_id:
             return found

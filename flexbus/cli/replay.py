@@ -7,8 +7,10 @@ import click
 
 from flexbus.cli.options import bootstrap_option, json_option, kafka_option
 from flexbus.journal import Block
+from flexbus.topics import JOURNAL
 from streams.journal_reader import read_blocks
 from streams.kafka import Connection
+from streams.read_log import ReadLog, resource
 from streams.topics import journal_partitions
 
 __all__ = ["command"]
@@ -28,6 +30,7 @@ def command(verify: bool, solve: bool, as_json: bool, bootstrap: str | None, pro
     compared with what follows from the journal.
     """
     connection = Connection.of(bootstrap, properties)
+    ReadLog(connection, "cli").note(resource(JOURNAL, verify="yes" if verify else None))
     if not verify:
         return _chains(connection, as_json)
     from streams.replay import verify as verify_all

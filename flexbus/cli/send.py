@@ -98,6 +98,7 @@ def command(
     except ValueError as error:
         raise click.BadParameter(f"{signing_key.name if signing_key else ''}: {error}") from error
     options: dict[str, Any] = {"security": connection.security, "timeout_s": timeout, "signing_key": signing}
+    options["interface"] = "cli"
     with Client(connection.bootstrap, party, **options) as client:
         lines = _binary(file, key, given) if binary else _read(client, file, on_behalf_of, raw, given, source)
         while chunk := list(islice(lines, _CHUNK)):

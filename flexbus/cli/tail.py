@@ -47,7 +47,7 @@ def command(
 ) -> None:
     """Print published events of one KIND (`flexbus events` lists them)."""
     connection = Connection.of(bootstrap, properties)
-    with Client(connection.bootstrap, party, security=connection.security) as client:
+    with Client(connection.bootstrap, party, security=connection.security, interface="cli") as client:
         found = client.consume(kind, area=area, from_=from_, until=None if follow else until, own=True if own else None)
         _WRITERS[form](kind, islice(found, lines), rows)
 

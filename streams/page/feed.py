@@ -11,7 +11,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 from flexbus import codec
 from flexbus.errors import CodecError, EnvironmentProblem
 from flexbus.journal import Block
-from flexbus.topics import CLOCK, JOURNAL, READS, REJECTIONS
+from flexbus.topics import CLOCK, JOURNAL, PAGE, REJECTIONS, read_log
 from streams.kafka import Connection, Trouble, environment_problem
 
 __all__ = ["BlockIndex", "Feed"]
@@ -90,7 +90,7 @@ class Feed:
         except KafkaException as error:
             consumer.close()
             raise environment_problem(error, self._connection.bootstrap, self._trouble) from error
-        missing = [t for t in (JOURNAL, REJECTIONS, READS) if t not in known]
+        missing = [t for t in (JOURNAL, REJECTIONS, read_log(PAGE)) if t not in known]
         if missing:
             consumer.close()
             raise EnvironmentProblem(

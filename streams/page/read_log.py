@@ -1,4 +1,4 @@
-"""Every read of the page as a record on flexbus.reads.v1: who, what, when, and whether it was shown."""
+"""Every read of the page as a record on its log of reads: who, what, when, and whether it was shown."""
 
 import asyncio
 import threading
@@ -8,12 +8,13 @@ from confluent_kafka import KafkaError, KafkaException
 
 from flexbus import codec
 from flexbus.events import ReadLogged
-from flexbus.topics import READS
+from flexbus.topics import PAGE, read_log
 from streams.kafka import Connection, Trouble, environment_problem
 
 __all__ = ["ReadLog"]
 
 _WITHIN_S = 5.0
+_LOG = read_log(PAGE)
 
 
 class ReadLog:
@@ -59,7 +60,7 @@ class ReadLog:
                 done.set_result(error)
 
         try:
-            self._producer.produce(READS, codec.encode(read), area_id.encode(), partition=0, on_delivery=delivered)
+            self._producer.produce(_LOG, codec.encode(read), area_id.encode(), partition=0, on_delivery=delivered)
             error = await asyncio.wait_for(done, _WITHIN_S + 1.0)
         except (KafkaException, BufferError, TimeoutError) as problem:
             raise environment_problem(problem, self._connection.bootstrap, self._trouble) from problem

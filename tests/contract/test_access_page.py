@@ -9,7 +9,7 @@ from flexbus.access import SERVICE_PRINCIPALS, TABLE, TRADING, Verb, grants_of, 
 from flexbus.catalogue import CATALOGUE, Service, Sight
 from flexbus.cli.access import command, markdown
 from flexbus.events import Role
-from flexbus.topics import JOURNAL, inbox, party_topic, topics
+from flexbus.topics import JOURNAL, NOBODY, PAGE, RUNS_THE_BUS, inbox, party_topic, read_log, topics
 from streams import publisher, sequencer
 from streams.services import SERVICES
 
@@ -60,10 +60,15 @@ def test_the_journal_has_one_writer_and_each_inbox_one() -> None:
     assert writers(party_topic("fsp-a")) == {"sequencer", "publisher"}
     for service in Service:
         assert writers(inbox(service.value)) == {service.value}
-    assert [n for n in names if not writers(n)] == [inbox("auditor")], "every topic has somebody who writes it"
+    for reader in ("fsp-a", "auditor", PAGE):
+        assert writers(read_log(reader)) == {reader}
+    unwritten = [inbox("auditor"), read_log(RUNS_THE_BUS), read_log(NOBODY)]  # who runs the bus needs no right
+    assert [n for n in names if not writers(n)] == unwritten, "every topic has somebody who writes it"
 
 
-@pytest.mark.parametrize("name", ["sequencer", "clearing", "admin", "broker", "player", "*", "flexbus-sequencer"])
+@pytest.mark.parametrize(
+    "name", ["sequencer", "clearing", "monitor", "admin", "anyone", "broker", "player", "*", "flexbus-sequencer"]
+)
 def test_no_party_takes_the_rights_of_a_part_of_the_bus(name: str) -> None:
     with pytest.raises(ValueError, match="the bus's own"):
         grants_of_party(name)
@@ -77,4 +82,5 @@ def test_the_command_prints_a_partys_acls() -> None:
         ["READ", "TOPIC", "flexbus.out.party.watch.v1"],
         ["READ", "GROUP", "watch"],
         ["READ", "GROUP", "watch.*"],
+        ["WRITE", "TOPIC", "flexbus.reads.watch.v1"],
     ]

@@ -22,18 +22,21 @@ from urllib.parse import quote
 from uuid import uuid4
 
 import pytest
+from click.testing import CliRunner
 from confluent_kafka import Consumer, KafkaError, Producer, TopicPartition
 
 from flexbus import codec
 from flexbus import events as ev
 from flexbus.access import PLAYER, SERVICE_PRINCIPALS, TABLE, Verb, grants_of
 from flexbus.catalogue import CATALOGUE, Service, without_identities
+from flexbus.cli.access import command
 from flexbus.client import Client
+from flexbus.errors import EnvironmentProblem
 from flexbus.events import EventRejected, ReadLogged, Role
 from flexbus.ids import derived_id
 from flexbus.journal import Block, Entry, next_block
 from flexbus.partition import partition_of
-from flexbus.topics import CLOCK, JOURNAL, READS, REJECTIONS, inbox, party_topic, topics
+from flexbus.topics import CLOCK, JOURNAL, PAGE, REJECTIONS, inbox, party_topic, read_log, topics
 from flexbus.validation import Admission, admission_faults, fold_admission
 from streams import broker_security as security
 from streams.access import Provisioned, apply_grants, provision, revoke
@@ -552,10 +555,111 @@ def test_every_read_is_on_record_before_it_is_answered(page: Page, bus: Bus) -> 
     page.get("/entry/see-market_cleared/1/0?who=1", "dso")
     page.get("/entry/see-market_cleared/1/0?who=2")
     page.get("/state?area=see-market_cleared&role=FMO&who=3", "fsp")
-    logged = [codec.decode_as(value, ReadLogged) for _, value in read_records(bus.auditor, READS, 0)]
+    logged = [codec.decode_as(value, ReadLogged) for _, value in read_records(bus.auditor, read_log(PAGE), 0)]
     found = {r.resource[-1]: (r.reader_id, r.role, r.status) for r in logged if "who=" in r.resource}
     assert found == {"1": ("dso", "DSO", 200), "2": ("", "", 401), "3": ("fsp", "", 403)}
     assert abs(logged[-1].at_ms - time.time() * 1000) < 60_000
+
+
+# --- the logs of reads
+
+
+def logged(bus: Bus, *options: str) -> list[dict[str, Any]]:
+    """What `flexbus access reads` tells an auditor."""
+    connected = ["--bootstrap", bus.broker.bootstrap, "--kafka-properties", str(bus.made.properties["auditor"])]
+    done = CliRunner().invoke(command, ["reads", *options, *connected], catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def sdk_reads(bus: Bus, reader: str) -> list[tuple[str, str, str]]:
+    found = [r for r in logged(bus, "--reader", reader) if r["interface"] == "sdk"]
+    assert {(r["writer"], r["mark"], r["status"]) for r in found} <= {(reader, None, 202)}
+    return [(r["reader_id"], r["area_id"], r["resource"]) for r in found]
+
+
+def test_what_a_party_reads_through_the_sdk_is_on_record_before_it_has_it(bus: Bus, told: dict[str, Any]) -> None:
+    public = "flexbus.out.market_cleared.v1?type=MarketCleared"
+    before = sdk_reads(bus, "tso")
+    with bus.client("tso") as tso:
+        following = tso.consume("MarketCleared", area="see-market_cleared", until=None)
+        assert sdk_reads(bus, "tso") == before, "nothing has been asked for yet"
+        next(following)
+        begun = [("tso", "see-market_cleared", f"{public}&area=see-market_cleared&from=start")]
+        assert sdk_reads(bus, "tso") == before + begun
+        following.close()  # type: ignore[attr-defined]
+        assert len(tso.frame("MarketCleared", from_=7, until=8)) == 0
+        list(tso.receipts())
+    rest = [("tso", "", f"{public}&from=7&until=8")]
+    rest += [("tso", "", f"{party_topic('tso')}?type=ReceiptsIssued&from=start&until=end")]
+    assert sdk_reads(bus, "tso") == before + begun + rest, "one record a call"
+
+
+def test_who_reads_is_whom_the_broker_knows(bus: Bus, told: dict[str, Any]) -> None:
+    """Without a party, or as another, a read is noted under the name that was proven."""
+    known = bus.made.connection("observer")
+    before = len(sdk_reads(bus, "observer"))
+    for claimed in (None, "dso"):
+        with Client(known.bootstrap, claimed, security=known.security) as client:
+            assert list(client.consume("MarketCleared", area="see-market_cleared"))
+    assert len(sdk_reads(bus, "observer")) == before + 2
+
+
+def test_waiting_for_verdicts_is_one_read(bus: Bus) -> None:
+    before = sdk_reads(bus, "brp")
+    with bus.client("brp") as brp:
+        for _ in range(3):
+            brp.send(ev.MandateRevoked(area_id="nowhere", mandate_id="m", grantor_id="brp"))
+    assert sdk_reads(bus, "brp")[len(before) :] == [
+        ("brp", "", f"{party_topic('brp')}?type=ReceiptsIssued&from=end"),
+    ]
+
+
+def test_a_read_that_cannot_be_logged_yields_nothing(bus: Bus, told: dict[str, Any]) -> None:
+    """A guest with a password and no log: Kafka would give it the public topic, the SDK and the command do not."""
+    bus.broker.add_users("guest")
+    file = security.properties_file(bus.broker.data_dir, "guest")
+    guest = Bus(bus.broker, replace(bus.made, properties={"guest": file}))
+    known = guest.made.connection("guest")
+    topic = CATALOGUE["MarketCleared"].out_topic
+    assert topic is not None
+    assert readable(guest, "guest", [topic]) == {topic}
+    given: list[Any] = []
+    for party in (None, "guest", "dso"):
+        with Client(known.bootstrap, party, security=known.security) as client:
+            with pytest.raises(EnvironmentProblem, match=r"could not be: .*--create --party guest"):
+                given.extend(client.consume("MarketCleared"))
+            with pytest.raises(EnvironmentProblem, match=r"could not be: .*--create --party guest"):
+                client.frame("MarketCleared")
+    with Client(known.bootstrap, "dso", security=known.security) as client, pytest.raises(EnvironmentProblem):
+        given.extend(client.receipts())
+    assert given == []
+
+
+def test_a_record_that_names_another_reader_is_not_believed(bus: Bus) -> None:
+    began = "2020-01-01T00:00:00Z"
+    lie = ReadLogged(area_id="", reader_id="dso", role="", interface="page", resource="lie", status=200, at_ms=1)
+    truth = replace(lie, reader_id="meter-operator", resource="truth")
+    producer = Producer(bus.config("meter-operator"))
+    for value in (codec.encode(lie), codec.encode(truth), b"noise", codec.encode(registrations("x")[0])):
+        producer.produce(read_log("meter-operator"), value, partition=0)
+    assert producer.flush(30) == 0
+    found = [(r["mark"], r.get("resource")) for r in logged(bus, "--reader", "meter-operator", "--from", began)]
+    assert found[-4:] == [("forged", "lie"), (None, "truth"), ("unreadable", None), ("unreadable", None)]
+    assert "lie" in [r.get("resource") for r in logged(bus, "--reader", "dso")], "whom it accuses hears of it"
+    assert logged(bus, "--from", "2999-01-01T00:00:00Z") == []
+
+
+def test_the_logs_are_told_in_the_order_of_the_broker_and_to_auditors_only(bus: Bus) -> None:
+    found = logged(bus)
+    assert {r["writer"] for r in found} >= {"tso", "brp", "auditor"}
+    times = [r["logged_at"] for r in found]
+    assert times == sorted(times)
+    assert (found[-1]["reader_id"], found[-1]["interface"]) == ("auditor", "cli"), "reading the log is a read"
+    connected = ["--bootstrap", bus.broker.bootstrap, "--kafka-properties", str(bus.made.properties["dso"])]
+    refused = CliRunner().invoke(command, ["reads", *connected])
+    assert isinstance(refused.exception, EnvironmentProblem)
+    assert refused.stdout == ""
 
 
 # --- last, as it leaves records that nobody can read
@@ -564,8 +668,8 @@ def test_every_read_is_on_record_before_it_is_answered(page: Page, bus: Bus) -> 
 @pytest.mark.parametrize("principal", [*PARTIES, *SERVICE_PRINCIPALS, PLAYER])
 def test_the_broker_lets_each_principal_write_its_topics_and_no_other(bus: Bus, principal: str) -> None:
     may = allowed(principal, "WRITE")
-    # What those write there who may is shown above; a stray record would stay in the chain, the log or the clock.
-    kept = may & {JOURNAL, REJECTIONS, CLOCK, READS}
+    # What those write there who may is shown above; a stray record would stay in the chain or the clock.
+    kept = may & {JOURNAL, REJECTIONS, CLOCK}
     bodies = outcomes(bus, principal, [t for t in every_topic() if t not in kept])
     assert {t for t, said in bodies.items() if said == "delivered"} == may - kept
     assert set(bodies.values()) <= {"delivered", DENIED}

@@ -25,6 +25,7 @@ from flexbus.events import Verdict
 from streams.broker import Broker
 from streams.broker_security import ADMIN, client_config
 from streams.kafka import Connection
+from streams.read_log import read_logs
 from streams.topics import create_topics
 from tests import market
 from tests.integration import core
@@ -343,6 +344,40 @@ def test_on_behalf_of_needs_a_mandate(connection: Connection) -> None:
         )
         assert grantor.send(mandate).verdict is Verdict.ACCEPTED
         assert agent.send(core.offer_of(800, AREA), on_behalf_of=FSP_A).verdict is Verdict.ACCEPTED
+
+
+def test_every_read_of_sdk_and_command_line_is_on_record_once(connection: Connection) -> None:
+    """On a plain broker a party is believed, and who names none is nobody."""
+    market_cleared = "flexbus.out.market_cleared.v1?type=MarketCleared"
+    began = len(read_logs(connection))
+    with Client(connection.bootstrap) as anyone:
+        anyone.frame(ev.MarketCleared, area=AREA)
+    flexbus(connection, "tail", "MarketCleared", "--as", FSP_B, "-n", "1")
+    flexbus(connection, "rejections", "list", "--party", FSP_A)
+    flexbus(connection, "replay")
+    printed = lines(flexbus(connection, "access", "reads"))
+    expected = [
+        ("", "sdk", f"{market_cleared}&area={AREA}&from=start&until=end"),
+        (FSP_B, "cli", f"{market_cleared}&from=start&until=end"),
+        ("", "cli", f"flexbus.rejections.v1?party={FSP_A}"),
+        ("", "cli", "flexbus.journal.v1"),
+        ("", "cli", "flexbus.reads.*"),
+    ]
+    assert [(r["reader_id"], r["interface"], r["resource"]) for r in printed[began:]] == expected
+    assert {r["mark"] for r in printed} == {None}
+    assert printed[began]["area_id"] == AREA
+
+
+def test_a_party_without_a_log_reads_nothing(connection: Connection) -> None:
+    says = r"could not be: .*no such topic.*--create --party unknown-party"
+    with (
+        Client(connection.bootstrap, "unknown-party") as unknown,
+        pytest.raises(EnvironmentProblem, match=says),
+    ):
+        next(unknown.consume(ev.MarketCleared))
+    flexbus(connection, "topics", "--party", "unknown-party", "--create")
+    with Client(connection.bootstrap, "unknown-party") as known:
+        assert next(known.consume(ev.MarketCleared)).area_id
 
 
 def test_a_secure_broker_wants_the_password(tmp_path: Path) -> None:
