@@ -18,6 +18,7 @@ from streams.access import Provisioned, provision
 from streams.broker import Broker
 from streams.demo.grid_day import DEFAULT_GRID, scenario_of
 from streams.demo.scenario import another_day
+from streams.demo.signing import Keys
 from streams.demo.world import PARTIES, ROLES, KafkaPorts, World
 from streams.kafka import Connection
 from streams.page.model import summary
@@ -47,7 +48,8 @@ class Options:
         bootstrap: an existing broker, or None to start one.
         page_port: port of the page, or None for a free one.
         report: where a copy of the report goes; the report itself lies in `run_dir`.
-        secure: TLS, passwords and access control; every service and party as a principal of its own.
+        secure: TLS, passwords and access control; every service and party as a principal of its own,
+            and every party signs what it sends.
     """
 
     run_dir: Path
@@ -114,7 +116,9 @@ class Day:
         if scenario.note:
             self._say(scenario.note)
         pace = _PACE_S / options.speed if options.speed else 0.0
-        self.world = World(ports, scenario, self._say, pace, self._on_fact)
+        # Beside the passwords, and as they are for their owner alone.
+        keys = Keys(options.run_dir / "broker" / "security" / "signing", PARTIES) if options.secure else None
+        self.world = World(ports, scenario, self._say, pace, self._on_fact, keys)
 
     def _plain_bus(self) -> tuple[KafkaPorts, None]:
         bootstrap = self.options.bootstrap

@@ -5,20 +5,30 @@ import stat
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from flexbus import codec
+from flexbus import events as ev
 from flexbus.access import SERVICE_PRINCIPALS
-from flexbus.events import ReadLogged
-from flexbus.topics import READS
+from flexbus.client import Client
+from flexbus.journal import Entry
+from flexbus.signing import private_key, public_key
+from flexbus.topics import PAGE
 from streams.demo.run import Day, Options
+from streams.demo.scenario import METER
 from streams.demo.world import PARTIES
-from streams.journal_reader import read_records
+from streams.journal_reader import read_blocks
+from streams.kafka import Connection
 from streams.page.readers import token_file
+from streams.read_log import read_logs
+from streams.topics import journal_partitions
 
 pytestmark = [pytest.mark.kafka, pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -40,7 +50,26 @@ class Played:
         """Every password and token, by its file."""
         files = [*(self.security / "users").iterdir(), *(self.security / "readers").iterdir()]
         lines = ((p, line.partition("=")) for p in files for line in p.read_text().splitlines())
-        return {f"{p.parent.name}/{p.name}": v for p, (name, _, v) in lines if name in ("sasl.password", "token")}
+        found = {f"{p.parent.name}/{p.name}": v for p, (name, _, v) in lines if name in ("sasl.password", "token")}
+        keys = (self.security / "signing").iterdir()
+        return found | {f"signing/{p.name}": p.read_text().splitlines()[1] for p in keys}
+
+    def journal(self) -> list[Entry]:
+        """Every entry of the day's area, in order."""
+        assert self.day.connection is not None
+        places = range(journal_partitions(self.day.connection))
+        blocks = [block for p in places for _, block in read_blocks(self.day.connection, p)]
+        assert len({block.area_id for block in blocks}) == 1
+        return [entry for block in blocks for entry in block.entries]
+
+    def client(self, party: str, key: Any = None) -> Client:
+        known = Connection.of(self.day.connection.bootstrap, self.security / "users" / f"{party}.properties")  # type: ignore[union-attr]
+        return Client(known.bootstrap, party, security=known.security, signing_key=key)
+
+    def key(self, party: str, number: int) -> Ed25519PrivateKey:
+        """The key of a party that the day has made."""
+        found: Ed25519PrivateKey = private_key((self.security / "signing" / f"{party}.{number}.pem").read_bytes())
+        return found
 
 
 @pytest.fixture(scope="module")
@@ -97,14 +126,24 @@ def test_the_page_knows_its_readers_and_their_reads_are_on_record(played: Played
     assert get(url + "state", basic(played, "auditor")) == 200
     assert get(url + "state?role=DSO", basic(played, "fsp-storage")) == 403
     assert played.day.connection is not None
-    logged = [codec.decode_as(value, ReadLogged) for _, value in read_records(played.day.connection, READS, 0)]
-    assert [(r.reader_id, r.status) for r in logged] == [("", 401), ("auditor", 200), ("fsp-storage", 403)]
+    reads = [n.read for n in read_logs(played.day.connection) if n.writer == PAGE]
+    assert [(r and r.reader_id, r and r.status) for r in reads] == [("", 401), ("auditor", 200), ("fsp-storage", 403)]
+
+
+def test_what_the_parties_read_is_on_record_in_their_own_names(played: Played) -> None:
+    """In a day each party waits for the verdicts on what it sends, through one client."""
+    assert played.day.connection is not None
+    noted = [n for n in read_logs(played.day.connection) if n.writer != PAGE]
+    assert sorted(n.writer for n in noted) == sorted(PARTIES)
+    assert {(n.mark, n.read and n.read.interface) for n in noted} == {(None, "sdk")}
+    assert {n.read and n.read.reader_id for n in noted} == set(PARTIES)
 
 
 def test_no_secret_is_in_logs_reports_process_lists_or_words(played: Played) -> None:
     secrets = played.secrets()
     assert {f"users/{name}.properties" for name in (*PARTIES, *SERVICE_PRINCIPALS, "admin", "player")} <= set(secrets)
     assert {f"readers/{name}.token" for name in PARTIES} <= set(secrets)
+    assert {f"signing/{name}.1.pem" for name in PARTIES} | {f"signing/{METER}.2.pem"} <= set(secrets)
     assert min(len(value) for value in secrets.values()) >= 32
     guarded = (played.security, played.run_dir / "broker" / "data")
     public = [p for p in played.run_dir.rglob("*") if p.is_file() and not any(g in p.parents for g in guarded)]
@@ -124,3 +163,118 @@ def test_what_is_secret_lies_in_files_of_their_owner(played: Played) -> None:
     assert set(modes.values()) == {0o600}, modes
     folders = [played.security, *(p for p in played.security.rglob("*") if p.is_dir())]
     assert {stat.S_IMODE(p.stat().st_mode) for p in folders} == {0o700}
+
+
+# --- signatures; last, as these add to the day's journal
+
+
+def signed_by(entry: Entry, keys: list[bytes]) -> bytes | None:
+    """Which of some public keys signed an entry's payload, asked of the library alone."""
+    for key in keys:
+        try:
+            Ed25519PublicKey.from_public_bytes(key).verify(entry.signature or b"", entry.payload)
+        except InvalidSignature:
+            continue
+        return key
+    return None
+
+
+def test_the_journal_alone_proves_who_signed_every_entry_of_the_parties(played: Played) -> None:
+    """Without the code that admitted them: an entry is signed by a key that its party had when it came."""
+    live: dict[str, dict[str, bytes]] = {}
+    before: dict[str, list[Entry]] = {}
+    signed: dict[str, list[bytes]] = {}
+    for entry in played.journal():
+        if entry.sender_id not in PARTIES:
+            assert entry.sender_id in SERVICE_PRINCIPALS
+            continue
+        event = codec.decode(entry.payload)
+        own = live.setdefault(entry.sender_id, {})
+        if isinstance(event, ev.SigningKeyRegistered) and not own:  # a first key proves itself, and what came before
+            for earlier in (*before.pop(entry.sender_id, ()), entry):
+                assert signed_by(earlier, [event.public_key]), earlier.event_type
+        elif not own:
+            before.setdefault(entry.sender_id, []).append(entry)
+        else:
+            found = signed_by(entry, list(own.values()))
+            assert found is not None, (entry.sender_id, entry.event_type)
+            signed.setdefault(entry.sender_id, []).append(found)
+        if isinstance(event, ev.SigningKeyRegistered):
+            assert event.party_id == entry.sender_id
+            if event.replaces_key_id is not None:
+                del own[event.replaces_key_id]
+            own[event.key_id] = event.public_key
+    assert before == {}
+    assert set(live) == set(PARTIES)
+    assert {party: len(set(keys)) for party, keys in signed.items() if party != METER and len(set(keys)) != 1} == {}
+    old, new = (public_key(played.key(METER, number)) for number in (1, 2))
+    assert signed[METER] == [old] * signed[METER].count(old) + [new] * signed[METER].count(new)
+    assert min(signed[METER].count(old), signed[METER].count(new)) > 10, "it read meters before and after noon"
+
+
+@pytest.fixture
+def assets(played: Played) -> dict[str, ev.AssetRegistered]:
+    """By provider an asset of the day under a new name, which it may register at any time."""
+    events = (codec.decode(e.payload) for e in played.journal() if e.event_type == "AssetRegistered")
+    return {event.fsp_id: replace(event, asset_id=f"{event.asset_id}-again") for event in events}
+
+
+def codes(client: Client, event: Any) -> list[str]:
+    return [f"{f.path} {f.code.value}" for f in client.send(event).faults]
+
+
+BAD, NONE = ["$headers.ce_signature BAD_SIGNATURE"], ["$headers.ce_signature NO_SIGNATURE"]
+
+
+def test_what_is_unsigned_or_wrongly_signed_is_refused(played: Played, assets: dict[str, ev.AssetRegistered]) -> None:
+    """Who has the password of a party alone, and not its key, sends nothing."""
+    party, event = min(assets.items())
+    with played.client(party) as unsigned:
+        assert codes(unsigned, event) == NONE
+    with played.client(party, Ed25519PrivateKey.generate()) as thief:
+        assert codes(thief, event) == BAD
+        mine = ev.SigningKeyRegistered(
+            area_id=event.area_id, party_id=party, key_id="mine", public_key=public_key(thief.signing_key)
+        )
+        assert codes(thief, mine) == BAD
+    with played.client(party, played.key(METER, 2)) as another:
+        assert codes(another, event) == BAD, "another party's key"
+    with played.client(party, played.key(party, 1)) as client:
+        moved = client.record(event)
+        altered = replace(moved, value=codec.encode(replace(event, max_draw_w=event.max_draw_w + 1)))
+        (receipt,) = client.verdicts(client.post_records([altered]))
+        assert [f"{f.path} {f.code.value}" for f in receipt.faults] == BAD, "signed, and altered on its way"
+        assert codes(client, event) == []
+
+
+def test_a_key_that_was_replaced_signs_nothing_more(played: Played) -> None:
+    readings = [codec.decode(e.payload) for e in played.journal() if e.event_type == "MeterReadingReceived"]
+    again = replace(readings[-1], reading_id=readings[-1].reading_id + ".again")
+    with played.client(METER, played.key(METER, 1)) as old, played.client(METER, played.key(METER, 2)) as new:
+        assert codes(old, again) == BAD
+        assert BAD[0] not in codes(new, again)
+
+
+def test_a_revoked_key_signs_nothing_more_and_a_new_one_does(
+    played: Played, assets: dict[str, ev.AssetRegistered]
+) -> None:
+    party, event = max(assets.items())
+    area = event.area_id
+    with played.client(party, played.key(party, 1)) as client:
+        assert codes(client, event) == []
+        client.signing_key = None  # lost, so the revocation is not signed
+        assert codes(client, ev.SigningKeyRevoked(area_id=area, party_id=party, key_id="1", reason="lost")) == []
+        client.signing_key = played.key(party, 1)
+        assert codes(client, replace(event, asset_id=f"{event.asset_id}-2")) == BAD
+        client.signing_key = Ed25519PrivateKey.generate()
+        key = ev.SigningKeyRegistered(
+            area_id=area, party_id=party, key_id="2", public_key=public_key(client.signing_key)
+        )
+        assert codes(client, replace(event, asset_id=f"{event.asset_id}-2")) == BAD, "not yet known"
+        assert codes(client, key) == []
+        assert codes(client, replace(event, asset_id=f"{event.asset_id}-2")) == []
+
+
+def test_the_journal_with_its_signatures_is_verified_to_its_end(played: Played) -> None:
+    result = played.day.verify()
+    assert result.ok, result.text()
