@@ -1,9 +1,10 @@
 """Rights on a broker with access control: principals with passwords, signing keys, ACLs exactly as the table says."""
 
 import time
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException
@@ -31,7 +32,9 @@ from streams.topics import create_topics
 
 __all__ = ["Applied", "NoAccessControlError", "Provisioned", "apply_grants", "provision", "revoke"]
 
+T = TypeVar("T")
 _TIMEOUT_S = 30.0
+_RIGHTS_PER_CALL = 1_000  # Kafka takes at most 10,000 in one
 _USER = "User:"
 
 
@@ -68,10 +71,12 @@ def apply_grants(connection: Connection, grants: Iterable[Grant], principals: It
         missing, surplus = sorted(wanted - set(there)), [g for g in there if g not in wanted]
         # What is too much goes first: a call that is interrupted leaves too few rights, never too many.
         taken = [_filter(there[g]) for g in surplus]
-        for removing in (admin.delete_acls(taken) if taken else {}).values():
-            removing.result(_TIMEOUT_S)
-        for adding in (admin.create_acls([_binding(g) for g in missing]) if missing else {}).values():
-            adding.result(_TIMEOUT_S)
+        for some in _calls(taken):
+            for removing in admin.delete_acls(some).values():
+                removing.result(_TIMEOUT_S)
+        for some in _calls([_binding(g) for g in missing]):
+            for adding in admin.create_acls(some).values():
+                adding.result(_TIMEOUT_S)
         deadline = time.monotonic() + _TIMEOUT_S
         while set(_present(admin, ours)) != wanted:  # the broker says yes a moment before it acts on it
             if time.monotonic() > deadline:
@@ -85,6 +90,11 @@ def apply_grants(connection: Connection, grants: Iterable[Grant], principals: It
             ) from error
         raise environment_problem(error, connection.bootstrap, trouble, admin) from error
     return Applied(tuple(missing), tuple(surplus))
+
+
+def _calls(items: list[T]) -> Iterator[list[T]]:
+    for first in range(0, len(items), _RIGHTS_PER_CALL):
+        yield items[first : first + _RIGHTS_PER_CALL]
 
 
 def _present(admin: AdminClient, principals: Container[str]) -> dict[Grant | AclBinding, AclBinding]:

@@ -5,7 +5,7 @@ import time
 from collections.abc import Iterable
 
 from confluent_kafka import KafkaError, KafkaException, Producer
-from confluent_kafka.admin import NewTopic
+from confluent_kafka.admin import AdminClient, NewTopic
 
 from flexbus.errors import EnvironmentProblem
 from flexbus.topics import JOURNAL, Topic, party_topic, topics
@@ -19,6 +19,8 @@ PARTITIONS = 4
 PARTY_PARTITION = 0  # party topics have this one
 _TIMEOUT_S = 30.0
 _ASK_AGAIN_S = 10.0
+# Kafka takes at most 10,000 records of its own per call: each topic, each of its partitions and each of its settings.
+_TOPICS_PER_CALL = 100
 
 
 def existing_topics(connection: Connection) -> dict[str, int]:
@@ -80,6 +82,11 @@ def _create(connection: Connection, missing: list[Topic]) -> None:
     trouble = Trouble()
     admin = connection.admin(trouble)
     wanted = [NewTopic(t.name, t.partitions, config=t.config) for t in missing]
+    for first in range(0, len(wanted), _TOPICS_PER_CALL):
+        _created(connection, admin, trouble, wanted[first : first + _TOPICS_PER_CALL])
+
+
+def _created(connection: Connection, admin: AdminClient, trouble: Trouble, wanted: list[NewTopic]) -> None:
     for name, done in admin.create_topics(wanted, operation_timeout=_TIMEOUT_S).items():
         try:
             done.result(_TIMEOUT_S)
