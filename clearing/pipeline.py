@@ -354,24 +354,13 @@ def _active(
 
 def _spread(case: Case, active: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Add the slots that offers would be forced into by what they do in an active slot."""
-    parents = {o.parent_offer_id for o in case.offers}
+    parents = frozenset(o.parent_offer_id for o in case.offers if o.parent_offer_id)
     units: dict[str, list[Offer]] = {}
     spans: list[NDArray[np.bool_]] = []
     for offer in case.offers:
         if offer.unit_id is not None:
             units.setdefault(offer.unit_id, []).append(offer)
-        ties = (
-            offer.all_or_nothing
-            or offer.min_energy_wh is not None
-            or offer.start_choice is not None
-            or offer.payback is not None
-            or offer.polygons
-            or offer.max_rise is not None
-            or offer.max_fall is not None
-            or offer.parent_offer_id is not None
-            or offer.offer_id in parents
-        )
-        if ties:
+        if offer.all_or_nothing or offer.start_choice is not None or _forces(offer, parents):
             spans.append(_reach(case, offer))
     for members in units.values():
         spans.append(np.any([_reach(case, o) for o in members], axis=0))

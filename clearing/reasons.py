@@ -14,7 +14,7 @@ from clearing.pricing import VOLTAGE, NodalPrices, worth_at_places
 from clearing.repair import Repair
 from clearing.result import NonAward
 from clearing.rounding import Awards
-from clearing.steps import StepTable
+from clearing.steps import StepTable, next_price
 from flexbus.events.clearing import NonAwardReason
 from flexbus.quantities import energy_wh
 
@@ -243,7 +243,7 @@ class Explainer:
         offer = self.market.offers[k]
         if not self.repair.base.converged[t]:
             return _Why(NonAwardReason.OTHER_CONSTRAINT)
-        bid = self._next_price(offer, t, got)
+        bid = next_price(offer, t, got)
         value = float(self.value[k, t])
         # What the offer itself forbids goes first: as long as it does, no price helps.
         distance = max(math.ceil((bid - value) * 1e3), 0) if value <= bid + SAME else None
@@ -306,7 +306,7 @@ class Explainer:
             return None
         worth = 0.0
         for s in day:
-            next_bid = self._next_price(self.market.offers[k], s, held)
+            next_bid = next_price(self.market.offers[k], s, held)
             saved = float(self.value[k, s] + self.call[k, s]) - next_bid
             if self.awards.get((k, s), 0) >= held - self.step_w - 1:
                 worth += self.market.weight[s] * max(saved, 0.0)
@@ -354,14 +354,6 @@ class Explainer:
                     pool = (request.kind, where, request.location_id)
                     against[pool] = max(against.get(pool, 0), steps[0].price_milli_per_mwh)
         return float(self.bare[k, t]) - sum(against.values()) / 1e3
-
-    def _next_price(self, offer: Offer, t: int, got: int) -> float:
-        filled = 0
-        for step in offer.slots[t].steps:
-            filled += step.quantity
-            if got < filled:
-                return step.price_milli_per_mwh / 1e3
-        return offer.slots[t].steps[-1].price_milli_per_mwh / 1e3
 
     def _presser(self, offer: Offer, t: int) -> tuple[str | None, float, object, float]:
         """Return the limit that lowers the worth of an offer most: element, by how much, kind, how much if broken."""

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from clearing.case import Offer
 
-__all__ = ["StepTable", "choose_cheapest", "deepen", "step_table"]
+__all__ = ["StepTable", "choose_cheapest", "deepen", "next_price", "step_table"]
 
 Index = NDArray[np.int_]
 Mask = NDArray[np.bool_]
@@ -135,3 +135,19 @@ def deepen(table: StepTable, chosen: Mask, depth: Index, wanted: Mask) -> Mask:
     return np.asarray(
         chosen | wanted & (table.level < depth[table.stack]) | (grown[table.stack] & (table.level < DEPTH))
     )
+
+
+def next_price(offer: Offer, t: int, got: int) -> float:
+    """Return what an offer asks for one more unit in a slot, EUR per MWh; beyond its last step as there.
+
+    Args:
+        offer: an offer with steps in the slot.
+        t: the slot.
+        got: what is taken already, W or var.
+    """
+    filled = 0
+    for step in offer.slots[t].steps:
+        filled += step.quantity
+        if got < filled:
+            return step.price_milli_per_mwh / 1e3
+    return offer.slots[t].steps[-1].price_milli_per_mwh / 1e3

@@ -12,6 +12,7 @@ from clearing.repair import Multipliers, Point, Repair
 from clearing.result import UnmetReason
 from clearing.rounding import Awards
 from clearing.state import Measure
+from clearing.steps import next_price
 
 __all__ = ["Buyers", "Unmet"]
 
@@ -172,17 +173,9 @@ class Buyers:
                 continue
             # What the offer earns elsewhere (limits, energy, other requests) the request need not pay.
             elsewhere = float(self.value[k, t]) - helps * worth
-            cost = (self._bid(offer, t, self.awards.get((k, t), 0)) - elsewhere) / helps
+            cost = (next_price(offer, t, self.awards.get((k, t), 0)) - elsewhere) / helps
             best = cost if best is None else min(best, cost)
         return best
-
-    def _bid(self, offer: Offer, t: int, got: int) -> float:
-        filled = 0
-        for step in offer.slots[t].steps:
-            filled += step.quantity
-            if got < filled:
-                return step.price_milli_per_mwh / 1e3
-        return offer.slots[t].steps[-1].price_milli_per_mwh / 1e3
 
     def _worth(self, r: int, t: int) -> float:
         """Return the dual of the request's pool in a slot, EUR per MWh."""

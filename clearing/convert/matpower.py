@@ -129,7 +129,7 @@ def network_from_matpower(
     )
     # What is out of service at a bus that is missing or isolated carries nothing and ends nowhere.
     branches = tuple(
-        _branch(k, row, volt, base) for k, row in enumerate(branch) if {int(n) for n in row[:2]} <= set(volt)
+        _branch(k, row, volt, base) for k, row in enumerate(branch) if {int(n) for n in row[:2]} <= volt.keys()
     )
     held = {int(row[0]): float(row[COLUMN["VA"]]) for row in live if row[COLUMN["BUS_TYPE"]] == REF}
     points: dict[int, InfeedPoint] = {}
