@@ -16,10 +16,11 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from clearing.formulation import Relaxed, SlotLimit, SlotMultipliers, SlotProblem, solve_slots
+from clearing.linearisation import Multipliers, Point
 from clearing.network import Grid
 from clearing.pricing import NodalPrices
 from clearing.proof import ac_duals
-from clearing.repair import Multipliers, Point, Repair
+from clearing.repair import Repair
 
 __all__ = ["Bound", "angle_gaps", "bound_of", "slot_problem"]
 

@@ -11,11 +11,12 @@ from clearing.case import Case, Offer, Quantity
 from clearing.check import check_case
 from clearing.exactness import Bound, bound_of
 from clearing.limits import LimitTable, build_limits
+from clearing.linearisation import Gradients, Multipliers, Point
 from clearing.market import Market, build_market, is_plain_block
 from clearing.network import Grid, build_grid
 from clearing.phases import ends, unfold, windows
 from clearing.pricing import NodalPrices, nodal_prices, worth_at_places
-from clearing.repair import Gradients, Multipliers, Point, Repair
+from clearing.repair import Repair
 from clearing.reservations import call_worth
 from clearing.result import Result
 from clearing.rounding import Awards, columns_of, round_awards
@@ -221,7 +222,6 @@ class _Problem:
             self.base,
             self.energy_price,
             live,
-            1,
             self.zones,
             self.gradients,
         )

@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clearing.case import Location, Offer, Quantity
-from clearing.repair import Multipliers, Point, Repair
+from clearing.linearisation import Multipliers, Point
+from clearing.repair import Repair
 from clearing.result import LimitKind
 from clearing.state import Measure
 

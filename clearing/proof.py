@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from clearing.formulation import I_TOP, V_TOP, SlotLimit, SlotMultipliers
+from clearing.linearisation import Multipliers, Point
 from clearing.network import Grid
-from clearing.repair import Multipliers, Point, Repair
+from clearing.repair import Repair
 from clearing.result import LimitKind
 
 __all__ = ["AcDuals", "ac_duals"]

@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clearing.case import Case, Offer
+from clearing.linearisation import Multipliers
 from clearing.market import Market, is_coupled, offer_cap
 from clearing.phases import probabilities_ppm, windows
-from clearing.repair import Multipliers
 from clearing.result import CallDuals, ReservationResult
 from flexbus.events.market import PricingRule
 from flexbus.quantities import Direction, amount_nano, energy_wh

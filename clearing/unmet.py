@@ -7,8 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clearing.case import Location, Offer, Quantity, Request
+from clearing.linearisation import Multipliers, Point
 from clearing.market import is_coupled, offer_cap
-from clearing.repair import Multipliers, Point, Repair
+from clearing.repair import Repair
 from clearing.result import UnmetReason
 from clearing.rounding import Awards
 from clearing.state import Measure

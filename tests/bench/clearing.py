@@ -76,7 +76,7 @@ class Monolith:
         table = step_table(list(case.offers), [False] * len(case.offers))
         live = np.ones(case.slots, dtype=bool)
         m = build_market(case, grid, live, table, np.ones(len(table.slot), dtype=bool))
-        repair = Repair(grid, flow, limits, m, base, price, live, 1)
+        repair = Repair(grid, flow, limits, m, base, price, live)
         every = tuple(
             SlotLimit(kind, at.index, float(bound), float(worth))
             for kind, at, bound, worth in zip(limits.kinds, limits.measures, limits.bound, limits.price, strict=True)
