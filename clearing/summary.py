@@ -9,10 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clearing.canonical import result_hash
-from clearing.case import Case, Location, Offer, Quantity, Request, RequestSlot, UnitKind
+from clearing.case import Quantity, UnitKind
 from clearing.certificate.stages import evidences, value_and_bound_nano
+from clearing.dispatch import dispatch
 from clearing.formulation import SlotLimit
-from clearing.phases import expected, windows
+from clearing.matching import Matching
+from clearing.payments import bid_cost, offer_prices, worth_to_buyer, zone_prices
+from clearing.phases import expected
 from clearing.power_flow import ac_grid
 from clearing.reasons import Explainer
 from clearing.reservations import reservations
@@ -36,9 +39,7 @@ from clearing.result import (
     SlotResult,
     SolverInfo,
     UnitDuals,
-    ZonePrice,
 )
-from clearing.unmet import Buyers
 from flexbus.events.clearing import SlotStatus
 from flexbus.events.market import PricingRule
 from flexbus.quantities import PPM, Direction, amount_nano, energy_wh
@@ -88,7 +89,7 @@ class _Summary:
         self.hours = self.case.resolution_s / 3600
         self.taken = _award_table(cleared)
         self.used = np.asarray(self.taken.any(axis=1))
-        self.prices = _offer_prices(cleared, self.taken)
+        self.prices = offer_prices(cleared, self.taken)
         self.p, self.q = dispatch(self.case, cleared.market.offers, self.taken)
         self.ac = ac_grid(self.case.network).solve(self.p, self.q)
         self.element = cleared.repair.element
@@ -98,7 +99,7 @@ class _Summary:
     def result(self, case_hash: str, ends: tuple[End, ...]) -> Result:
         c, case = self.c, self.case
         offers = self._offers()
-        requests = self._requests()
+        requests = Matching(c, self.p, self.q).results()
         scenarios = self._scenarios(requests)
         infeed, violation, base_violation, value = (
             expected(case, [getattr(s, name) for s in scenarios])
@@ -131,7 +132,7 @@ class _Summary:
             buses=self._buses(),
             branches=self._branches(),
             infeed_points=self._infeeds(),
-            zone_prices=_zone_prices(c, self.taken) if case.pricing_rule is PricingRule.ZONAL else (),
+            zone_prices=zone_prices(c, self.taken) if case.pricing_rule is PricingRule.ZONAL else (),
             cost_nano=cost,
             bid_cost_nano=bids,
             request_value_nano=value,
@@ -243,7 +244,7 @@ class _Summary:
             return 0
         offer = self.c.market.offers[k]
         used = window.start + np.flatnonzero(self.taken[k, window.start : window.stop])
-        return sum(_bid_cost(offer, t, int(self.taken[k, t]), self.case.resolution_s) for t in used.tolist())
+        return sum(bid_cost(offer, t, int(self.taken[k, t]), self.case.resolution_s) for t in used.tolist())
 
     def _scenarios(self, requests: tuple[RequestResult, ...]) -> tuple[ScenarioResult, ...]:
         """Return the sums of each scenario; without scenarios those of the whole market."""
@@ -271,110 +272,9 @@ class _Summary:
             )
         return tuple(made)
 
-    def _requests(self) -> tuple[RequestResult, ...]:
-        c, case = self.c, self.case
-        matched = {r: np.zeros(case.slots, dtype=int) for r in range(len(c.market.requests))}
-        price = {r: np.zeros(case.slots, dtype=int) for r in range(len(c.market.requests))}
-        net = {r: np.zeros(case.slots) for r in range(len(c.market.requests))}
-        measured_of = {column: (n, m) for n, m in enumerate(c.market.measured) for column in m.columns}
-        pools: dict[tuple[int, int], tuple[float, list[tuple[int, int, int]]]] = {}
-        for column, r, step in c.market.request_columns:
-            t = c.market.slot[column]
-            if column in measured_of:
-                n, m = measured_of[column]
-                delivered = c.repair.delivered(m, c.point.values) * MEGA
-                key = (-1, n)
-                worth = c.multipliers.measured.get(n, 0.0)
-            else:
-                row = c.market.request_row[r, t]
-                delivered = self._net(c.market.requests[r], t)
-                key = (0, row)
-                worth = -float(c.multipliers.structural[row]) if len(c.multipliers.structural) else 0.0
-            net[r][t] = delivered
-            pools.setdefault(key, (delivered, []))[1].append((column, r, step))
-            price[r][t] = round(max(worth, 0.0) * 1e3)
-        for delivered, entries in pools.values():
-            left = max(int(np.floor(delivered + 0.5)), 0)
-            entries.sort(key=lambda e: (c.repair.cost[e[0]], e[1], e[2]))
-            for column, r, step in entries:
-                t = c.market.slot[column]
-                entry = c.market.requests[r].slots[t]
-                # A request that the program left alone (its minimum was out of reach) stays unmet.
-                if entry.min_quantity > 0 and not self._minimum_met(r, t):
-                    continue
-                part = min(left, entry.steps[step].quantity)
-                matched[r][t] += part
-                left -= part
-        made = []
-        buyers = Buyers(c.repair, c.point, c.multipliers, c.awards, c.value)
-        for r, request in enumerate(c.market.requests):
-            asked = tuple(sum(s.quantity for s in e.steps) for e in request.slots)
-            got = tuple(matched[r].tolist())
-            why = buyers.why(r, asked, got, net[r])
-            made.append(
-                RequestResult(
-                    request_id=request.request_id,
-                    requested=asked,
-                    matched=got,
-                    price_milli_per_mwh=tuple(price[r].tolist()),
-                    payment_nano=expected(
-                        case, [self._payment(request, got, price[r].tolist(), w) for w in self.windows]
-                    ),
-                    unmet_reason=None if why is None else why.reason,
-                    price_distance_milli_per_mwh=None if why is None else why.distance,
-                    reason="" if why is None else why.text,
-                )
-            )
-        return tuple(made)
-
-    def _payment(self, request: Request, got: tuple[int, ...], price: list[int], window: range) -> int:
-        length = self.case.resolution_s
-        return sum(
-            min(
-                amount_nano(energy_wh(got[t], length), price[t]),
-                _worth_to_buyer(request.slots[t], got[t], length),
-            )
-            for t in window
-            if got[t]
-        )
-
-    def _minimum_met(self, r: int, t: int) -> bool:
-        c = self.c
-        total = sum(
-            float(c.point.x[column])
-            for column, q, _ in c.market.request_columns
-            if q == r and c.market.slot[column] == t
-        )
-        return total * MEGA >= c.market.requests[r].slots[t].min_quantity - 1
-
-    def _net(self, request: Request, t: int) -> float:
-        """Return the flexibility taken inside a request's place, W or var in its direction."""
-        zone = {b.bus_id: b.zone_id for b in self.case.network.buses}
-        total = 0.0
-        change = self._change_p if request.quantity is Quantity.ACTIVE else self._change_q
-        for b, bus_id in enumerate(self.grid.bus_ids):
-            if self.grid.node_of_bus[b] < 0:
-                continue
-            inside = (
-                request.location_kind is Location.AREA
-                or (request.location_kind is Location.BUS and bus_id == request.location_id)
-                or (request.location_kind is Location.ZONE and zone[bus_id] == request.location_id)
-            )
-            if inside:
-                total += change[t, b]
-        return request.direction.sign * total
-
-    @property
-    def _change_p(self) -> Real:
-        return self.p - _baseline(self.case)[0]
-
-    @property
-    def _change_q(self) -> Real:
-        return self.q - _baseline(self.case)[1]
-
     def _request_value(self, requests: tuple[RequestResult, ...], window: range) -> int:
         return sum(
-            _worth_to_buyer(request.slots[t], got.matched[t], self.case.resolution_s)
+            worth_to_buyer(request.slots[t], got.matched[t], self.case.resolution_s)
             for request, got in zip(self.c.market.requests, requests, strict=True)
             for t in window
         )
@@ -504,146 +404,11 @@ class _Summary:
         )
 
 
-def dispatch(case: Case, offers: list[Offer], taken: NDArray[np.int_]) -> tuple[Real, Real]:
-    """Return the injections that awards lead to (slots x buses), W and var, payback included.
-
-    Args:
-        case: the case, canonical.
-        offers: its offers, sorted.
-        taken: awards (offers x slots), W or var.
-    """
-    p, q = _baseline(case)
-    index = {b.bus_id: k for k, b in enumerate(case.network.buses)}
-    horizon = len(windows(case)[0])
-    for k, offer in enumerate(offers):
-        if not taken[k].any():
-            continue
-        change = taken[k].astype(float) * offer.direction.sign
-        if offer.payback is not None:
-            back = offer.payback
-            share = back.factor_ppm / PPM / back.window_slots
-            for t in np.flatnonzero(taken[k]).tolist():
-                first = t + 1 + back.delay_slots
-                end = min(first + back.window_slots, t - t % horizon + horizon)
-                change[first:end] -= taken[k][t] * offer.direction.sign * share
-        shares = [(offer.bus_id, PPM)] if offer.bus_id is not None else [(s.bus_id, s.share_ppm) for s in offer.shares]
-        for bus_id, share_ppm in shares:
-            part = change * (share_ppm / PPM)
-            if offer.quantity is Quantity.ACTIVE:
-                p[:, index[bus_id]] += part
-                q[:, index[bus_id]] += part * (offer.tan_phi_ppm / PPM)
-            else:
-                q[:, index[bus_id]] += part
-    return p, q
-
-
-def _baseline(case: Case) -> tuple[Real, Real]:
-    p = np.zeros((case.slots, len(case.network.buses)))
-    q = np.zeros_like(p)
-    index = {b.bus_id: k for k, b in enumerate(case.network.buses)}
-    for entry in case.baseline:
-        p[:, index[entry.bus_id]] += entry.power_w
-        q[:, index[entry.bus_id]] += entry.reactive_power_var
-    for award in case.fixed_awards:
-        shares = [(award.bus_id, PPM)] if award.bus_id is not None else [(s.bus_id, s.share_ppm) for s in award.shares]
-        for bus_id, share in shares:
-            part = np.array(award.power) * award.direction.sign * (share / PPM)
-            (p if award.quantity is Quantity.ACTIVE else q)[:, index[bus_id]] += part
-    return p, q
-
-
 def _award_table(cleared: "Cleared") -> NDArray[np.int_]:
     table = np.zeros((len(cleared.market.offers), cleared.case.slots), dtype=int)
     for (k, t), watts in cleared.awards.items():
         table[k, t] = watts
     return table
-
-
-def _steps(offer: Offer, t: int, quantity: int) -> list[tuple[int, int]]:
-    """Return how a quantity fills an offer's steps: (quantity, price)."""
-    if offer.start_choice is not None:
-        return [(quantity, offer.start_choice.price_milli_per_mwh)]
-    filled = []
-    for step in offer.slots[t].steps:
-        part = min(quantity, step.quantity)
-        quantity -= part
-        if part:
-            filled.append((part, step.price_milli_per_mwh))
-    return filled
-
-
-def _worth_to_buyer(entry: RequestSlot, matched: int, resolution_s: int) -> int:
-    """Return what a met quantity is worth at the bids of its demand curve, 1e-9 EUR."""
-    total, left = 0, matched
-    for step in entry.steps:
-        part = min(left, step.quantity)
-        total += round(part * resolution_s * step.price_milli_per_mwh / 3600)
-        left -= part
-    return total
-
-
-def _bid_cost(offer: Offer, t: int, quantity: int, resolution_s: int) -> int:
-    return round(sum(q * m for q, m in _steps(offer, t, quantity)) * resolution_s / 3600)
-
-
-def _offer_prices(cleared: "Cleared", taken: NDArray[np.int_]) -> NDArray[np.int_]:
-    """Return the price per offer and slot by the case's pricing rule, 1/1000 EUR per MWh."""
-    case, market = cleared.case, cleared.market
-    nodal = np.round(cleared.value * 1e3).astype(int)
-    if case.pricing_rule is PricingRule.PAY_AS_BID:
-        paid = np.zeros_like(nodal)
-        for k, t in np.argwhere(taken).tolist():
-            filled = _steps(market.offers[k], t, int(taken[k, t]))
-            total = sum(q for q, _ in filled)
-            paid[k, t] = -(-sum(q * m for q, m in filled) // total)
-        return paid
-    if case.pricing_rule is PricingRule.ZONAL:
-        zones = {z.zone_id: z for z in _zone_prices(cleared, taken)}
-        paid = np.zeros_like(nodal)
-        for k, t in np.argwhere(taken).tolist():
-            offer = market.offers[k]
-            zone = zones[_zone_of(case, offer)]
-            prices = zone.up_milli_per_mwh if offer.direction is Direction.UP else zone.down_milli_per_mwh
-            paid[k, t] = prices[t]
-        return paid
-    cap = case.settings.price_cap_milli_per_mwh
-    worth = nodal
-    if cap is not None:
-        nodal = np.clip(nodal, -cap, cap)
-    for k, t in np.argwhere(taken).tolist():
-        bid = _steps(market.offers[k], t, int(taken[k, t]))[-1][1]
-        # Above the cap nobody is paid below what was asked and accepted.
-        nodal[k, t] = max(nodal[k, t], min(worth[k, t], bid))
-        # Integer prices must not put an accepted marginal step a rounding error below its own bid.
-        if 0 < bid - nodal[k, t] <= 2:
-            nodal[k, t] = bid
-    return nodal
-
-
-def _zone_of(case: Case, offer: Offer) -> str:
-    """Return the zone of an offer; a portfolio is in the zone of its largest share."""
-    bus_id = offer.bus_id or max(offer.shares, key=lambda s: (s.share_ppm, s.bus_id)).bus_id
-    return next(b.zone_id or "" for b in case.network.buses if b.bus_id == bus_id)
-
-
-def _zone_prices(cleared: "Cleared", taken: NDArray[np.int_]) -> tuple[ZonePrice, ...]:
-    """Return uniform prices: the highest bid accepted in a zone and direction."""
-    case = cleared.case
-    best: dict[tuple[str, Direction], dict[int, int]] = {}
-    for k, t in np.argwhere(taken).tolist():
-        offer = cleared.market.offers[k]
-        bid = _steps(offer, t, int(taken[k, t]))[-1][1]
-        slot = best.setdefault((_zone_of(case, offer), offer.direction), {})
-        slot[t] = max(slot.get(t, bid), bid)
-    zones = sorted({b.zone_id or "" for b in case.network.buses})
-    return tuple(
-        ZonePrice(
-            zone_id=z,
-            up_milli_per_mwh=tuple(best.get((z, Direction.UP), {}).get(t, 0) for t in range(case.slots)),
-            down_milli_per_mwh=tuple(best.get((z, Direction.DOWN), {}).get(t, 0) for t in range(case.slots)),
-        )
-        for z in zones
-    )
 
 
 def _parts(parts: dict[str, Real]) -> dict[str, list[tuple[int, ...]]]:
