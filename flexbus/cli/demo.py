@@ -56,11 +56,11 @@ def command(
         raise KeyboardInterrupt
 
     # A closed terminal must leave no process behind, just as Ctrl-C must not; nor must a shell's `kill` of a demo in
-    # the background, which is started with SIGINT ignored.
-    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
-        signal.signal(signal.SIGINT, interrupt)
+    # the background, which is started with SIGINT ignored, as SIGHUP is by `nohup`.
     signal.signal(signal.SIGTERM, interrupt)
-    signal.signal(signal.SIGHUP, interrupt)
+    for number in (signal.SIGINT, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, interrupt)
     options = Options(
         run_dir=default_run_dir(),
         grid=grid,
