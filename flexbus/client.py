@@ -10,6 +10,7 @@ with Client("localhost:9092", party="fsp-a") as bus:
 
 import time
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from types import TracebackType
@@ -140,7 +141,8 @@ class Client:
 
     def close(self) -> None:
         """Hand over what is still on its way, and leave."""
-        self._producer.flush(self._timeout_s)
+        with suppress(KafkaException):  # a fatal error; whoever sent waited for the broker and was told
+            self._producer.flush(self._timeout_s)
         if self._receipts is not None:
             self._receipts.close()
             self._receipts = None
@@ -299,18 +301,16 @@ class Client:
                     on_delivery=delivery.done,
                 )
             except BufferError:  # back-pressure: the broker is slower than we are
-                self._producer.poll(0.1)
-                self._check()
+                self._poll(0.1)
             except KafkaException as error:
                 raise self._refused(error.args[0]) from error
             else:
-                self._producer.poll(0)
+                self._poll(0)
                 return delivery
 
     def _delivered(self, delivery: "_Delivery") -> Sent:
         while delivery.message is None and delivery.error is None:
-            self._producer.poll(0.1)
-            self._check()
+            self._poll(0.1)
         if delivery.error is not None:
             raise self._refused(delivery.error)
         message = delivery.message
@@ -321,6 +321,13 @@ class Client:
             message = f"the broker takes no record of this size; an event has at most {codec.MAX_EVENT_BYTES} bytes"
             return FaultyInputError((Fault(code=FaultCode.TOO_LARGE, path="$", message=message),))
         return environment_problem(error, self._connection.bootstrap, self._trouble)
+
+    def _poll(self, wait_s: float) -> None:
+        try:
+            self._producer.poll(wait_s)
+        except KafkaException as error:  # a fatal one: the producer will send no more
+            raise self._refused(error.args[0]) from error
+        self._check()
 
     def _check(self) -> None:
         if self._trouble.hopeless is not None:

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -22,7 +23,12 @@ _LONGEST = 500
 _TIMEOUT_S = 30.0
 _ASKED_OF_KAFKA = 202
 _NO_LOG = frozenset(
-    {KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC, KafkaError.TOPIC_AUTHORIZATION_FAILED}
+    {
+        KafkaError.UNKNOWN_TOPIC_OR_PART,
+        KafkaError._UNKNOWN_TOPIC,
+        KafkaError.TOPIC_AUTHORIZATION_FAILED,
+        KafkaError.CLUSTER_AUTHORIZATION_FAILED,  # who may write no topic at all cannot be an idempotent producer
+    }
 )
 
 
@@ -109,12 +115,15 @@ class ReadLog:
             raise KafkaException(answers[0])
 
     def _not_noted(self, error: KafkaException | BufferError) -> EnvironmentProblem:
-        problem = environment_problem(error, self._connection.bootstrap, self._trouble, self._producer)
-        code = error.args[0].code() if isinstance(error, KafkaException) else None
+        with suppress(KafkaException):  # a fatal error, which is what is told here
+            self._producer.poll(0)
+        problem = environment_problem(error, self._connection.bootstrap, self._trouble)
+        causes = [*(error.args[:1] if isinstance(error, KafkaException) else ()), self._trouble.hopeless]
+        without_log = any(cause is not None and cause.code() in _NO_LOG for cause in causes)
         advice = ""
-        if code in _NO_LOG and self._writer == NOBODY and self._connection.security:
+        if without_log and self._writer == NOBODY and self._connection.security:
             advice = " Say who reads: Client(party=...), or --as."
-        elif code in _NO_LOG:
+        elif without_log:
             named = "" if self._writer in (NOBODY, RUNS_THE_BUS) else f" --party {self._writer}"
             advice = f" {self._topic} and the right to write it come by `flexbus topics --create{named}`."
         return EnvironmentProblem(

@@ -36,6 +36,7 @@ from flexbus.events import EventRejected, ReadLogged, Role
 from flexbus.ids import derived_id
 from flexbus.journal import Block, Entry, next_block
 from flexbus.partition import partition_of
+from flexbus.time import parse_ms
 from flexbus.topics import CLOCK, JOURNAL, PAGE, REJECTIONS, inbox, party_topic, read_log, topics
 from flexbus.validation import Admission, admission_faults, fold_admission
 from streams import broker_security as security
@@ -653,7 +654,7 @@ def test_a_record_that_names_another_reader_is_not_believed(bus: Bus) -> None:
 def test_the_logs_are_told_in_the_order_of_the_broker_and_to_auditors_only(bus: Bus) -> None:
     found = logged(bus)
     assert {r["writer"] for r in found} >= {"tso", "brp", "auditor"}
-    times = [r["logged_at"] for r in found]
+    times = [parse_ms(r["logged_at"]) for r in found]
     assert times == sorted(times)
     assert (found[-1]["reader_id"], found[-1]["interface"]) == ("auditor", "cli"), "reading the log is a read"
     connected = ["--bootstrap", bus.broker.bootstrap, "--kafka-properties", str(bus.made.properties["dso"])]
