@@ -15,11 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from clearing.formulation import Relaxed, SlotLimit, SlotMultipliers, SlotProblem, solve_slots
+from clearing.formulation import SlotLimit, SlotMultipliers, SlotProblem
 from clearing.linearisation import Multipliers, Point
 from clearing.network import Grid
 from clearing.pricing import NodalPrices
 from clearing.proof import ac_duals
+from clearing.relaxation import Relaxed, solve_slots
 from clearing.repair import Repair
 
 __all__ = ["Bound", "angle_gaps", "bound_of", "slot_problem"]

@@ -20,11 +20,12 @@ from clearing import Case, Result, clear
 from clearing.canonical import canonical_case
 from clearing.case import Offer, OfferSlot, Step
 from clearing.convert.cases import convert_case
-from clearing.formulation import SlotLimit, SlotProblem, assemble, solve_cone
+from clearing.formulation import SlotLimit, SlotProblem, assemble
 from clearing.limits import build_limits
 from clearing.market import build_market
 from clearing.network import build_grid
 from clearing.pipeline import _energy_price, baseline_injections
+from clearing.relaxation import solve_cone
 from clearing.repair import Repair
 from clearing.state import PowerFlow
 from clearing.steps import step_table

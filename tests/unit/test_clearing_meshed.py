@@ -9,8 +9,8 @@ from clearing import Case, clear
 from clearing.canonical import canonical_case
 from clearing.certificate import certify
 from clearing.exactness import angle_gaps, slot_problem
-from clearing.formulation import solve_slot
 from clearing.pipeline import solve
+from clearing.relaxation import solve_slot
 from flexbus.events.clearing import SlotStatus
 from flexbus.quantities import Direction
 from tests.ac_opf import ac_opf

@@ -8,9 +8,10 @@ import pytest
 from clearing.canonical import canonical_case
 from clearing.case import Case, Location
 from clearing.exactness import slot_problem
-from clearing.formulation import SlotProblem, solve_slot
+from clearing.formulation import SlotProblem
 from clearing.pipeline import solve
 from clearing.reference import solve_reference
+from clearing.relaxation import solve_slot
 from flexbus.quantities import Direction
 from tests.clearing_cases import case, chain, injection, market_day, offer, request
 from tests.regimes import regime

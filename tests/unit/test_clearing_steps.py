@@ -6,16 +6,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-import clearing.formulation
 import clearing.pipeline
+import clearing.relaxation
 import clearing.steps
 from clearing import clear
 from clearing.canonical import canonical_case
 from clearing.case import Case
 from clearing.certificate import certify
 from clearing.exactness import slot_problem
-from clearing.formulation import solve_slot
 from clearing.pipeline import solve
+from clearing.relaxation import solve_slot
 from tests.clearing_cases import market_day
 
 
@@ -82,9 +82,9 @@ def test_a_relaxation_that_lets_columns_in_by_price_is_that_of_all_columns(monke
     slots = [
         slot_problem(cleared.repair, cleared.optimum, cleared.multipliers, cleared.prices, t) for t in range(case.slots)
     ]
-    monkeypatch.setattr(clearing.formulation, "FEW_COLUMNS", 10_000)
+    monkeypatch.setattr(clearing.relaxation, "FEW_COLUMNS", 10_000)
     whole = [solve_slot(s) for s in slots]
-    monkeypatch.setattr(clearing.formulation, "FEW_COLUMNS", 0)
+    monkeypatch.setattr(clearing.relaxation, "FEW_COLUMNS", 0)
     grown = [solve_slot(s) for s in slots]
     assert any((w.x > 1e-3).any() for w in whole)
     for one, other in zip(whole, grown, strict=True):
