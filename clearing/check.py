@@ -10,11 +10,11 @@ from clearing.phases import capacity_faults
 from flexbus.errors import Fault, FaultCode
 from flexbus.events.clearing import LimitKind
 from flexbus.quantities import MAX_POWER_W, MAX_PRICE_MILLI_PER_MWH, PPM
+from flexbus.validation.units import MAX_SESSION_SLOTS
 
 __all__ = ["check_case"]
 
 RESOLUTIONS_S = (300, 900, 1800, 3600)
-MAX_SLOTS = 192
 MAX_STEPS = 20
 # Anything past these is a slip of unit or hostile: no distribution grid has such elements.
 MAX_IMPEDANCE_OHM = 1e6
@@ -43,8 +43,8 @@ def _fault(code: FaultCode, path: str, message: str) -> Fault:
 def _frame(case: Case) -> Iterator[Fault]:
     if case.resolution_s not in RESOLUTIONS_S:
         yield _fault(FaultCode.BAD_PERIOD, "$.resolution_s", f"{case.resolution_s} s is none of 300, 900, 1800, 3600")
-    if not 1 <= case.slots <= MAX_SLOTS:
-        yield _fault(FaultCode.BAD_PERIOD, "$.slots", f"{case.slots} slots; a horizon has 1 to {MAX_SLOTS}")
+    if not 1 <= case.slots <= MAX_SESSION_SLOTS:
+        yield _fault(FaultCode.BAD_PERIOD, "$.slots", f"{case.slots} slots; a horizon has 1 to {MAX_SESSION_SLOTS}")
     settings = case.settings
     for name in (
         "voltage_price_milli_per_puh",

@@ -2,7 +2,7 @@
 
 Kafka topics, access rights, the publisher's filters and the documentation follow from this table alone.
 The key of every record is its market area. Auditors and the market operator (FMO) see every event, and the
-parties an event names always see it in full, so the column `see` lists only the others.
+parties an event names always see what is their own of it, so the column `see` lists only the others.
 """
 
 import re

@@ -60,7 +60,8 @@ def markdown() -> str:
         "# Events",
         "",
         "Made by `flexbus events --markdown`; do not edit. The key of every record is its market area.",
-        "FMO and AUDITOR see every event, and the parties an event names always see it in full.",
+        "FMO and AUDITOR see every event in full. A party that an event names sees it with its own identity kept: the",
+        "whole event, or its own entries where the event lists many parties, as a cleared market does.",
         "",
     ]
     for family, rows in groupby(CATALOGUE.values(), key=lambda k: k.family):

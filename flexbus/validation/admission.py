@@ -52,7 +52,6 @@ def admission_faults(
     sender_id: str,
     on_behalf_of: str | None,
     received_at_ms: int,
-    founders: frozenset[str] = FOUNDERS,
 ) -> tuple[Fault, ...]:
     """Return every fault that keeps an event out of the journal of its area; empty = it may enter.
 
@@ -62,10 +61,9 @@ def admission_faults(
         sender_id: authenticated sender, from the name of its inbox.
         on_behalf_of: party that the sender says it acts for, None for itself.
         received_at_ms: when the broker took the event, UTC ms; only mandates are measured by it.
-        founders: parties that may open new areas.
     """
     if type(event) is ev.AreaOpened:
-        return tuple(_opening(state, event, sender_id, on_behalf_of, founders))
+        return tuple(_opening(state, event, sender_id, on_behalf_of))
     if state.registry.area is None:
         text = f"area {event.area_id!r} is unknown; its market operator opens it with AreaOpened"
         return (fault(FaultCode.UNKNOWN_ELEMENT, "$.area_id", text),)
@@ -87,13 +85,11 @@ def admission_faults(
     return tuple(faults)
 
 
-def _opening(
-    state: Admission, e: ev.AreaOpened, sender_id: str, on_behalf_of: str | None, founders: frozenset[str]
-) -> Iterator[Fault]:
+def _opening(state: Admission, e: ev.AreaOpened, sender_id: str, on_behalf_of: str | None) -> Iterator[Fault]:
     if state.registry.area is not None:
         yield fault(FaultCode.DUPLICATE_ID, "$.area_id", f"area {e.area_id!r} is open already; choose another id")
-    if sender_id not in founders:
-        text = f"{sender_id!r} may not open areas; ask who runs the bus to name it a founder"
+    if sender_id not in FOUNDERS:
+        text = f"{sender_id!r} may not open areas; have {' or '.join(sorted(FOUNDERS))} open it"
         yield fault(FaultCode.WRONG_ROLE, "$", text)
     if e.fmo_id != sender_id or on_behalf_of is not None:
         text = f"an area is opened by its own market operator; {sender_id!r} sent this for {e.fmo_id!r}"

@@ -81,7 +81,7 @@ def powers(path: str, values: Sequence[int], step_w: int) -> Iterator[Fault]:
 def unused(path: str, name: str, where: Container[str], what: str) -> Iterator[Fault]:
     """Yield a fault if an identifier is taken."""
     if name in where:
-        text = f"{name!r} is already the id of a {what} in this area; choose another, or send a change of it"
+        text = f"{name!r} already names another {what} in this area; choose another, or send a change of it"
         yield fault(FaultCode.DUPLICATE_ID, path, text)
 
 

@@ -8,7 +8,7 @@ from flexbus.errors import Fault, FaultCode
 from flexbus.events import Role
 from flexbus.validation.rules_common import known, own_point, revised, stale, unused
 from flexbus.validation.state import Admission
-from flexbus.validation.units import fault
+from flexbus.validation.units import MAX_SESSION_SLOTS, fault
 from flexbus.views.registry import Gate
 
 __all__ = ["RULES"]
@@ -132,8 +132,11 @@ def _session_scheduled(s: Admission, e: ev.MarketSessionScheduled, _: str) -> It
                 text = f"is not at the start of a slot of the product, {product.resolution_s} s"
                 yield fault(FaultCode.BAD_PERIOD, f"$.{name}", text)
         slots = (e.delivery_end_ms - e.delivery_start_ms) // step_ms
-        if slots > 400:
-            text = f"the delivery has {slots} slots of {product.resolution_s} s; 400 at most"
+        if slots > MAX_SESSION_SLOTS:
+            text = (
+                f"the delivery has {slots} slots of {product.resolution_s} s; {MAX_SESSION_SLOTS} at most are cleared"
+            )
+            text += " together: schedule several sessions"
             yield fault(FaultCode.BAD_PERIOD, "$.delivery_end_ms", text)
 
 

@@ -17,10 +17,11 @@ from flexbus.quantities import MAX_POWER_W, MAX_PRICE_MILLI_PER_MWH
 from flexbus.validation.fine import fine_of
 from flexbus.validation.stacks import stacks_of
 
-__all__ = ["MAX_SLOTS", "RESOLUTIONS_S", "fault", "unit_faults"]
+__all__ = ["MAX_SESSION_SLOTS", "MAX_SLOTS", "RESOLUTIONS_S", "fault", "unit_faults"]
 
 RESOLUTIONS_S = (300, 900, 1800, 3600)
-MAX_SLOTS = 400
+MAX_SLOTS = 400  # of a series; a session, which is cleared as one, has fewer
+MAX_SESSION_SLOTS = 192
 MAX_ENERGY_WH = 24 * MAX_POWER_W
 MAX_TEXT = 1000
 _2000_MS, _2100_MS = 946_684_800_000, 4_102_444_800_000

@@ -10,6 +10,7 @@ from flexbus.events import Role
 from flexbus.quantities import Direction
 from flexbus.time import parse_ms
 from flexbus.validation import Admission, admission_faults
+from flexbus.validation.units import MAX_SESSION_SLOTS
 from tests.market import (
     AREA,
     DSO,
@@ -69,7 +70,6 @@ def test_only_a_founder_opens_an_area_and_for_itself() -> None:
     assert codes(Market().refuse(opened(fmo_id="eve"), "eve")) == {"$": "WRONG_ROLE"}
     assert codes(Market().refuse(opened(), "eve")) == {"$": "WRONG_ROLE", "$.fmo_id": "NOT_YOURS_OR_UNKNOWN"}
     assert codes(founded().refuse(opened(), "fmo")) == {"$.area_id": "DUPLICATE_ID"}
-    assert admission_faults(Admission(), opened(fmo_id="eve"), "eve", None, 0, frozenset({"eve"})) == ()
 
 
 def test_nothing_else_enters_an_area_that_is_not_open() -> None:
@@ -218,6 +218,13 @@ def test_a_session_is_scheduled_once_and_in_whole_slots(market: Market) -> None:
     assert codes(faults) == {"$.product_id": "UNKNOWN_ELEMENT"}
     shifted = session("X", delivery_start_ms=START + 1000, delivery_end_ms=START + HOUR)
     assert codes(market.refuse(shifted, "fmo")) == {"$.delivery_start_ms": "BAD_PERIOD"}
+
+
+def test_a_session_has_no_more_slots_than_are_cleared_together(market: Market) -> None:
+    most = product().resolution_s * 1000 * MAX_SESSION_SLOTS
+    assert market.refuse(session("X", delivery_end_ms=START + most), "fmo") == ()
+    longer = session("X", delivery_end_ms=START + most + HOUR)
+    assert codes(market.refuse(longer, "fmo")) == {"$.delivery_end_ms": "BAD_PERIOD"}
 
 
 def test_gates_move_forward_only() -> None:
