@@ -252,7 +252,7 @@ def test_a_key_that_was_replaced_signs_nothing_more(played: Played) -> None:
     again = replace(readings[-1], reading_id=readings[-1].reading_id + ".again")
     with played.client(METER, played.key(METER, 1)) as old, played.client(METER, played.key(METER, 2)) as new:
         assert codes(old, again) == BAD
-        assert BAD[0] not in codes(new, again)
+        assert codes(new, again) == []
 
 
 def test_a_revoked_key_signs_nothing_more_and_a_new_one_does(
