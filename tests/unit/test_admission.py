@@ -9,7 +9,6 @@ from flexbus import events as ev
 from flexbus.events import Role
 from flexbus.quantities import Direction
 from flexbus.time import parse_ms
-from flexbus.validation import Admission, admission_faults
 from flexbus.validation.units import MAX_SESSION_SLOTS
 from tests.market import (
     AREA,
@@ -222,8 +221,9 @@ def test_a_session_is_scheduled_once_and_in_whole_slots(market: Market) -> None:
 
 def test_a_session_has_no_more_slots_than_are_cleared_together(market: Market) -> None:
     most = product().resolution_s * 1000 * MAX_SESSION_SLOTS
-    assert market.refuse(session("X", delivery_end_ms=START + most), "fmo") == ()
-    longer = session("X", delivery_end_ms=START + most + HOUR)
+    late = START + 2 * most
+    assert market.refuse(session("X", delivery_end_ms=START + most, settlement_due_ms=late), "fmo") == ()
+    longer = session("X", delivery_end_ms=START + most + HOUR, settlement_due_ms=late)
     assert codes(market.refuse(longer, "fmo")) == {"$.delivery_end_ms": "BAD_PERIOD"}
 
 
