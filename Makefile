@@ -24,7 +24,7 @@ lock: ## resolve the locked versions again
 demo: setup ## one whole market day on a real grid and a real Kafka  [GRID= DAY= SPEED= SECURE=1]
 	@.venv/bin/flexbus demo $(if $(GRID),--grid $(GRID)) $(if $(DAY),--day $(DAY)) $(if $(SPEED),--speed $(SPEED)) $(if $(SECURE),--secure)
 
-tools: .venv/.tools ## what the tests need beside Python packages: prometheus, kubeconform, compose loader, Chromium
+tools: .venv/.tools ## what the tests need beside Python packages: Prometheus, kubeconform, Node, Maven, Chromium ...
 
 .venv/.tools: tests/tools.sh .venv/.ready
 	@tests/tools.sh .venv/bin

@@ -72,6 +72,7 @@ def command(
         secure=secure,
     )
     the_day = Day(options, say)
+    code = 130  # of a day that was interrupted
     try:
         the_day.start()
         say(f"the page: {the_day.page_url()}")
@@ -85,16 +86,17 @@ def command(
             click.echo(result.text(), err=True)
         click.echo(table(summary))
         click.echo(f"\n  report   {written}\n  copy     {report}\n  journal  {options.run_dir}", err=True)
+        code = 0 if good else 1
         if wait if wait is not None else sys.stdin.isatty():
             say(f"the page stays at {the_day.page_url()} until Ctrl-C")
             threading.Event().wait()
-        return 0 if good else 1
+        return code
     except (KeyboardInterrupt, SystemError):
         if not interrupted.is_set():
             raise
         # One that falls into a callback of Kafka's client comes out of it as a SystemError.
         say("stopping")
-        return 130
+        return code
     finally:
         # A second Ctrl-C while all is being stopped would leave the broker running.
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
