@@ -17,6 +17,7 @@ from streams.kafka import Connection, Trouble, environment_problem
 __all__ = ["BlockIndex", "Feed"]
 
 _ASK_S = 5.0
+_OPENS_WITHIN_S = 30.0  # a broker that has just made thousands of topics is busy
 _BLOCKS_KEPT = 32
 
 
@@ -86,7 +87,7 @@ class Feed:
         """
         consumer = self._connection.reader(self._trouble)
         try:
-            known = consumer.list_topics(timeout=_ASK_S).topics
+            known = consumer.list_topics(timeout=_OPENS_WITHIN_S).topics
         except KafkaException as error:
             consumer.close()
             raise environment_problem(error, self._connection.bootstrap, self._trouble) from error
