@@ -12,7 +12,7 @@ from typing import Any
 
 from flexbus import codec
 from flexbus.catalogue import CATALOGUE, Service
-from flexbus.errors import CodecError, Fault, FaultCode
+from flexbus.errors import CodecError, EnvironmentProblem, Fault, FaultCode
 from flexbus.events import EventRejected, Receipt, ReceiptsIssued, Verdict
 from flexbus.ids import derived_id, is_uuid
 from flexbus.journal import Block, Entry, next_block, verify_block
@@ -426,6 +426,10 @@ def _read_value(reading: Reading, registry: codec.Registry | None) -> None:
         reading.event = codec.decode_entry(value, reading.fingerprint)
     except CodecError as error:
         reading.faults.append(error.fault())
+    except EnvironmentProblem as problem:
+        # Whatever one sender writes, the others' events must not wait for the registry.
+        text = f"its schema id is not known yet and cannot be asked for: send it again later. {problem}"
+        reading.fault(FaultCode.UNKNOWN_SCHEMA, "$", text)
 
 
 def _check_headers(reading: Reading) -> None:

@@ -35,6 +35,7 @@ _MOST_SCHEMAS = 10_000
 # Ids are a sender's to choose: one that the registry does not know is not asked for again and again.
 _MOST_UNKNOWN = 1_000
 _UNKNOWN_FOR_S = 60.0
+_AWAY_FOR_S = 60.0  # nor does a registry that is away cost every sender's record the time to find that out
 _JSON = "application/vnd.schemaregistry.v1+json"
 _EVENTS: dict[str, type[Any]] = {
     **{name: kind.event for name, kind in CATALOGUE.items()},
@@ -75,6 +76,7 @@ class RegistryServer(Registry):
             self._headers["Authorization"] = "Basic " + base64.b64encode(user_info.encode()).decode()
         self._opener = urllib.request.build_opener(_NoRedirect)
         self._unknown: dict[int, float] = {}
+        self._away: tuple[float, EnvironmentProblem] | None = None
         self._lock = threading.RLock()
 
     def learn(self) -> None:
@@ -118,7 +120,7 @@ class RegistryServer(Registry):
             return found
         with self._lock:
             self._refuse_known_unknown(schema_id)
-            answer = self._ask("GET", f"/schemas/ids/{schema_id}", None, missing=True)
+            answer = self._asked_for(schema_id)
             try:
                 if answer is None:
                     message = f"schema id {schema_id} is not in the registry"
@@ -131,6 +133,15 @@ class RegistryServer(Registry):
                 self._writers.clear()
             self._writers[schema_id] = found
             return found
+
+    def _asked_for(self, schema_id: int) -> Any:
+        if self._away is not None and time.monotonic() < self._away[0]:
+            raise self._away[1]
+        try:
+            return self._ask("GET", f"/schemas/ids/{schema_id}", None, missing=True)
+        except EnvironmentProblem as problem:
+            self._away = time.monotonic() + _AWAY_FOR_S, problem
+            raise
 
     def _refuse_known_unknown(self, schema_id: int) -> None:
         since = time.monotonic() - _UNKNOWN_FOR_S

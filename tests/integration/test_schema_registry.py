@@ -138,6 +138,21 @@ def test_who_sends_ever_new_ids_does_not_keep_the_registry_busy(
     assert len(fake.asked) == 21
 
 
+def test_a_registry_that_is_away_costs_its_sender_the_event_and_nobody_else_the_queue(fake: FakeRegistry) -> None:
+    server, box = RegistryServer(fake.url), Inbox()
+    server.learn()
+    asked = len(fake.asked)
+    fake.broken = [503] * 3
+    unknown = [box.record(core.FSP_A, b"\x00\x00\x00\x00" + bytes([n])) for n in (200, 201)]
+    known = box.record(core.FMO, codec.encode(core.founding("north")[0][1], server))
+    outcome = Intake(HOME, PARTITIONS, RULES, server).take([*unknown, known])
+    faults = [f for r in outcome.rejections for f in r.faults]
+    assert [f.code for f in faults] == [FaultCode.UNKNOWN_SCHEMA] * 2
+    assert all("send it again later" in f.message and "HTTP 503" in f.message for f in faults)
+    assert [len(b.entries) for b in outcome.blocks] == [1]
+    assert len(fake.asked) == asked + 3  # the second one was not asked for
+
+
 def test_a_registry_in_trouble_is_asked_again_and_then_named(fake: FakeRegistry) -> None:
     fake.broken = [503, 500]
     assert RegistryServer(fake.url).id_of("GateClosed") == 101
