@@ -19,6 +19,7 @@ PARTITIONS = 4
 PARTY_PARTITION = 0  # party topics have this one
 _TIMEOUT_S = 30.0
 _ASK_AGAIN_S = 10.0
+_TOLD_WITHIN_S = 120.0
 # Kafka takes at most 10,000 records of its own per call: each topic, each of its partitions and each of its settings.
 _TOPICS_PER_CALL = 100
 
@@ -73,6 +74,7 @@ def create_topics(connection: Connection, parties: Iterable[str], partitions: in
         )
     missing = [t for t in topics(parties, count) if t.name not in there]
     _create(connection, missing)
+    _await(connection, {t.name for t in missing})
     return tuple(t.name for t in missing)
 
 
@@ -94,6 +96,18 @@ def _created(connection: Connection, admin: AdminClient, trouble: Trouble, wante
             if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:  # somebody else was quicker
                 problem = environment_problem(error, connection.bootstrap, trouble, admin)
                 raise EnvironmentProblem(f"Topic {name} could not be created. {problem}") from error
+
+
+def _await(connection: Connection, names: set[str]) -> None:
+    """Return when the broker tells of topics that it has made: of thousands it does so many seconds later."""
+    deadline = time.monotonic() + _TOLD_WITHIN_S
+    while missing := names - existing_topics(connection).keys() if names else names:
+        if time.monotonic() > deadline:
+            raise EnvironmentProblem(
+                f"Kafka at {connection.bootstrap} has made {len(names)} topics, and after {_TOLD_WITHIN_S:.0f} s "
+                f"still does not tell of {len(missing)}, among them {min(missing)}: is the broker overloaded?"
+            )
+        time.sleep(0.1)
 
 
 class Targets:
