@@ -30,8 +30,8 @@ tools: .venv/.tools ## what the tests need beside Python packages: Prometheus, k
 	@tests/tools.sh .venv/bin
 	@touch $@
 
-test: setup tools ## the whole test suite, on a real Kafka  [WORKERS=2]
-	@.venv/bin/pytest -n $(or $(WORKERS),2) --dist loadfile -m "not alone"
+test: setup tools ## the whole test suite, on a real Kafka  [WORKERS=3]
+	@.venv/bin/pytest -n $(or $(WORKERS),3) --dist loadfile -m "not alone"
 	@.venv/bin/pytest -m alone
 
 lint: setup ## ruff, strict mypy, import rules
