@@ -159,9 +159,11 @@ class Connection:
         if not named:
             return cls(address)
         try:
-            lines = Path(named).read_text().splitlines()
+            lines = Path(named).read_text(encoding="utf-8").splitlines()
         except OSError as error:
             raise EnvironmentProblem(f"The Kafka properties {named} cannot be read: {error.strerror}") from error
+        except UnicodeDecodeError as error:
+            raise EnvironmentProblem(f"The Kafka properties {named} are no UTF-8 text: {error.reason}") from error
         pairs = (line.partition("=") for line in lines if line.strip() and not line.lstrip().startswith("#"))
         return cls(address, {name.strip(): value.strip() for name, _, value in pairs})
 
@@ -175,13 +177,24 @@ class Connection:
             **self.security,
         }
 
+    def _made(self, client: Callable[[dict[str, Any]], T], settings: dict[str, Any]) -> T:
+        try:
+            return client(settings)
+        except (KafkaException, TypeError, ValueError) as error:  # librdkafka looks at its settings here
+            why = error.args[0].str() if isinstance(error, KafkaException) else error
+            raise EnvironmentProblem(
+                f"Kafka's client does not take its settings: {why}. Mend the properties file "
+                "(FLEXBUS_KAFKA_PROPERTIES or --kafka-properties) or the address (FLEXBUS_BOOTSTRAP or --bootstrap)."
+            ) from error
+
     def admin(self, trouble: Trouble | None = None) -> AdminClient:
         """Return an admin client; keep it in a variable until its futures are done."""
-        return AdminClient(self._base(trouble))
+        return self._made(AdminClient, self._base(trouble))
 
     def producer(self, trouble: Trouble | None = None, **settings: Any) -> Producer:
         """Return an idempotent producer: retries neither lose, double nor reorder records."""
-        return Producer(
+        return self._made(
+            Producer,
             self._base(trouble)
             | {
                 "enable.idempotence": True,
@@ -192,7 +205,7 @@ class Connection:
                 "compression.type": "lz4",
                 "delivery.timeout.ms": 30_000,
             }
-            | settings
+            | settings,
         )
 
     def transactional_producer(self, transactional_id: str, trouble: Trouble | None = None) -> Producer:
@@ -209,7 +222,8 @@ class Connection:
 
     def reader(self, trouble: Trouble | None = None, **settings: Any) -> Consumer:
         """Return a consumer of committed records without a group: it says itself where it reads."""
-        return Consumer(
+        return self._made(
+            Consumer,
             self._base(trouble)
             | {
                 "group.id": "flexbus-reader",  # librdkafka wants one; nothing is ever committed under it
@@ -222,7 +236,7 @@ class Connection:
                 "queued.max.messages.kbytes": PREFETCH_KBYTES,
                 "fetch.max.bytes": MAX_RECORD_BYTES,
             }
-            | settings
+            | settings,
         )
 
     def member(self, group: str, instance: str, trouble: Trouble | None = None, **settings: Any) -> Consumer:
