@@ -71,7 +71,7 @@ class _Sender:
     """The part of the client that makes records."""
 
     record = Client.record
-    _signing_key = None
+    signing_key = None
     _registry = None
 
     def _own(self) -> str:
