@@ -17,7 +17,7 @@ __all__ = ["command"]
 @click.option("--day", default="sunny", show_default=True, help="winter, sunny, or a date of the profile year (06-15)")
 @click.option("--speed", default=1.0, show_default=True, help="1 = about two minutes; 0 = as fast as the bus goes")
 @click.option("--bootstrap", default=None, help="an existing Kafka  [default: FLEXBUS_BOOTSTRAP, else one is started]")
-@click.option("--port", default=None, type=int, help="port of the page  [default: a free one]")
+@click.option("--port", default=None, type=click.IntRange(0, 65535), help="port of the page  [default: a free one]")
 @click.option(
     "--report",
     default="report.html",

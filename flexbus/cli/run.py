@@ -27,7 +27,11 @@ _ALIASES = {"page": "monitor"}
 @click.option("--workers", type=click.IntRange(1, 64), default=1, show_default=True, help="processes that share it")
 @click.option("--slot", type=click.IntRange(0), default=0, show_default=True, help="number among its siblings")
 @click.option("--listen", default="127.0.0.1:0", show_default=True, help="host:port of /metrics, /health and /view")
-@click.option("--page-port", type=int, help="port of the page (service monitor)  [default: --listen's, or a free one]")
+@click.option(
+    "--page-port",
+    type=click.IntRange(0, 65535),
+    help="port of the page (service monitor)  [default: --listen's, or a free one]",
+)
 @click.option(
     "--anyone-may-read",
     is_flag=True,

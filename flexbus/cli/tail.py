@@ -12,17 +12,36 @@ from flexbus import avro, codec
 from flexbus.catalogue import CATALOGUE
 from flexbus.cli.options import bootstrap_option, kafka_option
 from flexbus.client import Client, Received
-from flexbus.time import iso
+from flexbus.time import iso, parse_ms
 from streams.kafka import Connection
 
 __all__ = ["command"]
 
 
+def _instant(_: click.Context, __: click.Parameter, text: str) -> str:
+    if text not in ("start", "end"):
+        try:
+            if parse_ms(text) < 0:
+                raise ValueError(f"{text!r} is before 1970")
+        except ValueError as error:
+            raise click.BadParameter(f"{error}; an instant is for example 2027-07-25T00:00:00+02:00") from error
+    return text
+
+
 @click.command()
 @click.argument("kind", type=click.Choice(sorted(CATALOGUE)), metavar="KIND")
 @click.option("--area", help="One market area.  [default: all]")
-@click.option("--from", "from_", default="start", show_default=True, help="start, end, or an instant (ISO 8601).")
-@click.option("--until", default="end", show_default=True, help="end (what is there now), or an instant.")
+@click.option(
+    "--from",
+    "from_",
+    default="start",
+    show_default=True,
+    callback=_instant,
+    help="start, end, or an instant (ISO 8601).",
+)
+@click.option(
+    "--until", default="end", show_default=True, callback=_instant, help="end (what is there now), or an instant."
+)
 @click.option("--follow", "-f", is_flag=True, help="Go on with what comes, instead of --until.")
 @click.option("--as", "party", help="Read as this party.")
 @click.option("--own", is_flag=True, help="What concerns the party (--as), with its identity kept.")

@@ -28,7 +28,7 @@ DEFAULT_DIR = Path(".flexbus/up")
 @click.option("--workers", type=click.IntRange(1, 64), default=1, show_default=True, help="processes per stage")
 @party_option
 @click.option("--secure", is_flag=True, help="the own Kafka with TLS, passwords and access control")
-@click.option("--page-port", type=int, help="port of the page  [default: a free one]")
+@click.option("--page-port", type=click.IntRange(0, 65535), help="port of the page  [default: a free one]")
 def command(
     bootstrap: str | None,
     run_dir: Path,
