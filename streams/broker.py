@@ -22,7 +22,7 @@ from confluent_kafka.admin import AdminClient
 from flexbus.errors import EnvironmentProblem
 from streams import broker_security as security
 from streams.broker_runtime import exclusive, find_java, kafka_jars
-from streams.broker_settings import LOG4J, server_properties
+from streams.broker_settings import LOG4J, as_java_properties, server_properties
 from streams.process import started_at
 
 __all__ = ["Broker", "BrokerStatus", "free_port"]
@@ -55,6 +55,11 @@ def _is_free(port: int) -> bool:
         except OSError:
             return False
         return True
+
+
+def _environment() -> dict[str, str]:
+    # In another locale Java cannot open a file whose path has letters beyond ASCII.
+    return {**os.environ, "LC_ALL": "C.UTF-8"}
 
 
 def _cluster_id(random: bytes) -> str:
@@ -125,6 +130,8 @@ class Broker:
         Raises:
             EnvironmentProblem: Java, Maven or the wanted port is missing, or Kafka did not come up.
         """
+        if "," in str(self.data_dir):
+            raise EnvironmentProblem(f"Kafka would part {self.data_dir} at its comma: choose a directory without one.")
         self.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
         with exclusive(self.data_dir / "lock"):
             note = self._note()
@@ -252,6 +259,7 @@ class Broker:
                 stdout=console,
                 stderr=subprocess.STDOUT,
                 cwd=self.data_dir,
+                env=_environment(),
                 start_new_session=True,
                 umask=0o077,
             )
@@ -285,7 +293,7 @@ class Broker:
         extra = security.prepare(self.data_dir) if self.secure else None
         lines = server_properties(self.data_dir / "data", port=port, controller_port=controller_port, security=extra)
         path = self.data_dir / "server.properties"
-        security.write_private(path, "".join(f"{key}={value}\n" for key, value in lines.items()))
+        security.write_private(path, as_java_properties(lines))
 
     def client_config(self, principal: str = security.ADMIN) -> dict[str, str]:
         """Return the properties with which a confluent-kafka client reaches this broker as that principal."""
@@ -322,6 +330,7 @@ class Broker:
             capture_output=True,
             text=True,
             check=False,
+            env=_environment(),
         )
         security.forget_format_arguments(self.data_dir)
         if done.returncode:

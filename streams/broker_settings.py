@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-__all__ = ["LOG4J", "server_properties"]
+__all__ = ["LOG4J", "as_java_properties", "server_properties"]
 
 NODE_ID = 1
 FOREVER_MS = 2**63 - 1
@@ -89,3 +89,17 @@ def server_properties(
         "controller.quorum.voters": f"{NODE_ID}@127.0.0.1:{controller_port}",
         **(security or {}),
     }
+
+
+def as_java_properties(settings: Mapping[str, str | int]) -> str:
+    """Return the text of a properties file, one setting a line, that says the same to a Java of any encoding.
+
+    Java reads the bytes of such a file as Latin-1, so anything beyond ASCII is written as its UTF-16 units.
+    """
+    return "".join(f"{name}={_escaped(str(value))}\n" for name, value in settings.items())
+
+
+def _escaped(value: str) -> str:
+    units = value.replace("\\", "\\\\").encode("utf-16-be", "surrogatepass")
+    codes = (int.from_bytes(units[i : i + 2]) for i in range(0, len(units), 2))
+    return "".join(chr(code) if code < 0x80 else f"\\u{code:04x}" for code in codes)

@@ -206,3 +206,14 @@ def test_no_broker_is_exit_code_3_and_a_sentence(tmp_path: Path, capsys: pytest.
         main(["broker", "logs", "--data-dir", str(tmp_path)])
     assert ended.value.code == 3
     assert "no broker was started" in capsys.readouterr().err
+
+
+def test_a_directory_may_have_blanks_and_umlauts_in_any_locale(
+    tmp_path: Path, make_broker: Callable[..., Broker], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LC_ALL", "C")
+    bootstrap = make_broker(tmp_path / "k \u00fc").start()
+    create(bootstrap, "t")
+    send(bootstrap, "t", b"x")
+    assert read(bootstrap, "t", 1) == [b"x"]
+    assert [p.name for p in tmp_path.iterdir()] == ["k \u00fc"]
