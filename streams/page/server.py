@@ -332,15 +332,15 @@ class PageServer:
 
     def _since(self, last_id: str) -> int:
         run_id, _, revision = last_id.partition("-")
-        known = run_id == self.run_id and revision.isdecimal() and int(revision) <= self.state.rows.revision
-        return int(revision) if known else -1
+        number = _number(revision) if run_id == self.run_id else None
+        return -1 if number is None or number > self.state.rows.revision else number
 
     async def _journal(self, request: web.Request) -> web.Response:
         area, lens = self.gate.asked(request)
         await self.gate.note(request, 200, area, lens)
         query = request.query
-        block, _, index = query.get("before", "").partition(".")
-        before = (int(block), int(index)) if block.isdecimal() and index.isdecimal() else None
+        block, index = map(_number, query.get("before", "").partition(".")[::2])
+        before = None if block is None or index is None else (block, index)
         found = search_tail(
             self.state,
             area,
@@ -397,6 +397,11 @@ class PageServer:
             f"flexbus_page_browsers {self.browsers}",
         )
         return web.Response(text="\n".join(lines) + "\n", content_type="text/plain")
+
+
+def _number(text: str) -> int | None:
+    # Python refuses to read thousands of digits, which a query may have.
+    return int(text) if text.isdecimal() and len(text) <= 18 else None
 
 
 def _file(name: str) -> web.Response:

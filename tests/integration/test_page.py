@@ -239,6 +239,14 @@ def test_every_answer_is_strict(served: Served) -> None:
     assert served.get("/static/server.py")[0] == 404
 
 
+def test_a_place_of_thousands_of_digits_is_no_place(served: Served) -> None:
+    digits = "9" * 5000  # Python reads at most 4,300 by itself
+    assert served.get(f"/journal?before={digits}.0")[0] == 200
+    run_id = json.loads(served.get("/state")[1])["id"].partition("-")[0]
+    with urllib.request.urlopen(f"{served.url}events?since={run_id}-{digits}", timeout=10) as stream:
+        assert stream.status == 200
+
+
 def test_entries_are_found_or_refused_with_a_reason(served: Served, day: Day) -> None:
     area = day.area
     assert served.get(f"/entry/{area}/0/0")[0] == 200
