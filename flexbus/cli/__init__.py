@@ -4,6 +4,7 @@ Exit codes: 0 fine; 1 findings (invalid input, rejected event, mismatch); 2 usag
 Machine output goes to stdout, words and progress to stderr.
 """
 
+import errno
 import importlib
 import sys
 from typing import Any
@@ -76,4 +77,9 @@ def main(arguments: list[str] | None = None) -> Any:
     except FlexbusError as error:
         click.echo(f"flexbus: {error}", err=True)
         code = 1
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        click.echo(f"flexbus: {error.strerror}: the output is not whole; make room and run it again", err=True)
+        code = 3
     sys.exit(code if isinstance(code, int) else 0)

@@ -84,7 +84,11 @@ def _write_json(_: str, found: Iterator[Received], __: str | None) -> None:
 def _write_csv(_: str, found: Iterator[Received], rows: str | None) -> None:
     from flexbus.frames import frame
 
-    frame(found, rows).to_csv(sys.stdout, index=False)
+    try:
+        table = frame(found, rows)
+    except ValueError as error:  # no such list of rows, or more than one to choose from
+        raise click.UsageError(f"--rows: {error}") from error
+    table.to_csv(sys.stdout, index=False)
 
 
 def _write_avro(kind: str, found: Iterator[Received], _: str | None) -> None:

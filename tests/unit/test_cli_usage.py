@@ -1,8 +1,14 @@
 """What is no instant or no port is wrong usage, said before anything is started or asked."""
 
+import errno
+
+import click
 import pytest
 
 from flexbus.cli import main
+from flexbus.cli.tail import _write_csv
+from flexbus.client import Received
+from flexbus.events import AreaOpened
 
 
 def ended(*arguments: str) -> int:
@@ -22,3 +28,19 @@ def test_tail_says_what_an_instant_is(capsys: pytest.CaptureFixture[str], option
 def test_a_port_is_a_port(capsys: pytest.CaptureFixture[str], command: tuple[str, ...]) -> None:
     assert ended(*command, "99999999") == 2
     assert "99999999" in capsys.readouterr().err
+
+
+def test_rows_that_an_event_has_not_are_wrong_usage() -> None:
+    event = AreaOpened(area_id="a", name="A", fmo_id="fmo", time_zone="Europe/Helsinki")
+    received = Received(event=event, event_id="e", area_id="a", received_at_ms=0, block=0, index=0, payload=b"")
+    with pytest.raises(click.UsageError, match="has no list 'nope'"):
+        _write_csv("AreaOpened", iter([received]), "nope")
+
+
+def test_a_full_disk_is_said_in_a_sentence(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("flexbus.cli._flexbus.main", full)
+    assert ended("events") == 3
+    assert "No space left on device: the output is not whole" in capsys.readouterr().err
