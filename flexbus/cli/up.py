@@ -63,6 +63,8 @@ def command(
         )
     broker = None if bootstrap else Broker(run_dir / "broker", secure=secure)
     supervisor: Supervisor | None = None
+    # Another `flexbus up` of this run directory may be what runs it: ours to stop only once the directory is ours.
+    stops_broker = broker is not None and broker.status().bootstrap is None
     try:
         if broker is not None:
             mode = "SECURE MODE" if secure else "PLAIN MODE: no passwords, no encryption; loopback only"
@@ -85,6 +87,7 @@ def command(
             page_readers=made.readers if made else None,
         )
         supervisor.start()
+        stops_broker = True
         click.echo(f"Kafka at {connection.bootstrap}; logs in {run_dir / 'logs'}", err=True)
         if not stop.is_set():
             supervisor.wait_ready()
@@ -93,7 +96,7 @@ def command(
     finally:
         if supervisor is not None:
             supervisor.stop()
-        if broker is not None:
+        if broker is not None and stops_broker:
             broker.stop()
     click.echo("everything is stopped", err=True)
     return 0
