@@ -11,6 +11,7 @@ from enum import Enum
 
 from flexbus.catalogue import CATALOGUE, Kind, Service, Sight
 from flexbus.events import Role
+from flexbus.ids import is_party_id
 from flexbus.topics import (
     CLOCK,
     JOURNAL,
@@ -209,10 +210,14 @@ def grants_of_party(party_id: str, roles: Iterable[Role] = TRADING) -> tuple[Gra
             and what was refused, as the chain can be checked on the journal only, and everybody's logs of reads.
 
     Raises:
-        ValueError: the name is one of the bus's own.
+        ValueError: the name is one of the bus's own, or can be nobody's.
     """
     if is_reserved(party_id):
         raise ValueError(f"{party_id!r} is a name of the bus's own; a participant needs another")
+    if not is_party_id(party_id):
+        raise ValueError(
+            f"{party_id!r} is no party id: a letter or digit and up to 63 more, dots, hyphens or underscores"
+        )
     held = frozenset(roles)
     may = _Granting(party_id).reads(party_topic(party_id)).joins(party_id).joins(f"{party_id}.", prefixed=True)
     may.writes(read_log(party_id))

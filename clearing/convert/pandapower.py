@@ -6,6 +6,7 @@ magnetising branch, parallel systems) hold exactly; topology, names, limits and 
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -54,6 +55,8 @@ def read_pandapower(path: str) -> Any:
     """
     import pandapower as pp
 
+    if not Path(path).is_file():
+        raise ConversionError(path, ["there is no such file"])
     try:
         net = pp.from_json(path)
     except Exception as error:  # whatever the library trips over, the file is at fault

@@ -64,7 +64,13 @@ class _Line:
 @click.option("--key", help="Record key with --binary: the area id.")
 @click.option("--header", "headers", multiple=True, metavar="NAME=VALUE", help="Header to add or replace; repeatable.")
 @click.option("--signing-key", type=click.File("rb"), help="PEM file of the Ed25519 key that signs each event.")
-@click.option("--timeout", default=30.0, show_default=True, help="Seconds to wait for verdicts.")
+@click.option(
+    "--timeout",
+    type=click.IntRange(1, 86_400),
+    default=30,
+    show_default=True,
+    help="Seconds to wait for verdicts.",
+)
 @click.argument("file", type=click.File("rb"))
 @bootstrap_option
 @kafka_option
@@ -77,7 +83,7 @@ def command(
     key: str | None,
     headers: tuple[str, ...],
     signing_key: BinaryIO | None,
-    timeout: float,
+    timeout: int,
     file: BinaryIO,
     bootstrap: str | None,
     properties: Path | None,
@@ -90,6 +96,8 @@ def command(
     if source_file is not None and (raw or binary):
         raise click.UsageError("--source makes events of what it reads; --raw and --binary send it as it is.")
     source = None if source_file is None else read_source(source_file)
+    if nameless := [h for h in headers if not h.partition("=")[0] or "=" not in h]:
+        raise click.UsageError(f"--header {nameless[0]!r}: write NAME=VALUE")
     given = dict(h.partition("=")[::2] for h in headers)
     connection = Connection.of(bootstrap, properties)
     refused = False

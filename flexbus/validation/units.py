@@ -13,6 +13,7 @@ from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 from flexbus import events as ev
 from flexbus.errors import Fault, FaultCode
+from flexbus.ids import is_party_id
 from flexbus.quantities import MAX_POWER_W, MAX_PRICE_MILLI_PER_MWH
 from flexbus.validation.fine import fine_of
 from flexbus.validation.stacks import stacks_of
@@ -26,9 +27,8 @@ MAX_ENERGY_WH = 24 * MAX_POWER_W
 MAX_TEXT = 1000
 _2000_MS, _2100_MS = 946_684_800_000, 4_102_444_800_000
 
-# Topic names carry the party, so a party id is what Kafka allows in one; an area is a record key only.
-_PARTY = re.compile(r"[A-Za-z0-9._-]{1,64}")
-_AREA = re.compile(r"[A-Za-z0-9._:-]{1,64}")
+# Addresses of the page carry the area, in which `..` would be the way up.
+_AREA = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,63}")
 _PARTY_FIELDS = frozenset(
     {
         "participant_id",
@@ -172,7 +172,7 @@ def _words_fine(text: str) -> bool:
 
 _TEXTS: dict[str, Callable[[str], object]] = {
     "text": _words_fine,
-    "party": _PARTY.fullmatch,
+    "party": is_party_id,
     "area": _AREA.fullmatch,
     "id": _id_fine,
 }
@@ -181,8 +181,8 @@ _TEXTS: dict[str, Callable[[str], object]] = {
 def _text_fault(path: str, text: str, kind: str) -> Fault:
     allowed = {
         "text": f"a text has at most {MAX_TEXT} characters and no control characters",
-        "party": "a party id is 1 to 64 letters, digits, dots, hyphens or underscores, for it is part of topic names",
-        "area": "an area id is 1 to 64 letters, digits, dots, colons, hyphens or underscores",
+        "party": "a party id is a letter or digit and up to 63 more, dots, hyphens, underscores: topics carry it",
+        "area": "an area id is a letter or digit and up to 63 more, dots, colons, hyphens or underscores",
         "id": "an identifier is 1 to 128 printable characters without blanks at its ends",
     }[kind]
     return fault(FaultCode.BAD_VALUE, path, f"{text[:80]!r} is not allowed here: {allowed}")

@@ -30,6 +30,18 @@ def test_a_port_is_a_port(capsys: pytest.CaptureFixture[str], command: tuple[str
     assert "99999999" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("wrong", [("--timeout", "nan"), ("--timeout", "0"), ("--header", "ce_id"), ("--header", "=x")])
+def test_send_says_what_an_option_takes(capsys: pytest.CaptureFixture[str], wrong: tuple[str, str]) -> None:
+    assert ended("send", "--as", "fsp-a", "--bootstrap", "127.0.0.1:1", *wrong, "-") == 2
+    assert wrong[0] in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("party", ["", "../x", "monitor", "a=NO_ROLE"])
+def test_a_party_has_a_name_of_its_own(capsys: pytest.CaptureFixture[str], party: str) -> None:
+    assert ended("up", "--party", party, "--bootstrap", "127.0.0.1:1") == 2
+    assert "Invalid value" in capsys.readouterr().err
+
+
 def test_rows_that_an_event_has_not_are_wrong_usage() -> None:
     event = AreaOpened(area_id="a", name="A", fmo_id="fmo", time_zone="Europe/Helsinki")
     received = Received(event=event, event_id="e", area_id="a", received_at_ms=0, block=0, index=0, payload=b"")

@@ -49,11 +49,17 @@ def test_a_good_market_has_no_faults() -> None:
         assert content_faults(event) == ()
 
 
-@pytest.mark.parametrize("name", ["", "a b", "a/b", "å", "x" * 65, "a:b", "x\x1fy"])
+@pytest.mark.parametrize("name", ["", "a b", "a/b", "å", "x" * 65, "a:b", "x\x1fy", "..", "-a"])
 def test_a_party_id_is_what_a_topic_name_can_carry(name: str) -> None:
     assert found(replace(participant("x", Role.FSP), participant_id=name, name="X")) == {
         "$.participant_id": "BAD_VALUE"
     }
+
+
+@pytest.mark.parametrize("name", ["", "..", ".", "a/b", ":a", "x" * 65])
+def test_an_area_id_can_stand_in_an_address(name: str) -> None:
+    opened = ev.AreaOpened(area_id=name, name="North", fmo_id="fmo", time_zone="Europe/Helsinki")
+    assert found(opened) == {"$.area_id": "BAD_VALUE"}
 
 
 @pytest.mark.parametrize("name", ["", " b1", "b1\n", "x" * 129, "a\x1fb"])

@@ -114,6 +114,8 @@ def test_file_that_is_no_net(tmp_path: Any) -> None:
     path.write_text('{"a": 1}')
     with pytest.raises(ConversionError, match="not a pandapower net"):
         read_pandapower(str(path))
+    with pytest.raises(ConversionError, match="there is no such file"):
+        read_pandapower(str(tmp_path / "y.json"))
 
 
 @pytest.mark.parametrize("code", ["1-LV-rural1--2-sw", "1-MV-urban--0-sw"])
