@@ -31,7 +31,7 @@ tools: .venv/.tools ## what the tests need beside Python packages: Prometheus, k
 	@touch $@
 
 test: setup tools ## the whole test suite, on a real Kafka  [WORKERS=3]
-	@.venv/bin/pytest -n $(or $(WORKERS),3) --dist loadfile -m "not alone"
+	@.venv/bin/pytest -n $(or $(WORKERS),3) --dist loadfile --no-loadscope-reorder -m "not alone"
 	@.venv/bin/pytest -m alone
 
 lint: setup ## ruff, strict mypy, import rules

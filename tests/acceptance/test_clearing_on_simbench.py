@@ -58,17 +58,18 @@ def bare(code: str) -> Any:
 def excesses(net: Any, case: Case) -> dict[tuple[LimitKind, str], float]:
     """How far each limit of the raw net is exceeded: pu for voltages, MVA for branches, MW for infeeds."""
     over: dict[tuple[LimitKind, str], float] = {}
-    held = set(net.ext_grid.bus)
-    for bus, v in net.res_bus.vm_pu.items():
-        if bus not in held:
-            over[LimitKind.VOLTAGE_MAX, f"bus{bus}"] = v - net.bus.max_vm_pu[bus]
-            over[LimitKind.VOLTAGE_MIN, f"bus{bus}"] = net.bus.min_vm_pu[bus] - v
-    for line, row in net.res_line.iterrows():
-        limit = net.line.max_i_ka[line] * net.line.parallel[line] * net.line.df[line]
-        limit *= net.line.max_loading_percent[line] / 100
-        scale = 3**0.5 * net.bus.vn_kv[net.line.from_bus[line]]
-        over[LimitKind.CURRENT_FROM, f"line{line}"] = (row.i_from_ka - limit) * scale
-        over[LimitKind.CURRENT_TO, f"line{line}"] = (row.i_to_ka - limit) * scale
+    free = net.bus.index.difference(net.ext_grid.bus)
+    v, bus = net.res_bus.vm_pu[free], net.bus.loc[free]
+    for name, high, low in zip(free, v - bus.max_vm_pu, bus.min_vm_pu - v, strict=True):
+        over[LimitKind.VOLTAGE_MAX, f"bus{name}"] = high
+        over[LimitKind.VOLTAGE_MIN, f"bus{name}"] = low
+    line, found = net.line, net.res_line
+    limits = line.max_i_ka * line.parallel * line.df * line.max_loading_percent / 100
+    scale = 3**0.5 * net.bus.vn_kv[line.from_bus].to_numpy()
+    at_from, at_to = (found.i_from_ka - limits) * scale, (found.i_to_ka - limits) * scale
+    for name, first, second in zip(line.index, at_from, at_to, strict=True):
+        over[LimitKind.CURRENT_FROM, f"line{name}"] = first
+        over[LimitKind.CURRENT_TO, f"line{name}"] = second
     for trafo, row in net.res_trafo.iterrows():
         data = net.trafo.loc[trafo]
         limit = data.sn_mva * data.parallel * data.df * data.max_loading_percent / 100
@@ -92,14 +93,14 @@ def test_no_slot_violates_a_limit(code: str, day: str) -> None:
     result = clear(case)
     power = injections(case, result)
     net = bare(code)
+    units = list(net.sgen_of_bus.values())
+    injected = np.array([power.get(f"bus{bus}", np.zeros(case.slots)) for bus in net.sgen_of_bus]) / 1e6
     worst_v = worst_s = 0.0
     published = {bus.bus_id: bus.voltage_ppm for bus in result.buses}
     before = after = 0
     broken = [t for t, s in enumerate(result.slots) if any(x.kind is not LimitKind.REQUEST for x in s.shortfalls)]
     for t in sorted({*range(0, case.slots, EVERY), *broken}):
-        for bus, unit in net.sgen_of_bus.items():
-            s = power.get(f"bus{bus}", np.zeros(case.slots))[t] / 1e6
-            net.sgen.loc[unit, ["p_mw", "q_mvar"]] = s.real, s.imag
+        net.sgen.loc[units, "p_mw"], net.sgen.loc[units, "q_mvar"] = injected[:, t].real, injected[:, t].imag
         pp.runpp(net, tolerance_mva=1e-9, numba=False, calculate_voltage_angles=True)
         named = {(s.kind, s.element_id): s.amount / 1e6 for s in result.slots[t].shortfalls}
         for (kind, element), excess in excesses(net, case).items():
