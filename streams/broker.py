@@ -340,9 +340,13 @@ class Broker:
         """Wait until the broker answers a client and says it is ours."""
         deadline = time.monotonic() + READY_WITHIN_S
         while time.monotonic() < deadline:
-            if self._process(note) is None:
+            # Our own child is asked itself, as start times that the system tells may be off for a moment.
+            child = self._child if self._child is not None and self._child.pid == note.pid else None
+            code = None if child is None else child.poll()
+            if code is not None or (child is None and self._process(note) is None):
                 last_words = " ".join(self._tail(0).strip().splitlines()[-3:])
-                raise EnvironmentProblem(f"Kafka ended while starting; see {self.log}. Its last words: {last_words}")
+                ended = "Kafka ended while starting" + ("" if code is None else f" ({code})")
+                raise EnvironmentProblem(f"{ended}; see {self.log}. Its last words: {last_words}")
             if self._serves(note):
                 return
             time.sleep(0.1)
