@@ -76,7 +76,7 @@ class RegistryServer(Registry):
             self._headers["Authorization"] = "Basic " + base64.b64encode(user_info.encode()).decode()
         self._opener = urllib.request.build_opener(_NoRedirect)
         self._unknown: dict[int, float] = {}
-        self._away: tuple[float, EnvironmentProblem] | None = None
+        self._away_until, self._trouble = 0.0, ""
         self._lock = threading.RLock()
 
     def learn(self) -> None:
@@ -135,12 +135,12 @@ class RegistryServer(Registry):
             return found
 
     def _asked_for(self, schema_id: int) -> Any:
-        if self._away is not None and time.monotonic() < self._away[0]:
-            raise self._away[1]
+        if time.monotonic() < self._away_until:
+            raise EnvironmentProblem(self._trouble)
         try:
             return self._ask("GET", f"/schemas/ids/{schema_id}", None, missing=True)
         except EnvironmentProblem as problem:
-            self._away = time.monotonic() + _AWAY_FOR_S, problem
+            self._away_until, self._trouble = time.monotonic() + _AWAY_FOR_S, str(problem)
             raise
 
     def _refuse_known_unknown(self, schema_id: int) -> None:

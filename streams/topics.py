@@ -73,14 +73,13 @@ def create_topics(connection: Connection, parties: Iterable[str], partitions: in
             "chain lives in one of them."
         )
     missing = [t for t in topics(parties, count) if t.name not in there]
-    _create(connection, missing)
-    _await(connection, {t.name for t in missing})
+    if missing:
+        _create(connection, missing)
+        _await(connection, {t.name for t in missing})
     return tuple(t.name for t in missing)
 
 
 def _create(connection: Connection, missing: list[Topic]) -> None:
-    if not missing:
-        return
     trouble = Trouble()
     admin = connection.admin(trouble)
     wanted = [NewTopic(t.name, t.partitions, config=t.config) for t in missing]
@@ -101,7 +100,7 @@ def _created(connection: Connection, admin: AdminClient, trouble: Trouble, wante
 def _await(connection: Connection, names: set[str]) -> None:
     """Return when the broker tells of topics that it has made: of thousands it does so many seconds later."""
     deadline = time.monotonic() + _TOLD_WITHIN_S
-    while missing := names - existing_topics(connection).keys() if names else names:
+    while missing := names - existing_topics(connection).keys():
         if time.monotonic() > deadline:
             raise EnvironmentProblem(
                 f"Kafka at {connection.bootstrap} has made {len(names)} topics, and after {_TOLD_WITHIN_S:.0f} s "
