@@ -19,7 +19,14 @@ from flexbus import avro
 from flexbus.build import builder
 from flexbus.catalogue import CATALOGUE
 from flexbus.errors import CodecError, FaultCode
-from flexbus.events import EventRejected, ReadLogged, ReceiptsIssued
+from flexbus.events import (
+    EventRejected,
+    GridStatePublished,
+    NetForecastPublished,
+    NodalPricesPublished,
+    ReadLogged,
+    ReceiptsIssued,
+)
 from flexbus.journal import Block
 from flexbus.reader import GIVEN_UP, reader
 from flexbus.values import from_json, from_json_as, to_json, to_json_values, to_plain
@@ -58,6 +65,8 @@ _CONFLUENT = b"\x00"
 
 # Records of the bus itself, beside the events of the catalogue.
 _OWN: tuple[type[Any], ...] = (Block, EventRejected, ReceiptsIssued, ReadLogged)
+# Long series of numbers that all differ: the library reads them in half the time.
+_SERIES = frozenset({GridStatePublished, NetForecastPublished, NodalPricesPublished})
 # Written by nobody but us, and all the time.
 _HOT = frozenset({Block, EventRejected, ReceiptsIssued})
 _CLASSES: dict[str, type[Any]] = {
@@ -241,24 +250,25 @@ def decode_entry(payload: bytes, known: bytes) -> Any:
 
 
 def _body(data: bytes, written: WriterSchema, offset: int) -> Any:
-    name, _, writer = written
+    name, known, _ = written
     cls = _CLASSES[name]
-    newest = _writer(name)[0]
-    if writer is newest:
+    # By fingerprint: two threads that both begin may each have parsed a schema of their own.
+    if cls not in _SERIES and _writer(name)[1].endswith(known):
         # The short way for what our own writers make; everything else, faults above all, goes the long way.
         with suppress(*GIVEN_UP):
             value, end = reader(cls)(data, offset)
             if end == len(data):
                 return value
-    return _decoded(data, name, cls, writer, offset)
+    return _decoded(data, written, offset)
 
 
-def _decoded(data: bytes, name: str, cls: type[Any], writer: Any, offset: int) -> Any:
+def _decoded(data: bytes, written: WriterSchema, offset: int) -> Any:
+    name, known, writer = written
     body = io.BytesIO(data)
     body.seek(offset)
-    newest = _writer(name)[0]
+    newest, head = _writer(name)
     try:
-        value = fastavro.schemaless_reader(body, writer, None if writer is newest else newest)
+        value = fastavro.schemaless_reader(body, writer, None if head.endswith(known) else newest)
         rest = len(data) - body.tell()
     except Exception as error:
         raise CodecError(
@@ -267,7 +277,7 @@ def _decoded(data: bytes, name: str, cls: type[Any], writer: Any, offset: int) -
     if rest:
         raise CodecError(FaultCode.NOT_DECODABLE, f"{rest} bytes follow the end of the {name}")
     try:
-        return builder(cls)(value)
+        return builder(_CLASSES[name])(value)
     except Exception as error:
         raise CodecError(FaultCode.NOT_DECODABLE, f"the body is not a valid {name}: {error}") from error
 

@@ -174,6 +174,9 @@ def _array(inner: Any, into: str, depth: int, names: dict[str, Any]) -> Iterator
 
 def _items(inner: Any, into: str, depth: int, names: dict[str, Any]) -> Iterator[str]:
     many, at, item, left, same = (f"{letter}{depth}" for letter in "lavns")
+    if inner is int:
+        yield from _numbers(into, many, at, item, left)
+        return
     remembers = is_dataclass(inner) and _numbers_only(inner)
     yield f"{left}, {many} = b, []"
     if remembers:
@@ -190,6 +193,30 @@ def _items(inner: Any, into: str, depth: int, names: dict[str, Any]) -> Iterator
     yield f"    {many}.append({item})"
     if remembers:
         yield f"    {same} = d[{at}:i]"
+    yield "if d[i]: raise ValueError"
+    yield "i += 1"
+    yield f"{into} = tuple({many})"
+
+
+def _numbers(into: str, many: str, at: str, item: str, left: str) -> Iterator[str]:
+    """Yield the lines that read an array of whole numbers: most series are flat, or flat for a while."""
+    yield f"{left}, {many} = b, []"
+    yield f"while {left}:"
+    yield f"    {left} -= 1"
+    yield f"    {at} = i"
+    yield from _indented(_value(int, item, 0, {}))
+    yield f"    {many}.append({item})"
+    yield f"    if {left} and d[i] == d[{at}]:"
+    # A number's bytes say where it ends, so the same bytes again are the same number again.
+    yield f"        {at} = d[{at}:i]"
+    yield f"        if len({at}) * {left} < len(d) - i and d.startswith({at} * {left}, i):"
+    yield f"            i += len({at}) * {left}"
+    yield f"            {many} += [{item}] * {left}"
+    yield "            break"
+    yield f"        while {left} and d.startswith({at}, i):"
+    yield f"            {left} -= 1"
+    yield f"            i += len({at})"
+    yield f"            {many}.append({item})"
     yield "if d[i]: raise ValueError"
     yield "i += 1"
     yield f"{into} = tuple({many})"

@@ -2,7 +2,7 @@
 
 import io
 from dataclasses import MISSING, dataclass, fields, replace
-from typing import Any
+from typing import Annotated, Any
 
 import fastavro
 import pytest
@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from flexbus import codec
 from flexbus.errors import CodecError
-from flexbus.events import GateClosed, OfferSlot, PriceStep, Receipt
+from flexbus.events import GateClosed, NodalPrice, NodalPricesPublished, OfferSlot, PriceStep, Receipt
 from flexbus.journal import Block, Entry
 from flexbus.reader import GIVEN_UP, quickly, reader
 from flexbus.values import to_plain
@@ -20,6 +20,13 @@ from tests import market, strange
 from tests.property.test_fuzz import meddled
 
 CLASSES = sorted(codec._CLASSES)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Series:
+    """Nothing but numbers."""
+
+    numbers: Annotated[tuple[int, ...], "numbers"]
 
 
 def short(data: bytes) -> Any:
@@ -33,8 +40,7 @@ def short(data: bytes) -> Any:
 
 
 def long(data: bytes) -> Any:
-    (name, _, schema), offset = codec._frame(data, None)
-    return codec._decoded(data, name, codec._CLASSES[name], schema, offset)
+    return codec._decoded(data, *codec._frame(data, None))
 
 
 @pytest.mark.parametrize("name", CLASSES)
@@ -72,6 +78,37 @@ def test_every_whole_number_is_read(at_ms: int) -> None:
 def test_every_text_is_read(text: str) -> None:
     event = GateClosed(area_id=text, session_id=text, at_ms=1)
     assert short(codec.encode(event)) == event
+
+
+@given(
+    runs=st.lists(st.tuples(st.integers(-(2**63), 2**63 - 1) | st.sampled_from([0, -1, 63, 64]), st.integers(1, 30)))
+)
+def test_every_series_is_read(runs: list[tuple[int, int]]) -> None:
+    series = tuple(number for number, times in runs for _ in range(times))
+    event = NodalPricesPublished(
+        area_id="a",
+        session_id="s",
+        clearing_id="c",
+        start_ms=0,
+        resolution_s=900,
+        buses=(NodalPrice(bus_id="b", price_milli_per_mwh=series),),
+    )
+    assert short(codec.encode(event)) == event
+
+
+def test_a_count_beyond_the_bytes_is_given_up() -> None:
+    assert reader(Series)(b"\4\0\0\0", 0) == (Series(numbers=(0, 0)), 4)
+    huge = b"\xfe\xff\xff\xff\xff\xff\xff\xff\xff\1"  # 2**63 - 1 of them
+    with pytest.raises(GIVEN_UP):
+        reader(Series)(huge + bytes(9), 0)
+
+
+def test_threads_that_begin_together_still_read_the_short_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    encoded = codec.encode(market.submitted("o"))
+    codec._known()
+    codec._writer.cache_clear()  # as if the other thread had come second
+    monkeypatch.setattr(codec, "_decoded", None)
+    assert codec.decode(encoded) == market.submitted("o")
 
 
 def test_alike_slots_are_one_object_and_others_are_not() -> None:
