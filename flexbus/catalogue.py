@@ -7,19 +7,21 @@ parties an event names always see what is their own of it, so the column `see` l
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from enum import Enum
 from functools import cache
 from typing import Any
 
 from flexbus import events as ev
 from flexbus.events import Role
+from flexbus.reader import changer
 
 __all__ = [
     "CATALOGUE",
     "Kind",
     "Service",
     "Sight",
+    "has_hidden",
     "kind_of",
     "parties_of",
     "values_at",
@@ -331,7 +333,23 @@ def _blank(value: Any, tree: dict[str, Any], keep: str | None) -> Any:
             changes[name] = () if keep is None else tuple(item for item in current if _owner(item) == keep)
         else:
             changes[name] = _nothing(type(value), name)
-    return replace(value, **changes)
+    return changer(type(value), tuple(changes))(value, *changes.values())
+
+
+def has_hidden(event: Any) -> frozenset[str]:
+    """Return the parties that own something in the lists which hide identities: `keep` is for these alone."""
+    return frozenset(_owners(event, _identities(type(event).__name__)))
+
+
+def _owners(value: Any, tree: dict[str, Any]) -> Iterator[str]:
+    for part, below in tree.items():
+        current = getattr(value, part.removesuffix("[]"))
+        if isinstance(current, tuple):
+            yield from {owner for item in current if (owner := _owner(item))}
+            for item in current if any(deeper for deeper in below.values()) else ():
+                yield from _owners(item, below)
+        elif below:
+            yield from _owners(current, below)
 
 
 def _nothing(event: type[Any], name: str) -> Any:

@@ -8,13 +8,13 @@ too early) they give up on, and the general reader decides what it is. So they m
 
 import struct
 from collections.abc import Callable, Iterator
-from dataclasses import MISSING, fields, is_dataclass
+from dataclasses import MISSING, fields, is_dataclass, replace
 from enum import Enum
 from functools import cache
 from types import UnionType
 from typing import Annotated, Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
-__all__ = ["GIVEN_UP", "fillable", "quickly", "reader", "shell_of"]
+__all__ = ["GIVEN_UP", "changer", "fillable", "quickly", "reader", "shell_of"]
 
 T = TypeVar("T")
 Reader = Callable[[bytes, int], tuple[Any, int]]
@@ -75,6 +75,28 @@ def quickly(cls: type[T]) -> type[T]:
     lines = ["x = new(shell)", *sets, "x.__class__ = kind", "return x"]
     exec(f"def make(*, {', '.join(given)}):\n    " + "\n    ".join(lines), names)
     made: type[T] = names["make"]
+    return made
+
+
+@cache
+def changer(cls: Any, changed: tuple[str, ...]) -> Callable[..., Any]:
+    """Return what copies an instance with other values in some fields, as `dataclasses.replace` does, in a fifth of
+    its time: it is given the instance and the values.
+
+    Args:
+        cls: a dataclass.
+        changed: the fields, in the order of the values.
+    """
+    names: dict[str, Any] = {"new": object.__new__, "kind": cls, "replace": replace}
+    values = ", ".join(f"new_{n}" for n in changed)
+    if fillable(cls):
+        names["shell"] = shell_of(cls)
+        sets = (f"x.{f.name} = {f'new_{f.name}' if f.name in changed else f'v.{f.name}'}" for f in fields(cls))
+        lines = ["x = new(shell)", *sets, "x.__class__ = kind", "return x"]
+    else:
+        lines = [f"return replace(v, {', '.join(f'{n}=new_{n}' for n in changed)})"]
+    exec(f"def change(v, {values}):\n    " + "\n    ".join(lines), names)
+    made: Callable[..., Any] = names["change"]
     return made
 
 

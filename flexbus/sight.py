@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 from flexbus.access import told
-from flexbus.catalogue import Kind, Sight, values_at, without_identities
+from flexbus.catalogue import Kind, Sight, has_hidden, values_at, without_identities
 from flexbus.events import Role
 
 __all__ = ["public_view", "views_of"]
@@ -30,7 +30,7 @@ def public_view(event: Any, kind: Kind) -> Any:
 
 
 def views_of(
-    event: Any, kind: Kind, senders: tuple[str, ...], roles: Mapping[str, frozenset[Role]]
+    event: Any, kind: Kind, senders: tuple[str, ...], roles: Mapping[str, frozenset[Role]], public: Any = None
 ) -> Iterator[tuple[str, Any]]:
     """Yield each party of the area that sees something of an event, with what it sees.
 
@@ -39,16 +39,22 @@ def views_of(
         kind: its row.
         senders: who sent it and on whose behalf.
         roles: roles by party, in the event's area at its position in the journal.
+        public: what `public_view` gave, if it was asked; who sees no more is given the same.
     """
     in_full = {party for path in kind.parties if "[]" not in path for party in values_at(event, path) if party}
     in_full.update(senders)
     own = _own_entries(event, kind)
+    keepers, nobodys = has_hidden(event), None if public is event else public
     for party, has in roles.items():
         sights = {sight for role in has if (sight := told(role, kind)) is not None}
         if party in in_full or Sight.FULL in sights:
             yield party, event
-        elif sights:
+        elif sights and party in keepers:
             yield party, without_identities(event, keep=party)
+        elif sights:
+            if nobodys is None:
+                nobodys = without_identities(event)
+            yield party, nobodys
         elif party in own:
             yield party, without_identities(replace(event, **own[party]), keep=party)
 

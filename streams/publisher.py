@@ -51,7 +51,7 @@ def publications(entry: Entry, event: Any, register: Registry) -> Iterator[tuple
     if public is not None:
         yield None, public
     senders = (entry.sender_id,) if entry.on_behalf_of is None else (entry.sender_id, entry.on_behalf_of)
-    yield from views_of(event, kind, senders, register.roles)
+    yield from views_of(event, kind, senders, register.roles, public)
 
 
 class Publisher:
@@ -152,6 +152,7 @@ class Publisher:
             if entry.event_type in _ROLE_EVENTS and not leaves:
                 registry.fold(register, fact)
             headers = _headers(block, fact.index)
+            shared: codec.Shared = {}
             current = codec.current(event, entry.payload, entry.schema_fingerprint, self._registry)
             for party, view in publications(entry, event, register):
                 if party is None:
@@ -162,7 +163,7 @@ class Publisher:
                     topic, place = party_topic(party), PARTY_PARTITION
                 else:
                     continue
-                value = current if view is event else codec.encode(view, self._registry)
+                value = current if view is event else codec.encode_view(view, shared, self._registry)
                 yield Output(topic, place, key, value, headers, entry.received_at_ms)
             if leaves:
                 registry.fold(register, fact)
