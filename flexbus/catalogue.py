@@ -333,7 +333,8 @@ def _blank(value: Any, tree: dict[str, Any], keep: str | None) -> Any:
             changes[name] = () if keep is None else tuple(item for item in current if _owner(item) == keep)
         else:
             changes[name] = _nothing(type(value), name)
-    return changer(type(value), tuple(changes))(value, *changes.values())
+    kind: Any = type(value)
+    return changer(kind, tuple(changes))(value, *changes.values())
 
 
 def has_hidden(event: Any) -> frozenset[str]:
