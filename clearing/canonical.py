@@ -2,10 +2,11 @@
 
 import hashlib
 import json
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Any
 
-from clearing.case import Case, Offer, OfferSlot
+from clearing.case import Case
 from clearing.result import Result
 from flexbus.codec import to_json_values
 
@@ -43,34 +44,58 @@ def canonical_case(case: Case) -> Case:
 def case_hash(case: Case) -> str:
     """Return the SHA-256 of the canonical case as compact JSON with sorted keys."""
     case = canonical_case(case)
-    known: dict[int, str] = {}  # a stack that holds for many slots is one object, and written once
-
-    def slot_text(slot: OfferSlot) -> str:
-        text = known[id(slot)] = _text(to_json_values(slot))
-        return text
-
-    def offer_text(offer: Offer) -> str:
-        slots = ",".join([known.get(id(s)) or slot_text(s) for s in offer.slots])
-        return _text_with(to_json_values(replace(offer, slots=())), "slots", f"[{slots}]")
-
-    offers = f"[{','.join([offer_text(o) for o in case.offers])}]"
-    return _digest(_text_with(to_json_values(replace(case, offers=())), "offers", offers))
+    texts: dict[int, str] = {}  # a stack that holds for many slots is one object, and written once
+    for slot in {id(s): s for o in case.offers for s in o.slots}.values():
+        texts[id(slot)] = _text(to_json_values(slot))
+    slots = (f'"slots":[{",".join(map(texts.__getitem__, map(id, o.slots)))}]' for o in case.offers)
+    offers = _filled([replace(o, slots=()) for o in case.offers], '"slots":[]', slots)
+    return _digest(_around(replace(case, offers=()), offers))
 
 
 def result_hash(result: Result) -> str:
     """Return the SHA-256 of a result as compact JSON with sorted keys, its own hash field empty."""
-    return _digest(_text(to_json_values(replace(result, result_hash=""))))
+    texts: dict[int, str] = {}  # a series that many offers have is one object, and written once
+    for series in {id(s): s for o in result.offers for s in (o.quantity, o.price_milli_per_mwh)}.values():
+        texts[id(series)] = _text(series)
+    bare = [replace(o, quantity=(), price_milli_per_mwh=()) for o in result.offers]
+    both = (
+        f'"price_milli_per_mwh":{texts[id(o.price_milli_per_mwh)]},"quantity":{texts[id(o.quantity)]}'
+        for o in result.offers
+    )
+    offers = _filled(bare, '"price_milli_per_mwh":[],"quantity":[]', both)
+    return _digest(_around(replace(result, result_hash="", offers=()), offers))
 
 
 _text = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False).encode
 
 
-def _text_with(values: dict[str, Any], name: str, text: str) -> str:
-    """Return an object as text in which the value of one name is a text already."""
-    parts = [_text({k: v for k, v in values.items() if k < name})[1:-1], f"{_text(name)}:{text}"]
-    parts.append(_text({k: v for k, v in values.items() if k > name})[1:-1])
-    return f"{{{','.join(filter(None, parts))}}}"
+def _filled(values: Any, place: str, texts: Iterable[str]) -> Iterator[str]:
+    """Yield values as text in which what stands at some places is, in turn, these texts.
+
+    No string of JSON can hold a place: its quotes would have a backslash before them.
+
+    Args:
+        values: what `to_json_values` takes.
+        place: what to look for in their text, beginning with a quote.
+        texts: what to put there.
+    """
+    first, *parts = _text(to_json_values(values)).split(place)
+    yield first
+    for text, part in zip(texts, parts, strict=True):
+        yield text
+        yield part
 
 
-def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()
+def _around(values: Any, offers: Iterable[str]) -> Iterator[str]:
+    """Yield values as text in which the empty list of offers is these texts, one after the other."""
+    before, after = _text(to_json_values(values)).split('"offers":[]')
+    yield before + '"offers":'
+    yield from offers
+    yield after
+
+
+def _digest(parts: Iterable[str]) -> str:
+    made = hashlib.sha256()
+    for part in parts:
+        made.update(part.encode())
+    return made.hexdigest()

@@ -231,7 +231,7 @@ def build_market(
     market.weight = [w for w, window in zip(weights, market.windows, strict=True) for _ in window]
     builders = [_Builder(case, grid, live, market, table, chosen, n) for n in range(len(market.windows))]
     for builder in builders:
-        for k in range(len(offers)):
+        for k in builder.own_columns():
             builder.offer(k)
         builder.merged()
         builder.links()
@@ -298,12 +298,13 @@ class _Builder:
         self.scenario, self.window = scenario, market.windows[scenario]
         mine = np.flatnonzero(chosen & (table.slot >= self.window.start) & (table.slot < self.window.stop))
         self.rows_of = np.split(mine, np.searchsorted(mine, table.first[1:-1]))
+        self.mine = mine[live[table.slot[mine]]]
         self.hours = case.resolution_s / 3600
         self.bus = {b: k for k, b in enumerate(grid.bus_ids)}
         self.bus_is_dead = (grid.node_of_bus < 0).tolist()
         self.zone = {b.bus_id: b.zone_id for b in case.network.buses}
         self.parents = frozenset(o.parent_offer_id for o in market.offers if o.parent_offer_id)
-        self.stacked: list[Index] = []  # rows of the table that are merged with their equals
+        self.stacked = np.zeros(0, dtype=int)  # rows of the table that are merged with their equals
         self.delivered: dict[tuple[int, int], list[int]] = {}  # offer, slot -> columns
         self.groups: dict[str, list[int]] = defaultdict(list)
         self.by_id = {o.offer_id: k for k, o in enumerate(market.offers)}
@@ -315,6 +316,22 @@ class _Builder:
 
     def dead(self, offer: Offer) -> bool:
         return any(self.bus_is_dead[b] for b, _ in self.places(offer))
+
+    def own_columns(self) -> list[int]:
+        """Return the offers that need columns of their own; the steps of the others are noted as mergeable."""
+        table, rows = self.table, self.mine
+        mergeable = np.array(
+            [
+                o.bus_id is not None and not self.bus_is_dead[self.bus[o.bus_id]] and not is_coupled(o, self.parents)
+                for o in self.market.offers
+            ],
+            dtype=bool,
+        )
+        own = mergeable[table.offer[rows]] & table.indivisible[rows]
+        self.stacked = rows[mergeable[table.offer[rows]] & ~own]
+        alone = ~mergeable
+        alone[table.offer[rows[own]]] = True
+        return np.flatnonzero(alone).tolist()
 
     def offer(self, k: int) -> None:
         offer = self.market.offers[k]
@@ -330,9 +347,7 @@ class _Builder:
         rows = self.rows_of[k]
         rows = rows[self.live[self.table.slot[rows]]]
         if not coupled:
-            whole = np.array([offer.slots[t].min_quantity > 0 for t in self.table.slot[rows].tolist()], dtype=bool)
-            self.stacked.append(rows[~whole])
-            rows = rows[whole]
+            rows = rows[self.table.indivisible[rows]]
         if not len(rows):
             return
         table = self.table
@@ -373,8 +388,7 @@ class _Builder:
 
     def merged(self) -> None:
         """Columns of the steps that nothing couples: one for all that are equal."""
-        market, table = self.market, self.table
-        rows = np.concatenate([*self.stacked, np.zeros(0, dtype=int)])
+        market, table, rows = self.market, self.table, self.stacked
         if not len(rows):
             return
         offers, buses = market.offers, len(self.grid.bus_ids)

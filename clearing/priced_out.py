@@ -63,27 +63,20 @@ def is_plain(offer: Offer) -> bool:
     )
 
 
-def table_of(offers: list[Offer], mine: list[int], steps: StepTable, window: range) -> Table:
+def table_of(plain: NDArray[np.bool_], steps: StepTable, window: range) -> Table:
     """Return where plain offers offer anything; slots that are cut by a limit are left out.
 
     Args:
-        offers: all offers.
-        mine: positions of the plain ones.
+        plain: which offers are plain ones.
         steps: the steps of all offers.
         window: slots to look at.
     """
-    plain = np.zeros(len(offers), dtype=bool)
-    plain[mine] = True
-    rows = np.flatnonzero(plain[steps.offer] & (steps.slot >= window.start) & (steps.slot < window.stop))
+    inside = (steps.slot >= window.start) & (steps.slot < window.stop)
+    rows = np.flatnonzero(plain[steps.offer] & inside & ~steps.capped)
     offer, slot = steps.offer[rows], steps.slot[rows]
     first = np.flatnonzero(np.r_[True, (offer[1:] != offer[:-1]) | (slot[1:] != slot[:-1])][: len(rows)])
-    offer, slot = offer[first], slot[first]
-    whole = np.array(
-        [offers[k].slots[t].max_quantity is None for k, t in zip(offer.tolist(), slot.tolist(), strict=True)]
-    )
     offered = np.add.reduceat(steps.cap[rows], first) if len(first) else np.zeros(0, dtype=int)
-    keep = np.flatnonzero(whole)
-    return Table(offer=offer[keep], slot=slot[keep], offered=offered[keep], price=steps.price[rows][first][keep])
+    return Table(offer=offer[first], slot=slot[first], offered=offered, price=steps.price[rows][first])
 
 
 def priced_out(

@@ -14,7 +14,7 @@ from clearing.case import Location, Offer, Quantity
 from clearing.linearisation import Multipliers, Point
 from clearing.repair import Repair
 from clearing.result import LimitKind
-from clearing.state import Measure
+from clearing.state import Measure, State
 
 __all__ = ["NodalPrices", "nodal_prices", "worth_at", "worth_at_places"]
 
@@ -83,12 +83,15 @@ def nodal_prices(repair: Repair, point: Point, multipliers: Multipliers) -> Noda
     p["energy"] = infeed / np.where(whole == 0, 1.0, whole)
     p["losses"] = infeed - p["energy"]
     q["losses"] = -(price * by_q).sum(axis=1)
-    for t in sorted(by_slot.keys() | measured.keys()):
+    asked = sorted(by_slot.keys() | measured.keys())
+    at = State(v=point.state.v[asked], s=point.state.s[asked], converged=np.ones(len(asked), dtype=bool))
+    measures = [
+        [repair.limits.measures[k] for k, _ in by_slot.get(t, [])]
+        + [Measure(market.measured[m].kind, market.measured[m].index) for m, _ in measured.get(t, [])]
+        for t in asked
+    ]
+    for t, (by_p, by_q) in zip(asked, repair.flow.gradients_of(at, measures), strict=True):
         limits, wanted = by_slot.get(t, []), measured.get(t, [])
-        measures = [repair.limits.measures[k] for k, _ in limits]
-        measures += [Measure(market.measured[m].kind, market.measured[m].index) for m, _ in wanted]
-        v = point.state.v[t]
-        by_p, by_q = repair.flow.gradients(repair.flow.factor(v), v, measures)
         by_p, by_q = by_p[:, node] * alive, by_q[:, node] * alive
         for i, (k, value) in enumerate(limits):
             weight = -value * repair.limits.sign[k]

@@ -1,7 +1,6 @@
 """Why an offer was not, or not fully, taken: a code, the element that stood in the way, and the number."""
 
 import math
-from collections.abc import Set
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -82,6 +81,7 @@ class Explainer:
         for k, offer in enumerate(self.market.offers):
             if offer.exclusive_group_id is not None:
                 self.group.setdefault(offer.exclusive_group_id, []).append(k)
+        self.chooses = np.array([o.start_choice is not None for o in self.market.offers], dtype=bool)
         self.twins: dict[tuple[object, ...], list[int]] = {}
         for k, offer in enumerate(self.market.offers):
             self.twins.setdefault((offer.bus_id, offer.direction, offer.quantity, offer.tan_phi_ppm), []).append(k)
@@ -98,9 +98,9 @@ class Explainer:
         for window in self.market.windows:
             self.window, self.used = window, {}
             self.taken = {k for (k, t), w in self.awards.items() if w > 0 and t in window}
-            done = self._priced_out(reasons)
-            for k, mine in enumerate(reasons):
-                self._offer(k, mine, done.get(k, frozenset()))
+            left = self._priced_out(reasons)
+            for k in np.flatnonzero(left.any(axis=1) | self.chooses).tolist():
+                self._offer(k, reasons[k], (self.window.start + np.flatnonzero(left[k])).tolist())
         return tuple(
             NonAward(
                 offer_id=offer.offer_id,
@@ -116,15 +116,14 @@ class Explainer:
             for (reason, element), entry in sorted(mine.items(), key=lambda r: (r[0][0].value, r[0][1] or ""))
         )
 
-    def _priced_out(self, reasons: list[_Reasons]) -> dict[int, set[int]]:
-        """Note what nobody took because of its price alone; return the slots that are done with, by offer."""
+    def _priced_out(self, reasons: list[_Reasons]) -> NDArray[np.bool_]:
+        """Note what nobody took because of its price alone; return where offers are left (offers x slots)."""
         offers, node = self.market.offers, self.grid.node_of_bus
         plain = [
-            k
+            k not in self.taken and is_plain(o) and bool(node[self.bus[o.bus_id or ""]] >= 0)
             for k, o in enumerate(offers)
-            if k not in self.taken and is_plain(o) and node[self.bus[o.bus_id or ""]] >= 0
         ]
-        table = table_of(offers, plain, self.steps, self.window)
+        table = table_of(np.array(plain, dtype=bool), self.steps, self.window)
         out, told = priced_out(self.repair, self.prices, self.value, table, self.resolution_s)
         for entry in told:
             found = reasons[entry.offer].setdefault((entry.reason, entry.element), _Found())
@@ -132,12 +131,11 @@ class Explainer:
             found.amount = max(found.amount, entry.amount)
             found.distance = max(found.distance or 0, entry.distance)
             found.rejected_wh += entry.rejected_wh
-        done: dict[int, set[int]] = {}
-        for k, t in zip(table.offer[out].tolist(), table.slot[out].tolist(), strict=True):
-            done.setdefault(k, set()).add(t)
-        return done
+        left = self.steps.offered[:, self.window.start : self.window.stop].copy()
+        left[table.offer[out], table.slot[out] - self.window.start] = False
+        return left
 
-    def _offer(self, k: int, reasons: _Reasons, done: Set[int]) -> None:
+    def _offer(self, k: int, reasons: _Reasons, slots: list[int]) -> None:
         offer = self.market.offers[k]
 
         def note(why: _Why, t: int, watts: int) -> None:
@@ -153,9 +151,7 @@ class Explainer:
             if whole is not None:
                 note(whole, self.window[offer.start_choice.earliest_slot], sum(offer.start_choice.profile))
         else:
-            for t in self.window:
-                if not offer.slots[t].steps or t in done:
-                    continue
+            for t in slots:
                 missing = self._offered(offer.slots[t]) - self.awards.get((k, t), 0)
                 if missing > 0:
                     note(whole or self._slot(k, t, self.awards.get((k, t), 0)), t, missing)

@@ -13,7 +13,7 @@ from scipy import sparse
 from clearing.formulation import SlotLimit, SlotMultipliers, SlotProblem, assemble
 from clearing.result import LimitKind
 
-__all__ = ["Relaxed", "losses_gap", "solve_cone", "solve_slot", "solve_slots"]
+__all__ = ["Relaxed", "cone_settings", "losses_gap", "solve_cone", "solve_slot", "solve_slots"]
 
 Real = NDArray[np.float64]
 
@@ -141,12 +141,31 @@ def _solve_columns(problem: SlotProblem) -> Relaxed:
     )
 
 
-def solve_cone(
-    cost: Real, matrix: sparse.csc_matrix, rhs: Real, kinds: tuple[Any, ...], tolerance: float = 1e-9
-) -> tuple[Any, float]:
-    """Solve ``min cost x, matrix x + s = rhs, s in kinds`` with Clarabel; return its solution and the costs' scale."""
+def solve_cone(cost: Real, matrix: sparse.csc_matrix, rhs: Real, kinds: tuple[Any, ...]) -> tuple[Any, float]:
+    """Solve ``min cost x, matrix x + s = rhs, s in kinds`` with Clarabel; return its solution and the costs' scale.
+
+    Refining every linear system is half of the time and most programs reach the tolerance without; one that does not
+    is solved again with it.
+    """
     # Costs of the order of one make Clarabel fast; violation prices would otherwise cost 200 iterations.
     scale = 1.0 / max(float(np.abs(cost).max(initial=0.0)) / 30, 1e-9)
+    quadratic = sparse.csc_matrix((len(cost), len(cost)))
+    for refine in (False, True):
+        settings = cone_settings()
+        settings.iterative_refinement_enable = refine
+        solver = clarabel.DefaultSolver(quadratic, cost * scale, matrix, rhs, list(kinds), settings)
+        solution = solver.solve()
+        if str(solution.status) == "Solved":
+            break
+    return solution, scale
+
+
+def cone_settings(tolerance: float = 1e-9) -> Any:
+    """Return the settings of Clarabel: one thread, the same digits on every machine.
+
+    Args:
+        tolerance: of gap and feasibility.
+    """
     settings = clarabel.DefaultSettings()
     settings.verbose = False
     settings.max_threads = 1
@@ -154,9 +173,7 @@ def solve_cone(
     settings.tol_gap_abs = settings.tol_gap_rel = settings.tol_feas = tolerance
     settings.presolve_enable = False
     settings.max_iter = 100
-    quadratic = sparse.csc_matrix((len(cost), len(cost)))
-    solver = clarabel.DefaultSolver(quadratic, cost * scale, matrix, rhs, list(kinds), settings)
-    return solver.solve(), scale
+    return settings
 
 
 def losses_gap(p: Real, q: Real, current: Real, v: Real, r: Real) -> float:

@@ -5,12 +5,13 @@ stack (slot, bus, direction) take part; after the clearing every other step is c
 worth, and stacks that turn out too shallow are deepened. So the result is that of the whole book.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from clearing.case import Offer
+from clearing.case import Offer, OfferSlot
 
 __all__ = ["StepTable", "choose_cheapest", "deepen", "next_price", "step_table"]
 
@@ -31,7 +32,8 @@ class StepTable:
     """One row per step with a quantity left after its slot's cap, by offer, slot and step.
 
     `level` is the rank of the price within the stack, `stack` numbers the stacks, `first` has the first row of
-    every offer (and the end).
+    every offer (and the end), `indivisible` tells that the offer has a least quantity in the slot and `capped` that a
+    limit may cut it there. `offered` (offers x slots) tells where any offer, whole ones too, has steps.
     """
 
     offer: Index
@@ -41,7 +43,10 @@ class StepTable:
     stack: Index
     level: Index
     first: Index
+    indivisible: Mask
+    capped: Mask
     stacks: int
+    offered: Mask
 
 
 def step_table(offers: list[Offer], whole: list[bool]) -> StepTable:
@@ -51,45 +56,73 @@ def step_table(offers: list[Offer], whole: list[bool]) -> StepTable:
         offers: offers in canonical order.
         whole: offers taken as a whole or by start choice; they have no steps here.
     """
-    offer: list[int] = []
-    slot: list[int] = []
-    caps: list[int] = []
-    prices: list[int] = []
-    place: list[int] = []
-    first = [0]
+    stacks = _Stacks(offers)
+    cap_of: list[int] = []
+    price_of: list[int] = []
+    first_of = [0]
+    for entry in stacks.distinct:
+        left = entry.max_quantity
+        for step in entry.steps:
+            cap = step.quantity
+            if left is not None:
+                cap = min(cap, left)
+                left -= cap
+            if cap:
+                cap_of.append(cap)
+                price_of.append(step.price_milli_per_mwh)
+        first_of.append(len(cap_of))
     places: dict[tuple[str, int, str], int] = {}
-    for k, o in enumerate(offers):
-        if not whole[k]:
-            key = (o.bus_id or o.offer_id, o.direction.sign, o.quantity.value)
-            here = places.setdefault(key, len(places))
-            for t, entry in enumerate(o.slots):
-                left = entry.max_quantity
-                for step in entry.steps:
-                    cap = step.quantity
-                    if left is not None:
-                        cap = min(cap, left)
-                        left -= cap
-                    if cap:
-                        offer.append(k)
-                        slot.append(t)
-                        caps.append(cap)
-                        prices.append(step.price_milli_per_mwh)
-                        place.append(here)
-        first.append(len(offer))
-    slots = np.array(slot, dtype=int)
-    price = np.array(prices, dtype=int)
-    raw = slots * max(len(places), 1) + np.array(place, dtype=int)
-    stacks, stack = np.unique(raw, return_inverse=True)
+    place = np.array(
+        [places.setdefault((o.bus_id or o.offer_id, o.direction.sign, o.quantity.value), len(places)) for o in offers],
+        dtype=int,
+    )
+    start = np.array(first_of, dtype=int)
+    count = np.where(np.array(whole, dtype=bool)[stacks.offer], 0, np.diff(start)[stacks.which])
+    # A row per step: the first step of its stack and how many of its steps are before it.
+    before = np.arange(int(count.sum())) - np.repeat(np.cumsum(count) - count, count)
+    row = np.repeat(start[:-1][stacks.which], count) + before
+    offer, slots = np.repeat(stacks.offer, count), np.repeat(stacks.slot, count)
+    price = np.array(price_of, dtype=int)[row]
+    numbers, stack = np.unique(slots * max(len(places), 1) + place[offer], return_inverse=True)
+    offered = np.zeros((len(offers), int(stacks.slot.max(initial=-1)) + 1), dtype=bool)
+    offered[stacks.offer, stacks.slot] = stacks.tell(lambda e: bool(e.steps))
     return StepTable(
-        offer=np.array(offer, dtype=int),
+        offer=offer,
         slot=slots,
-        cap=np.array(caps, dtype=int),
+        cap=np.array(cap_of, dtype=int)[row],
         price=price,
         stack=stack,
         level=_levels(stack, price),
-        first=np.array(first, dtype=int),
-        stacks=len(stacks),
+        first=np.searchsorted(offer, np.arange(len(offers) + 1)),
+        indivisible=np.repeat(stacks.tell(lambda e: e.min_quantity > 0), count),
+        capped=np.repeat(stacks.tell(lambda e: e.max_quantity is not None), count),
+        stacks=len(numbers),
+        offered=offered,
     )
+
+
+class _Stacks:
+    """The stacks of offers, each that holds for many slots looked at once.
+
+    `distinct` are the stacks; `offer`, `slot` and `which` have a row per offer and slot: position of the offer, slot,
+    and position of the stack among the distinct.
+    """
+
+    def __init__(self, offers: list[Offer]) -> None:
+        entries = [e for o in offers for e in o.slots]
+        length = np.array([len(o.slots) for o in offers], dtype=int)
+        # Neighbours are mostly the same object, so that runs of one are few.
+        ids = np.fromiter(map(id, entries), dtype=np.int64, count=len(entries))
+        first = np.flatnonzero(np.r_[True, ids[1:] != ids[:-1]][: len(ids)])
+        _, place, which = np.unique(ids[first], return_index=True, return_inverse=True)
+        self.distinct = [entries[n] for n in first[place].tolist()]
+        self.which = np.repeat(which, np.diff(np.r_[first, len(ids)]))
+        self.offer = np.repeat(np.arange(len(offers)), length)
+        self.slot = np.arange(len(ids)) - np.repeat(np.cumsum(length) - length, length)
+
+    def tell(self, what: Callable[[OfferSlot], bool]) -> Mask:
+        """Return something about the stack of every offer and slot."""
+        return np.array([what(e) for e in self.distinct], dtype=bool)[self.which]
 
 
 def _levels(stack: Index, price: Index) -> Index:

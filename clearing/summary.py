@@ -70,6 +70,20 @@ def _versions() -> str:
     return " ".join(f"{p} {importlib.metadata.version(p)}" for p in ("clarabel", "highspy"))
 
 
+class _Shared:
+    """Series as tuples; equal ones (nothing taken, the same bus) are one object."""
+
+    def __init__(self) -> None:
+        self.made: dict[bytes, tuple[int, ...]] = {}
+
+    def of(self, values: NDArray[np.int_]) -> tuple[int, ...]:
+        key = values.tobytes()
+        found = self.made.get(key)
+        if found is None:
+            found = self.made[key] = tuple(values.tolist())
+        return found
+
+
 def summarise(cleared: "Cleared", case_hash: str, ends: tuple[End, ...] = ()) -> Result:
     """Return the result of a cleared market.
 
@@ -214,13 +228,14 @@ class _Summary:
     def _offers(self) -> tuple[OfferResult, ...]:
         made = []
         held = {r.offer_id: r for r in self.reservations}
+        series = _Shared()
         for k, offer in enumerate(self.c.market.offers):
             first = held.get(offer.offer_id)
             made.append(
                 OfferResult(
                     offer_id=offer.offer_id,
-                    quantity=tuple(self.taken[k].tolist()),
-                    price_milli_per_mwh=tuple(self.prices[k].tolist()),
+                    quantity=series.of(self.taken[k]),
+                    price_milli_per_mwh=series.of(self.prices[k]),
                     revenue_nano=expected(self.case, [self._revenue(k, w) for w in self.windows])
                     + (0 if first is None else first.revenue_nano),
                     cost_nano=expected(self.case, [self._bids(k, w) for w in self.windows])
@@ -290,8 +305,10 @@ class _Summary:
 
     def _slots(self, requests: tuple[RequestResult, ...]) -> tuple[SlotResult, ...]:
         c, case = self.c, self.case
-        up = [o.direction is Direction.UP and o.quantity is Quantity.ACTIVE for o in c.market.offers]
-        down = [o.direction is Direction.DOWN and o.quantity is Quantity.ACTIVE for o in c.market.offers]
+        active = np.array([o.quantity is Quantity.ACTIVE for o in c.market.offers], dtype=bool)
+        rises = np.array([o.direction is Direction.UP for o in c.market.offers], dtype=bool)
+        up_w, down_w = self.taken[active & rises].sum(axis=0), self.taken[active & ~rises].sum(axis=0)
+        binding = self._binding()
         made = []
         losses = self.ac.losses_w()
         for t in range(case.slots):
@@ -304,8 +321,8 @@ class _Summary:
             made.append(
                 SlotResult(
                     status=self._status(t),
-                    up_w=int(self.taken[up, t].sum()),
-                    down_w=int(self.taken[down, t].sum()),
+                    up_w=int(up_w[t]),
+                    down_w=int(down_w[t]),
                     requested_w=sum(r.requested[t] for r in requests),
                     matched_w=sum(r.matched[t] for r in requests),
                     losses_w=_whole(losses[t]),
@@ -313,7 +330,7 @@ class _Summary:
                     ac_violation_ppm=self._ac_violation(t, shortfalls),
                     repair_steps=int(c.repair.steps[t]) if c.active[t] else 0,
                     cost_nano=paid,
-                    binding=self._binding(t),
+                    binding=tuple(binding[t]),
                     shortfalls=shortfalls,
                 )
             )
@@ -326,14 +343,16 @@ class _Summary:
             return SlotStatus.IDLE
         return SlotStatus.EXACT if self.c.bound.exact[t] else SlotStatus.REPAIRED
 
-    def _binding(self, t: int) -> tuple[Binding, ...]:
-        limits = self.c.repair.limits
-        return tuple(
-            Binding(kind=limits.kinds[k], element_id=self.element(k), price_milli=round(value * 1e3))
-            for (slot, k), value in sorted(self.c.multipliers.limit.items())
+    def _binding(self) -> list[list[Binding]]:
+        """Return the limits that bind in every slot."""
+        limits, found = self.c.repair.limits, [list[Binding]() for _ in range(self.case.slots)]
+        for (t, k), value in sorted(self.c.multipliers.limit.items()):
             # Whole quanta of awards may step back from a limit that binds.
-            if slot == t and value > BINDING and max(self.c.point.excess[t, k], self.c.optimum.excess[t, k]) > -1e-4
-        )
+            if value > BINDING and max(self.c.point.excess[t, k], self.c.optimum.excess[t, k]) > -1e-4:
+                found[t].append(
+                    Binding(kind=limits.kinds[k], element_id=self.element(k), price_milli=round(value * 1e3))
+                )
+        return found
 
     def _shortfalls(self, t: int, requests: tuple[RequestResult, ...]) -> tuple[Shortfall, ...]:
         if not self.c.base.converged[t]:

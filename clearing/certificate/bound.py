@@ -21,12 +21,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from clearing.case import Case, Location, Offer, Quantity, Request, Unit
-from clearing.certificate.evidence import PPM, Evidence, Finding, places
+from clearing.case import Case, Location, Quantity, Request
+from clearing.certificate.evidence import PPM, Evidence, Finding
 from clearing.certificate.physics import excesses
 from clearing.certificate.prices import infeed_price, is_from_nearer, nodal_prices_of_flow
+from clearing.certificate.profits import Earnings
 from clearing.result import Certificate, LimitKind, SlotDuals
-from flexbus.quantities import Direction
 
 __all__ = ["bound_eur", "check_certificate", "lower_bound_nano"]
 
@@ -161,8 +161,11 @@ class _Dual:
 
     def value(self) -> float | None:
         total = sum(self._slot(t) for t in np.flatnonzero(self.alive).tolist())
-        total = float(total - self._profits())
+        total = float(total - self._earnings().total())
         return total * self.e.hours if np.isfinite(total) else None
+
+    def _earnings(self) -> Earnings:
+        return Earnings(self.case, self.worth, self.g.node >= 0, self.alive, self.stored, self.called)
 
     # --- the grid of one slot ---
 
@@ -363,100 +366,6 @@ class _Dual:
     def _losses_up_to(self, t: int) -> float:
         s = np.abs(self.e.p[t] + 1j * self.e.q[t]).sum() / MEGA
         return 2 * max(float(self.e.after.losses_w()[t]) / MEGA, 0.0) + 0.1 * float(s)
-
-    # --- offers ---
-
-    def _profits(self) -> float:
-        """Return the most that all offers can earn at these worths, EUR per hour."""
-        stored = {u.unit_id: self._storage(u) for u in self.case.units if u.unit_id in self.stored}
-        total = sum(value for _, value in stored.values())
-        groups: dict[str, float] = defaultdict(float)
-        for offer in self.case.offers:
-            if any(self.g.node[self.g.index[b]] < 0 for b, _ in places(offer)):
-                continue
-            worth = self._worth_of(offer) - self.called.get(offer.offer_id, 0.0)
-            if offer.unit_id in stored:
-                cost = stored[offer.unit_id][0]
-                worth = worth - (cost[0] if offer.direction is Direction.UP else -cost[1])
-            profit = self._profit(offer, worth)
-            if offer.exclusive_group_id is not None:
-                groups[offer.exclusive_group_id] = max(groups[offer.exclusive_group_id], profit)
-            else:
-                total += profit
-        return total + sum(groups.values())
-
-    def _worth_of(self, offer: Offer) -> Real:
-        total = np.zeros(self.case.slots)
-        for bus_id, share in places(offer):
-            k = self.g.index[bus_id]
-            if offer.quantity is Quantity.ACTIVE:
-                tan = offer.tan_phi_ppm / PPM
-                total += share * (self.worth[Quantity.ACTIVE][:, k] + tan * self.worth[Quantity.REACTIVE][:, k])
-            else:
-                total += share * self.worth[Quantity.REACTIVE][:, k]
-        total *= offer.direction.sign
-        back = offer.payback
-        if back is not None:
-            share = back.factor_ppm / PPM / back.window_slots
-            later = np.zeros(len(total))
-            for t in range(len(total)):
-                first = t + 1 + back.delay_slots
-                later[t] = total[first : first + back.window_slots].sum() * share
-            total = total - later
-        return total
-
-    def _profit(self, offer: Offer, worth: Real) -> float:
-        choice = offer.start_choice
-        if choice is not None:
-            gains = []
-            for s in range(choice.earliest_slot, choice.latest_slot + 1):
-                window = slice(s, s + len(choice.profile))
-                if self.alive[window].all():
-                    margin = worth[window] - choice.price_milli_per_mwh / 1e3
-                    gains.append(float(margin @ np.array(choice.profile)) / MEGA)
-            return max(0.0, *gains) if gains else 0.0
-        margins, caps = [], []
-        cut = False
-        for t, entry in enumerate(offer.slots):
-            left = entry.max_quantity
-            for step in entry.steps:
-                cap = step.quantity if left is None else min(step.quantity, left)
-                left = None if left is None else left - cap
-                cut |= cap < step.quantity or not self.alive[t]
-                if self.alive[t]:
-                    margins.append(worth[t] - step.price_milli_per_mwh / 1e3)
-                    caps.append(cap / MEGA)
-        margin, cap_mw = np.array(margins), np.array(caps)
-        if not (margin > 0).any():
-            return 0.0
-        if offer.all_or_nothing:
-            return 0.0 if cut else max(0.0, float(margin @ cap_mw))
-        order = np.argsort(-margin, kind="stable")
-        margin, cap_mw = np.maximum(margin[order], 0.0), cap_mw[order]
-        if offer.max_energy_wh is not None:
-            budget = offer.max_energy_wh / MEGA / self.e.hours
-            before = np.cumsum(cap_mw) - cap_mw
-            cap_mw = np.clip(budget - before, 0.0, cap_mw)
-        return float(margin @ cap_mw)
-
-    def _storage(self, unit: Unit) -> tuple[tuple[Real, Real], float]:
-        """Return what stored energy costs its UP and gives its DOWN offers, and what the store itself earns."""
-        slots, hours = self.case.slots, self.e.hours
-        worth = self.stored[unit.unit_id]
-        if len(worth) != slots:
-            return (np.zeros(slots), np.zeros(slots)), np.inf
-        charge, discharge = unit.charge_efficiency_ppm / PPM, unit.discharge_efficiency_ppm / PPM
-        keep = 1 - unit.self_discharge_ppm / PPM
-        value = keep * worth[0] * unit.initial_energy_wh / MEGA
-        for t in range(slots):
-            base = unit.baseline_power_w[t] / MEGA * hours if unit.baseline_power_w else 0.0
-            value += worth[t] * (-base * charge if base < 0 else -base / discharge)
-            least = unit.min_energy_wh
-            if t == slots - 1 and unit.min_final_energy_wh is not None:
-                least = max(least, unit.min_final_energy_wh)
-            slope = (keep * worth[t + 1] if t + 1 < slots else 0.0) - worth[t]
-            value += max(slope * least, slope * unit.max_energy_wh) / MEGA
-        return (worth / discharge, worth * charge), value / hours
 
 
 def _pools(case: Case) -> list[dict[tuple[Any, ...], list[Request]]]:

@@ -82,7 +82,8 @@ def gather(case: Case, result: Result) -> Evidence:
     taken = np.array([by_id[offer.offer_id].quantity for offer in case.offers], dtype=int)
     taken = taken.reshape(len(case.offers), case.slots)
     p, q = base_p.copy(), base_q.copy()
-    for offer, amounts in zip(case.offers, taken, strict=True):
+    for k in np.flatnonzero(taken.any(axis=1)).tolist():
+        offer, amounts = case.offers[k], taken[k]
         change = offer.direction.sign * _with_rebound(offer, amounts.astype(float))
         for bus, share in places(offer):
             if offer.quantity is Quantity.ACTIVE:
