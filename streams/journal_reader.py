@@ -11,36 +11,56 @@ from flexbus.journal import Block
 from flexbus.topics import JOURNAL
 from streams.kafka import Connection, Trouble, environment_problem, patiently
 
-__all__ = ["end_offset", "read_blocks", "read_blocks_at", "read_records"]
+__all__ = ["Ends", "end_offset", "read_blocks", "read_blocks_at", "read_records"]
 
 _TIMEOUT_S = 30.0
 _NOTHING_THERE = frozenset({KafkaError._PARTITION_EOF, KafkaError.OFFSET_OUT_OF_RANGE, KafkaError._AUTO_OFFSET_RESET})
 _POLL_S = 0.05  # consume() waits this long for a full batch even when the end has been reached
 
 
-def end_offset(connection: Connection, partition: int, topic: str = JOURNAL) -> int:
-    """Return the end of a partition, open transactions included.
+class Ends:
+    """Asks for the ends of partitions, again and again by one client.
 
     A transaction's markers reach partitions one by one: when its offsets are committed, its blocks may not show
     yet. Whoever must not miss them waits for this end, not for the last stable offset.
 
+    Args:
+        connection: the broker.
+        topic: topic of the partitions.
+    """
+
+    def __init__(self, connection: Connection, topic: str = JOURNAL) -> None:
+        self._connection, self._topic = connection, topic
+        self._trouble = Trouble()
+        self._admin = connection.admin(self._trouble)
+
+    def of(self, partitions: Iterable[int]) -> dict[int, int]:
+        """Return the end of each partition, open transactions included.
+
+        Raises:
+            EnvironmentProblem: the broker does not answer.
+        """
+        wanted = {TopicPartition(self._topic, p): OffsetSpec.latest() for p in partitions}
+
+        def ask() -> dict[int, int]:
+            asked = self._admin.list_offsets(
+                wanted, isolation_level=IsolationLevel.READ_UNCOMMITTED, request_timeout=_TIMEOUT_S
+            )
+            return {where.partition: int(found.result(_TIMEOUT_S).offset) for where, found in asked.items()}
+
+        try:
+            return patiently(ask) if wanted else {}
+        except (KafkaException, TimeoutError) as error:
+            raise environment_problem(error, self._connection.bootstrap, self._trouble, self._admin) from error
+
+
+def end_offset(connection: Connection, partition: int, topic: str = JOURNAL) -> int:
+    """Return the end of one partition; see `Ends`.
+
     Raises:
         EnvironmentProblem: the broker does not answer.
     """
-    trouble = Trouble()
-    admin = connection.admin(trouble)
-    where = TopicPartition(topic, partition)
-
-    def ask() -> int:
-        asked = admin.list_offsets(
-            {where: OffsetSpec.latest()}, isolation_level=IsolationLevel.READ_UNCOMMITTED, request_timeout=_TIMEOUT_S
-        )
-        return int(asked[where].result(_TIMEOUT_S).offset)
-
-    try:
-        return patiently(ask)
-    except (KafkaException, TimeoutError) as error:
-        raise environment_problem(error, connection.bootstrap, trouble, admin) from error
+    return Ends(connection, topic).of([partition])[partition]
 
 
 def read_records(

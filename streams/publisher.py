@@ -163,7 +163,7 @@ class Publisher:
                     topic, place = party_topic(party), PARTY_PARTITION
                 else:
                     continue
-                value = current if view is event else codec.encode_view(view, shared, self._registry)
+                value = current if view is event else codec.encode_trusted(view, self._registry, shared)
                 yield Output(topic, place, key, value, headers, entry.received_at_ms)
             if leaves:
                 registry.fold(register, fact)

@@ -202,8 +202,9 @@ class Scheduler:
         return len(messages)
 
     def _say(self, now_ms: int) -> None:
-        for said in self._agendas.due(now_ms):
-            self._outbox.send(said.emission, said.at_ms)
+        due = self._agendas.due(now_ms)
+        self._outbox.send([(said.emission, said.at_ms) for said in due])
+        for said in due:
             self._monitor.emissions.labels(VIEW.service, type(said.emission.event).__name__).inc()
             self._monitor.progress()
 

@@ -48,6 +48,7 @@ NEW_INBOX_WITHIN_MS = 2_000
 # the offers that came before it. Only a backlog beyond this size can be overtaken.
 PREFETCH_KBYTES = 65_536
 LAG_EVERY_S = 2.0
+LAG_SHARE = 0.005  # of the time at most
 _TIMEOUT_S = 30.0
 _Place = tuple[int, Block, int]  # partition, block and its offset
 
@@ -298,9 +299,11 @@ class _Counts:
 
     def lag(self, consumer: Any) -> None:
         if time.monotonic() >= self._lag_at:
-            self._lag_at = time.monotonic() + LAG_EVERY_S
+            began = time.monotonic()
             for partition, behind in lags(consumer).items():
                 self.monitor.lag.labels(self.monitor.service, partition).set(behind)
+            now = time.monotonic()  # thousands of inboxes are not asked for the sake of a gauge all the time
+            self._lag_at = now + max(LAG_EVERY_S, (now - began) / LAG_SHARE)
 
     def add(self, outcome: Outcome) -> None:
         service = self.monitor.service

@@ -18,8 +18,9 @@ STAGES = ("congestion", "aggregation", "traffic_light", "clearing", "activation"
 # In the order in which they are started: who sends after who receives.
 SERVICES = ("sequencer", *STAGES, "scheduler", "publisher", "monitor")
 # Somebody waits for every other service: for a gate, a limit, a market, an order. Where all of them share a machine
-# that is full, as in the minute after a gate, these come after them.
-_NICE = {"congestion": 5, "aggregation": 5, "settlement": 5, "monitor": 10}
+# that is full, as in the minute after a gate, these come after them: together they get a fifteenth of it then, in which
+# they still move on, however long that lasts.
+_NICE = {"congestion": 15, "aggregation": 15, "settlement": 15, "monitor": 15}
 
 
 def step_back(service: str) -> None:

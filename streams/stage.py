@@ -25,7 +25,7 @@ from streams.context import Context
 from streams.digest import state_digest
 from streams.faust_app import group_error, new_app
 from streams.jobs import JobError, Jobs
-from streams.journal_reader import end_offset, read_blocks
+from streams.journal_reader import Ends, end_offset, read_blocks
 from streams.outbox import Outbox
 from streams.process import end_at_once, no_collection
 from streams.table import Summary, new_table
@@ -66,6 +66,7 @@ class StageShell:
         self._steady = asyncio.Event()  # not set while a thread rebuilds areas
         self._loop = asyncio.get_running_loop()
         self._outbox = Outbox(context.connection, stage.service, self._fail)
+        self._ends = Ends(context.connection)
         self._app = new_app(stage.service, context.connection, f"flexbus-{stage.service}-{context.slot}")
         self._table = new_table(self._app, stage.service, context.connection)
         self._app.on_rebalance_complete.connect(self._on_assigned, weak=False)
@@ -229,6 +230,7 @@ class StageShell:
         return area, block
 
     def _send(self, area: Area) -> None:
+        facts: list[tuple[Emission, int]] = []
         for due in area.unsent():
             due.sent = True
             if isinstance(due.what, Job):
@@ -236,7 +238,8 @@ class StageShell:
                 self._running.add(task)
                 task.add_done_callback(self._running.discard)
             else:
-                self._emit(due.what, due.cause_ms)
+                facts.append((due.what, due.cause_ms))
+        self._emit(facts)
         self._monitor.pending.labels(self._stage.service, area.area_id).set(len(area.pending))
 
     async def _work(self, job: Job, due: Due) -> None:
@@ -244,8 +247,7 @@ class StageShell:
             results, seconds = await self._jobs.run(job)
             if self._stage.service == "clearing":
                 self._monitor.clearing.observe(seconds)
-            for emission in results:
-                self._emit(emission, due.cause_ms)
+            self._emit([(emission, due.cause_ms) for emission in results])
         except JobError as error:
             # The next start tries again; until then the area goes on without this result, and says so.
             log.error("%s", error)
@@ -256,25 +258,28 @@ class StageShell:
         except BaseException as error:
             self._fail(error)
 
-    def _emit(self, emission: Emission, cause_ms: int) -> None:
-        kind = type(emission.event).__name__
-        if kind not in self._stage.outputs:
-            raise FlexbusError(f"the stage {self._stage.service} may not send {kind}: name it in its outputs")
-        self._outbox.send(emission, cause_ms)
-        self._monitor.emissions.labels(self._stage.service, kind).inc()
+    def _emit(self, facts: list[tuple[Emission, int]]) -> None:
+        kinds = [type(emission.event).__name__ for emission, _ in facts]
+        for kind in kinds:
+            if kind not in self._stage.outputs:
+                raise FlexbusError(f"the stage {self._stage.service} may not send {kind}: name it in its outputs")
+        self._outbox.send(facts)
+        for kind in kinds:
+            self._monitor.emissions.labels(self._stage.service, kind).inc()
 
     def _forget(self, area: Area) -> None:
         del self._areas[area.area_id]
 
     def _measure_lag(self) -> None:
-        for partition, read in list(self._next.items()):
-            try:
-                end = end_offset(self._context.connection, partition)
-            except EnvironmentProblem:
-                self._behind = 0
-                return  # the broker is away; the clients come back by themselves
+        read = dict(self._next)
+        try:
+            ends = self._ends.of(read)
+        except EnvironmentProblem:
+            self._behind = 0
+            return  # the broker is away; the clients come back by themselves
+        for partition, end in ends.items():
             # The marker that ends the last transaction is at the end and is never delivered.
-            self._lags[partition] = max(0, end - read - 1)
+            self._lags[partition] = max(0, end - read[partition] - 1)
             self._monitor.lag.labels(self._stage.service, partition).set(self._lags[partition])
         self._behind = sum(lag for p, lag in self._lags.items() if p in self._next)
 

@@ -164,8 +164,10 @@ def _say(text: str) -> None:
 def _await(reader: Client, kind: type[Any], count: int, patience_s: float = 300) -> dict[str, tuple[int, Any]]:
     """Return time of receipt and event of one kind per area, when all areas have it on the public topic."""
     deadline = time.monotonic() + patience_s
+    found: dict[str, tuple[int, Any]] = {}
     while True:
-        found = {r.area_id: (r.received_at_ms, r.event) for r in reader.consume(kind)}
+        since = max((at_ms for at_ms, _ in found.values()), default="start")
+        found |= {r.area_id: (r.received_at_ms, r.event) for r in reader.consume(kind, from_=since)}
         if len(found) >= count:
             return found
         if time.monotonic() > deadline:

@@ -68,7 +68,7 @@ def test_who_waits_for_nobody_steps_back_and_can_be_seen_to(bus: Bus, tmp_path: 
         pids = supervisor.pids()
         own = os.nice(0)
         assert psutil.Process(pids["scheduler-0"]).nice() == own
-        assert psutil.Process(pids["settlement-0"]).nice() == min(19, own + 5)
+        assert psutil.Process(pids["settlement-0"]).nice() == min(19, own + 15)
         for pid in pids.values():  # priorities count within a session, and signals of a terminal reach a group
             assert os.getsid(pid) == os.getsid(0)
             assert os.getpgid(pid) == pid
