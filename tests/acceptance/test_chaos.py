@@ -26,6 +26,7 @@ def test_whatever_is_killed_nothing_is_lost_or_doubled() -> None:
     assert kills.pop("broker") == 2
     assert set(kills) == set(SERVICES)
     assert sum(kills.values()) >= 15
+    assert strikes["stall broker"] == 2
     match = re.search("from checkpoints: ([0-9]+)", found.stdout)
     assert match is not None
     assert int(match[1]) > 0, "no process went on from a checkpoint"

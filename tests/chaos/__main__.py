@@ -1,4 +1,4 @@
-"""`make chaos [SEED=] [KILLS=]`: a seeded schedule of kills, pauses, twins and broker restarts under load; a count.
+"""`make chaos [SEED=] [KILLS=]`: seeded kills, pauses, twins, stalls and broker restarts under load; and a count.
 
 Everything runs as in production: one process per service, checkpoints, all that ends is started again. The count is
 by `tests.chaos.checker`, which shares no code with sequencer and stages.
@@ -6,6 +6,7 @@ by `tests.chaos.checker`, which shares no code with sequencer and stages.
 
 import json
 import multiprocessing
+import os
 import random
 import signal
 import sys
@@ -28,6 +29,7 @@ from tests.integration import core
 
 PARTITIONS = 4
 SETTLE_S = 180.0
+STALL_EVERY = 10
 
 
 def main() -> int:
@@ -86,7 +88,7 @@ def main() -> int:
 
 
 def struck(bus: ChaoticBus, broker: Broker, chance: random.Random, kills: int) -> Counter[str]:
-    """Strike: every process kind is killed before any is killed again; a fifth are pauses and twins."""
+    """Strike: every process kind is killed before any is killed again; a fifth are pauses, twins and stalls."""
     found: Counter[str] = Counter()
     victims: list[str] = []
     for number in range(1, kills + 1):
@@ -96,6 +98,9 @@ def struck(bus: ChaoticBus, broker: Broker, chance: random.Random, kills: int) -
             broker.kill()
             time.sleep(chance.uniform(0.0, 3.0))
             broker.start()
+        elif number % STALL_EVERY == 0:
+            what, name = "stall", "broker"
+            stall(broker, chance.uniform(3.0, 8.0))
         else:
             what = chance.choice(("pause", "twin")) if number % 5 == 0 else "kill"
             if not victims:
@@ -105,6 +110,17 @@ def struck(bus: ChaoticBus, broker: Broker, chance: random.Random, kills: int) -
         found[f"{what} {name.partition(' ')[0]}"] += 1
         say(f"{number}: {what} {name}")
     return found
+
+
+def stall(broker: Broker, seconds: float) -> None:
+    """Let Kafka answer nobody for a while, as when its disk does not: whatever waits for a write waits."""
+    pid = broker.status().pid
+    assert pid is not None
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        time.sleep(seconds)
+    finally:
+        os.kill(pid, signal.SIGCONT)
 
 
 def settled(connection: Connection) -> Report:
