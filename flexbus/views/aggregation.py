@@ -13,7 +13,7 @@ Rules (FLEXGRID D2.1 HLUC_01_UCS_04; simple start alignment: the slots of the se
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from flexbus import events as ev
@@ -72,17 +72,13 @@ class Aggregates:
     Attributes:
         lights: lights and limits, with the registry and the order book.
         at_gate: offers of the sessions that are closed and not cleared.
-        totals: sums at the gate, by aggregate id.
-        offered: what was offered upward, by aggregate id.
-        disaggregated: how TSO activations were split, by their id.
+        offered: what was offered upward, by aggregate id; without its members when its last slot has begun.
         due: what the last fact makes due.
     """
 
     lights: traffic_light.TrafficLights = field(default_factory=traffic_light.TrafficLights)
     at_gate: dict[str, tuple[GateOffer, ...]] = field(default_factory=dict)
-    totals: dict[str, ev.OffersAggregated] = field(default_factory=dict)
     offered: dict[str, Offered] = field(default_factory=dict)
-    disaggregated: dict[str, ev.AggregateDisaggregated] = field(default_factory=dict)
     due: tuple[Emission, ...] = ()
 
     @property
@@ -105,6 +101,7 @@ def decide(state: Aggregates, fact: Fact) -> tuple[Emission, ...]:
 
 
 def _gate_closed(state: Aggregates, e: ev.GateClosed) -> Iterator[Emission]:
+    _forget_members(state)
     session = state.registry.sessions.get(e.session_id)
     if session is None or state.registry.network is None or e.session_id in state.at_gate or session.cleared:
         return
@@ -126,6 +123,14 @@ def _gate_closed(state: Aggregates, e: ev.GateClosed) -> Iterator[Emission]:
             offers=len(members),
         )
         yield emit(total, total.aggregate_id)
+
+
+def _forget_members(state: Aggregates) -> None:
+    """Drop what no activation can change any more: of an aggregate that is over everything is unserved."""
+    for offered in state.offered.values():
+        over = offered.event.start_ms + len(offered.event.power_w) * offered.event.resolution_s * 1000
+        if offered.left_w and over <= state.registry.market_time_ms:
+            offered.event, offered.left_w = replace(offered.event, members=()), []
 
 
 def _at_gate(state: Aggregates, session: Session) -> Iterator[GateOffer]:
@@ -326,16 +331,6 @@ def _slot_of(aggregate: ev.AggregateOffered, at_ms: int, resolution_s: int) -> i
     return slot if fits else None
 
 
-def _aggregated(state: Aggregates, e: ev.OffersAggregated) -> Iterator[Emission]:
-    state.totals[e.aggregate_id] = e
-    return iter(())
-
-
-def _disaggregated(state: Aggregates, e: ev.AggregateDisaggregated) -> Iterator[Emission]:
-    state.disaggregated[e.tso_activation_id] = e
-    return iter(())
-
-
 def _by_place(place: tuple[str, Direction]) -> tuple[str, str]:
     return place[0], place[1].value
 
@@ -343,10 +338,8 @@ def _by_place(place: tuple[str, Direction]) -> tuple[str, str]:
 _CHANGES: dict[type[Any], Callable[[Aggregates, Any], Iterator[Emission]]] = {
     ev.GateClosed: _gate_closed,
     ev.MarketCleared: _market_cleared,
-    ev.OffersAggregated: _aggregated,
     ev.AggregateOffered: _offered,
     ev.AggregateActivated: _activated,
-    ev.AggregateDisaggregated: _disaggregated,
 }
 
 READS = traffic_light.READS | {t.__name__ for t in _CHANGES}

@@ -1,4 +1,4 @@
-"""A long journal, written straight to Kafka: sessions of 24-slice offers, each closed and cleared, the last one open.
+"""A long journal, straight to Kafka: a session of 24-slice offers a day, closed and cleared, the last one open.
 
 The last one is as full as it can be, so that a checkpoint holds whole order books.
 
@@ -8,7 +8,8 @@ The blocks are chained and their events are what a validated market would have; 
 import random
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import fields, replace
+from typing import Any
 from uuid import UUID
 
 from clearing.facts import market_cleared_id
@@ -18,6 +19,8 @@ from flexbus.ids import derived_id
 from flexbus.journal import Block, Entry, next_block
 from flexbus.partition import partition_of
 from flexbus.topics import JOURNAL
+from flexbus.views import aggregation
+from flexbus.views.fact import Fact
 from streams.kafka import Connection
 from streams.topics import journal_partitions
 from tests import market
@@ -110,21 +113,67 @@ def _entries(area_id: str, events: int) -> Iterator[Entry]:
             payload=payload or codec.encode(event),
         )
 
+    aggregates = aggregation.Aggregates()  # what that service would have made of it
     for sender, event in founding(area_id)[:-2]:  # all but the session and its gate
+        aggregation.fold(aggregates, _fact(event, sender))
         yield entry(event, sender)
     submitted = replace(market.submitted(_OFFER, slots=24, session_id=_SESSION), area_id=area_id)
-    templates = [codec.encode(varied(submitted, n)) for n in range(_TEMPLATES)]
+    templates = [varied(submitted, n) for n in range(_TEMPLATES)]
+    payloads = [codec.encode(t) for t in templates]
+    start = _long(market.START)
+    assert all(p.count(start) == 1 for p in payloads)
     number = 0
     for session in range(-(-events // SESSION_OFFERS)):
-        session_id = f"s-{session:06d}"
-        yield entry(replace(market.session(session_id), area_id=area_id), "fmo")
-        yield entry(replace(market.gate_opened(session_id), area_id=area_id), "scheduler")
+        session_id, later_ms = f"s-{session:06d}", session * market.DAY
+        at_ms = market.START + later_ms
+        opening = (
+            (_later(replace(market.session(session_id), area_id=area_id), later_ms), "fmo"),
+            (_later(replace(market.gate_opened(session_id), area_id=area_id), later_ms), "scheduler"),
+        )
+        for event, sender in opening:
+            aggregation.fold(aggregates, _fact(event, sender))
+            yield entry(event, sender)
         for _ in range(min(SESSION_OFFERS, events - number)):
             number += 1
-            payload = templates[number % _TEMPLATES].replace(_OFFER.encode(), f"o-{number:08d}".encode())
+            template, offer_id = number % _TEMPLATES, f"o-{number:08d}"
+            payload = payloads[template].replace(_OFFER.encode(), offer_id.encode()).replace(start, _long(at_ms))
             yield entry(submitted, FSP_A, payload=payload.replace(_SESSION.encode(), session_id.encode()))
+            offer = replace(templates[template].offer, offer_id=offer_id, session_id=session_id, start_ms=at_ms)
+            aggregation.fold(aggregates, _fact(replace(submitted, offer=offer), FSP_A))
         if number < events:
-            closed = replace(market.gate_closed(session_id), area_id=area_id)
-            yield entry(closed, "scheduler", derived_id("GateClosed", area_id, session_id))
-            result = replace(cleared(area_id), session_id=session_id)
-            yield entry(result, "clearing", market_cleared_id(area_id, session_id))
+            closed = _later(replace(market.gate_closed(session_id), area_id=area_id), later_ms)
+            result = replace(cleared(area_id), session_id=session_id, start_ms=at_ms)
+            result = replace(
+                result,
+                slots=tuple(replace(s, start_ms=at_ms) for s in result.slots),
+                awards=tuple(replace(a, start_ms=at_ms) for a in result.awards),
+            )
+            for event, sender, event_id in (
+                (closed, "scheduler", derived_id("GateClosed", area_id, session_id)),
+                (result, "clearing", market_cleared_id(area_id, session_id)),
+            ):
+                fact = _fact(event, sender)
+                aggregation.fold(aggregates, fact)
+                yield entry(event, sender, event_id)
+                for due in aggregation.decide(aggregates, fact):
+                    yield entry(due.event, "aggregation", due.event_id)
+                    aggregation.fold(aggregates, _fact(due.event, "aggregation"))
+
+
+def _fact(event: Any, sender: str) -> Fact:
+    return Fact(event=event, event_id="", sender_id=sender, on_behalf_of=None, received_at_ms=0, block=0, index=0)
+
+
+def _later(event: Any, by_ms: int) -> Any:
+    """Return an event with all its instants moved."""
+    moved = {f.name: getattr(event, f.name) + by_ms for f in fields(event) if f.name.endswith("_ms")}
+    return replace(event, **moved)
+
+
+def _long(value: int) -> bytes:
+    """Return a long as Avro writes it."""
+    found, rest = bytearray(), value << 1
+    while rest > 0x7F:
+        found.append(rest & 0x7F | 0x80)
+        rest >>= 7
+    return bytes((*found, rest))

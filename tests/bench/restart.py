@@ -25,7 +25,17 @@ from streams.monitor import notes
 from tests.bench.history import write_history
 from tests.integration.core import own_kafka
 
-SERVICES = ("clearing", "traffic_light", "aggregation", "settlement", "sequencer", "publisher", "scheduler")
+SERVICES = (
+    "congestion",
+    "aggregation",
+    "traffic_light",
+    "clearing",
+    "activation",
+    "settlement",
+    "sequencer",
+    "publisher",
+    "scheduler",
+)
 PATIENCE_S = 900.0
 
 
