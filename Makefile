@@ -13,9 +13,9 @@ help: ## list the tasks
 setup: .venv/.ready ## make the environment in .venv from the locked versions
 
 .venv/.ready: requirements.lock pyproject.toml
-	@test -x $(UV) || { $(PYTHON) -m venv .venv && .venv/bin/pip install -q --disable-pip-version-check "uv>=0.5"; }
+	@test -x $(UV) || { $(PYTHON) -m venv .venv && .venv/bin/pip install -q --disable-pip-version-check "uv==0.13.9"; }
 	@$(UV) pip install -q --python $(PY) --require-hashes -r requirements.lock
-	@$(UV) pip install -q --python $(PY) --no-deps -e .
+	@$(UV) pip install -q --python $(PY) --no-deps --no-build-isolation -e .
 	@touch $@
 
 lock: ## resolve the locked versions again
