@@ -11,6 +11,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Producer
 from confluent_kafka.admin import AdminClient
 
 from flexbus.errors import EnvironmentProblem
+from streams.properties import read_properties
 
 __all__ = ["TRANSACTION_TIMEOUT_MS", "Connection", "Trouble", "environment_problem", "patiently"]
 
@@ -148,7 +149,7 @@ class Connection:
             properties: file of librdkafka properties, one `name=value` a line, or None for FLEXBUS_KAFKA_PROPERTIES.
 
         Raises:
-            EnvironmentProblem: no address is known, or the file cannot be read.
+            EnvironmentProblem: no address is known, or the file cannot be read; see `read_properties`.
         """
         address = bootstrap or os.environ.get("FLEXBUS_BOOTSTRAP")
         if not address:
@@ -158,14 +159,7 @@ class Connection:
         named = properties or os.environ.get("FLEXBUS_KAFKA_PROPERTIES")
         if not named:
             return cls(address)
-        try:
-            lines = Path(named).read_text(encoding="utf-8").splitlines()
-        except OSError as error:
-            raise EnvironmentProblem(f"The Kafka properties {named} cannot be read: {error.strerror}") from error
-        except UnicodeDecodeError as error:
-            raise EnvironmentProblem(f"The Kafka properties {named} are no UTF-8 text: {error.reason}") from error
-        pairs = (line.partition("=") for line in lines if line.strip() and not line.lstrip().startswith("#"))
-        return cls(address, {name.strip(): value.strip() for name, _, value in pairs})
+        return cls(address, read_properties(Path(named)))
 
     def _base(self, trouble: Trouble | None) -> dict[str, Any]:
         return {
@@ -181,11 +175,15 @@ class Connection:
         try:
             return client(settings)
         except (KafkaException, TypeError, ValueError) as error:  # librdkafka looks at its settings here
-            why = error.args[0].str() if isinstance(error, KafkaException) else error
+            # Its own words repeat values, which may be passwords and keys: only names are told, and no cause.
+            text = error.args[0].str() if isinstance(error, KafkaException) else str(error)
+            names = [name for name in ("bootstrap.servers", *self.security) if name in text]
+            what = "does not know the setting" if "No such configuration" in text else "does not take the value of"
+            named = ", ".join(names) or "a setting, or not all of them together"
             raise EnvironmentProblem(
-                f"Kafka's client does not take its settings: {why}. Mend the properties file "
-                "(FLEXBUS_KAFKA_PROPERTIES or --kafka-properties) or the address (FLEXBUS_BOOTSTRAP or --bootstrap)."
-            ) from error
+                f"Kafka's client {what} {named}. Mend the properties file (FLEXBUS_KAFKA_PROPERTIES or "
+                "--kafka-properties) or the address (FLEXBUS_BOOTSTRAP or --bootstrap)."
+            ) from None
 
     def admin(self, trouble: Trouble | None = None) -> AdminClient:
         """Return an admin client; keep it in a variable until its futures are done."""

@@ -1,5 +1,6 @@
 """What a person reads whose Kafka settings are wrong."""
 
+import traceback
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,6 @@ from streams.kafka import Connection
     [
         ("security.protocol=nonsense", "security.protocol"),
         ("no.such.setting=1", "no.such.setting"),
-        ("justtext", "justtext"),
         ("socket.timeout.ms=abc", "socket.timeout.ms"),
         ("error_cb=3", "error_cb"),
     ],
@@ -28,6 +28,7 @@ def test_settings_that_librdkafka_refuses_are_a_problem_that_names_them(
     with pytest.raises(EnvironmentProblem, match=named) as found:
         getattr(connection, client)()
     assert "--kafka-properties" in str(found.value)
+    assert f" {named}. " in str(found.value)
 
 
 def test_properties_that_are_no_text_are_a_problem_that_names_the_file(tmp_path: Path) -> None:
@@ -35,3 +36,46 @@ def test_properties_that_are_no_text_are_a_problem_that_names_the_file(tmp_path:
     file.write_bytes(b"\xff\xfe=\x00")
     with pytest.raises(EnvironmentProblem, match=r"kafka\.properties"):
         Connection.of("127.0.0.1:1", file)
+
+
+@pytest.mark.parametrize("separator", ["=", ":", " ", "\t", ": ", " = ", " : "])
+def test_name_and_value_are_apart_as_java_and_librdkafka_have_them(tmp_path: Path, separator: str) -> None:
+    file = tmp_path / "kafka.properties"
+    file.write_text(
+        f"# mine\r\n! and Java's\n\n  sasl.password{separator}hun:ter = 2#\\ \r\nsasl.username{separator}me"
+    )
+    expected = {"sasl.password": "hun:ter = 2#\\", "sasl.username": "me"}
+    assert Connection.of("127.0.0.1:1", file).security == expected
+
+
+SECRETS = ["hunter2", "MIIEvQIBADANBgkqhkiG9w0BAQEFAASCBKcwggSjAgEAAoIBAQC7VJTUt9Us8cKj", "kUsnqXE=", "abc=="]
+
+
+@pytest.mark.parametrize(
+    "secret", [*SECRETS, "-----BEGIN PRIVATE KEY-----", "hunter2: x", "=hunter2", "Hunter2 hunter3"]
+)
+def test_a_line_that_is_no_property_is_named_by_its_number_alone(tmp_path: Path, secret: str) -> None:
+    file = tmp_path / "kafka.properties"
+    file.write_text(f"ssl.key.pem=-----BEGIN PRIVATE KEY-----\n{secret}\n")
+    with pytest.raises(EnvironmentProblem, match=r"kafka\.properties, line 2: ") as found:
+        Connection.of("127.0.0.1:1", file)
+    assert no_trace_of(secret.strip("=:").split()[0], found.value)
+
+
+@pytest.mark.parametrize(
+    "line", ["{name}: {secret}", "{name} {secret}", "{name}={secret}", "no.such.setting={secret}", "error_cb={secret}"]
+)
+@pytest.mark.parametrize("secret", SECRETS)
+@pytest.mark.parametrize("name", ["sasl.password", "sasl.mechanism", "security.protocol", "ssl.key.pem", "debug"])
+def test_no_error_holds_a_value(tmp_path: Path, line: str, secret: str, name: str) -> None:
+    file = tmp_path / "kafka.properties"
+    file.write_text(line.format(name=name, secret=secret) + "\nsecurity.protocol=nonsense\nssl.key.password=hunter3")
+    with pytest.raises(EnvironmentProblem) as found:
+        Connection.of("127.0.0.1:1", file).producer()
+    assert no_trace_of(secret, found.value)
+    assert no_trace_of("hunter3", found.value)
+
+
+def no_trace_of(secret: str, error: BaseException) -> bool:
+    """Tell whether neither the message nor what a log would print of the error holds it."""
+    return secret not in "".join(traceback.format_exception(error))
