@@ -119,8 +119,7 @@ class Client:
         signing_key: Any = None,
         interface: str = "sdk",
     ) -> None:
-        known = Connection.of(bootstrap)
-        self._connection = known if security is None else Connection(known.bootstrap, security)
+        self._connection = Connection.of(bootstrap, security=security)
         self._party = party
         self._timeout_s = timeout_s
         self.signing_key = signing_key

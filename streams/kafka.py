@@ -1,9 +1,11 @@
 """Every Kafka client of flexbus: one place for librdkafka's settings, and for what its errors mean to a person."""
 
 import os
+import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -128,6 +130,33 @@ def patiently(call: Callable[[], T], patience_s: float = PATIENCE_S) -> T:
             time.sleep(0.05)
 
 
+_told_of: list[str] = []  # once per process, whatever it connects to and however often
+
+
+def _announce_plain(address: str) -> None:
+    if _told_of:
+        return
+    _told_of.append(address)
+    sys.stderr.write(
+        f"flexbus: WARNING: PLAIN MODE beyond loopback: Kafka at {address} is used without TLS. Whoever is on the way "
+        "reads and changes everything, and without passwords anybody writes as anybody. Name TLS and SASL settings by "
+        "FLEXBUS_KAFKA_PROPERTIES or --kafka-properties.\n"
+    )
+
+
+def _is_loopback(address: str) -> bool:
+    """Tell whether a broker's address, `host:port` as librdkafka takes it, never leaves this machine."""
+    host = address.strip().rpartition("://")[2]
+    if host.startswith("["):
+        host = host[1:].partition("]")[0]
+    elif host.count(":") == 1:
+        host = host.partition(":")[0]
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"
+
+
 @dataclass(frozen=True, slots=True)
 class Connection:
     """Where the broker is, and as whom one connects.
@@ -141,12 +170,15 @@ class Connection:
     security: Mapping[str, str] = field(default_factory=dict, repr=False)  # it holds the password
 
     @classmethod
-    def of(cls, bootstrap: str | None, properties: Path | None = None) -> "Connection":
-        """Return the connection named by the arguments, else by the environment.
+    def of(
+        cls, bootstrap: str | None, properties: Path | None = None, security: Mapping[str, str] | None = None
+    ) -> "Connection":
+        """Return the connection named by the arguments, else by the environment; say so if anybody could listen.
 
         Args:
             bootstrap: address, or None for FLEXBUS_BOOTSTRAP.
             properties: file of librdkafka properties, one `name=value` a line, or None for FLEXBUS_KAFKA_PROPERTIES.
+            security: the properties themselves; then no file is read.
 
         Raises:
             EnvironmentProblem: no address is known, or the file cannot be read; see `read_properties`.
@@ -157,9 +189,17 @@ class Connection:
                 "No Kafka is named: set FLEXBUS_BOOTSTRAP or --bootstrap; `flexbus broker start` starts one."
             )
         named = properties or os.environ.get("FLEXBUS_KAFKA_PROPERTIES")
-        if not named:
-            return cls(address)
-        return cls(address, read_properties(Path(named)))
+        if security is None:
+            security = read_properties(Path(named)) if named else {}
+        connection = cls(address, security)
+        if connection.is_plain and not all(_is_loopback(one) for one in address.split(",")):
+            _announce_plain(address)
+        return connection
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether what goes to and fro, passwords included, can be read and changed on its way."""
+        return not self.security.get("security.protocol", "plaintext").lower().endswith("ssl")
 
     def _base(self, trouble: Trouble | None) -> dict[str, Any]:
         return {

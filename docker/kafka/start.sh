@@ -12,6 +12,13 @@ advertised=${ADVERTISED:-$(hostname):9092}
 jars=${KAFKA_JARS:-$home/jars}
 read -r -a heap <<<"${KAFKA_HEAP:--Xms256m -Xmx1g}"
 
+case $listen in
+  127.* | localhost:*) ;;
+  *) echo "start.sh: WARNING: PLAIN MODE: Kafka listens on $listen without passwords and encryption. Whoever reaches it" \
+      "reads everything and writes as anybody: let only the bus's own network reach it, and see" \
+      "docs/decisions/0011-plain-kafka-in-its-own-network.md before money is at stake." >&2 ;;
+esac
+
 settings=$data/server.properties
 umask 077
 {

@@ -126,7 +126,7 @@ class Day:
             self._say("starting Kafka; PLAIN MODE: no passwords, no encryption; loopback only")
             self._broker = Broker(self.options.run_dir / "broker")
             bootstrap = self._broker.start()
-        connection = Connection(bootstrap)
+        connection = Connection.of(bootstrap, security={})
         create_topics(connection, PARTIES, _PARTITIONS)
         return KafkaPorts(connection), None
 

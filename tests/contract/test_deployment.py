@@ -58,6 +58,19 @@ def test_the_builder_is_sent_what_the_image_is_made_of() -> None:
     assert "docker/kafka" in sent, "the package's pom.xml is a link into it"
 
 
+@pytest.mark.parametrize(("listen", "loud"), [(None, True), ("10.0.0.7:9092", True), ("127.0.0.1:9092", False)])
+def test_the_containers_kafka_says_that_it_is_plain(tmp_path: Path, listen: str | None, loud: bool) -> None:
+    java = tmp_path / "java"
+    java.write_text("#!/bin/sh\necho 0 && exit 0\n")
+    java.chmod(0o755)
+    environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "KAFKA_HOME": str(DOCKER / "kafka")}
+    environment |= {"KAFKA_DATA": str(tmp_path)} | ({"LISTEN": listen} if listen else {})
+    done = subprocess.run([DOCKER / "kafka" / "start.sh"], env=environment, capture_output=True, text=True, check=True)
+    assert ("WARNING: PLAIN MODE" in done.stderr) == loud
+    for page in re.findall(r"docs/\S+\.md", done.stderr):
+        assert (DOCKER.parent / page).is_file()
+
+
 def test_what_the_images_run_exists() -> None:
     dockerfile = (DOCKER / "kafka" / "Dockerfile").read_text()
     for line in re.findall(r"^COPY (?:--chmod=\S+ )?(?!--from)(.+)$", dockerfile, re.M):

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from flexbus.cli import main
+from flexbus.client import Client
 from flexbus.errors import EnvironmentProblem
 from streams.kafka import Connection
 
@@ -74,6 +76,65 @@ def test_no_error_holds_a_value(tmp_path: Path, line: str, secret: str, name: st
         Connection.of("127.0.0.1:1", file).producer()
     assert no_trace_of(secret, found.value)
     assert no_trace_of("hunter3", found.value)
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["127.0.0.1:9092", "localhost:9092", "127.1.2.3:1,[::1]:2", "PLAINTEXT://127.0.0.1:1", "localhost", "::1"],
+)
+def test_plain_on_loopback_is_nothing_to_warn_of(
+    untold: None, capsys: pytest.CaptureFixture[str], address: str
+) -> None:
+    assert Connection.of(address).is_plain
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["kafka:9092", "127.0.0.1:9092,10.0.0.7:9092", "[2001:db8::1]:9092", "0.0.0.0:9092", "localhost.example:1"],
+)
+@pytest.mark.parametrize("protocol", [None, "PLAINTEXT", "sasl_plaintext"])
+def test_plain_beyond_loopback_is_announced_once(
+    untold: None, capsys: pytest.CaptureFixture[str], address: str, protocol: str | None
+) -> None:
+    security = {} if protocol is None else {"security.protocol": protocol, "sasl.password": "hunter2"}
+    Connection.of(address, security=security)
+    Connection.of(address, security=security)
+    Connection.of("elsewhere:1")
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "WARNING: PLAIN MODE" in line
+    assert address in line
+    assert "--kafka-properties" in line
+    assert "hunter2" not in line
+
+
+@pytest.mark.parametrize("command", [("send", "--as", "a", "-"), ("topics",), ("run", "sequencer"), ("up",)])
+def test_commands_announce_a_plain_kafka(
+    untold: None, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...]
+) -> None:
+    def made(*_: object) -> Connection:
+        raise EnvironmentProblem("far enough")
+
+    monkeypatch.setattr("streams.kafka._announce_plain", made)
+    monkeypatch.setenv("FLEXBUS_BOOTSTRAP", "kafka.invalid:9092")
+    with pytest.raises(SystemExit):
+        main(list(command))
+    assert "far enough" in capsys.readouterr().err
+
+
+def test_the_sdk_with_settings_of_its_own_warns_of_those_only(
+    untold: None, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("FLEXBUS_KAFKA_PROPERTIES", raising=False)
+    Client("kafka.invalid:9092", "a", security={"security.protocol": "SSL"}).close()
+    assert capsys.readouterr().err == ""
+    Client("kafka.invalid:9092", "a").close()
+    assert "PLAIN MODE" in capsys.readouterr().err
+
+
+@pytest.fixture
+def untold(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("streams.kafka._told_of", [])
 
 
 def no_trace_of(secret: str, error: BaseException) -> bool:
