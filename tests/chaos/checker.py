@@ -1,7 +1,8 @@
 """Counts what went in and what came out, sharing no code with flexbus: Avro files, SHA-256 and Kafka's own reader.
 
-What it must catch, and is tested to catch: a lost input, a doubled one, a reordered one, a changed block, a
-publication that is missing or there twice.
+What it must catch, and is tested to catch: a lost input, one refused that had to be taken, a doubled one, a reordered
+one, a changed block, a derived fact that never came or came twice (`tests.chaos.rules`), a publication or a receipt
+that is missing or there twice.
 """
 
 import hashlib
@@ -9,16 +10,42 @@ import io
 import json
 import struct
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import fastavro
 from confluent_kafka import Consumer, KafkaError, TopicPartition
 
+from tests.chaos import rules
+
 SERVICES = {"scheduler", "congestion", "aggregation", "traffic_light", "clearing", "activation", "settlement"}
+# Who sends marks by this header, and this value, what is valid: of all with one id exactly one must be in the journal.
+MARK, VALID = "chaos-expect", "accepted"
+# What anyone may see: written down here once more, so that a kind that is never published is missed.
+PUBLIC = {
+    "AreaOpened",
+    "SignaturePolicySet",
+    "MarketProductDefined",
+    "MarketSessionScheduled",
+    "GateOpened",
+    "GateClosed",
+    "DeliveryStarted",
+    "DeliveryEnded",
+    "SettlementDue",
+    "FlexRequestSubmitted",
+    "FlexRequestAmended",
+    "FlexRequestWithdrawn",
+    "NodalPricesPublished",
+    "MarketCleared",
+    "OffersAggregated",
+}
+JOURNAL, REJECTIONS = "flexbus.journal.v1", "flexbus.rejections.v1"
+INBOX, OUT, PARTY, VERSION = "flexbus.in.", "flexbus.out.", "flexbus.out.party.", ".v1"
 SCHEMAS = Path(__file__).parents[2] / "schemas" / "avro"
+MOST_FAULTS = 40
 
 
 @dataclass(frozen=True)
@@ -34,16 +61,43 @@ class Record:
 
 @dataclass
 class Report:
-    """What is wrong, counted."""
+    """What was looked at, and what is wrong, counted.
+
+    Attributes:
+        inputs: records in inboxes.
+        accepted: entries of the journal.
+        derived: entries of the services.
+        marked: valid events that had to be taken.
+        due: derived facts that had to come.
+        published: records that had to be on public topics and on those of parties.
+        receipts: receipts that had to be issued.
+        lost: inputs or derived facts that are nowhere, or refused though valid.
+        doubled: what is there more than once.
+        reordered: what stands behind something later of its kind.
+        unpublished: publications and receipts that are missing.
+        broken: what is wrong with the chain.
+        faults: the first of what was lost, doubled or unpublished, for people.
+    """
 
     inputs: int = 0
     accepted: int = 0
     derived: int = 0
+    marked: int = 0
+    due: int = 0
+    published: int = 0
+    receipts: int = 0
     lost: int = 0
     doubled: int = 0
     reordered: int = 0
     unpublished: int = 0
     broken: list[str] = field(default_factory=list)
+    faults: list[str] = field(default_factory=list)
+
+    def count(self, what: str, fault: str, times: int = 1) -> None:
+        """Count what is wrong, and keep what it was: the first of them are enough to look for the cause."""
+        setattr(self, what, getattr(self, what) + times)
+        if times and len(self.faults) < MOST_FAULTS:
+            self.faults.append(f"{what}: {fault}" + (f", {times} times" if times > 1 else ""))
 
     @property
     def ok(self) -> bool:
@@ -80,22 +134,38 @@ def read_all(settings: dict[str, Any], prefix: str = "flexbus.") -> list[Record]
     return found
 
 
-def check(records: Iterable[Record]) -> Report:
-    """Compare inboxes, journal, rejections and public topics."""
+def check(records: Iterable[Record], now_ms: int | None = None) -> Report:
+    """Compare inboxes, journal, rejections, receipts, derived facts, public topics and those of the parties.
+
+    Args:
+        records: all committed records of the bus.
+        now_ms: the market's time, UTC ms, up to which the scheduler must have spoken; None asks nothing of it.
+    """
     by_topic: dict[str, list[Record]] = defaultdict(list)
     for record in records:
         by_topic[record.topic].append(record)
     report = Report()
-    blocks = [_decode("block", r.value) for r in by_topic["flexbus.journal.v1"]]
+    blocks = [_decode("block", r.value) for r in by_topic[JOURNAL]]
     _chains(blocks, report)
-    _inputs(by_topic, blocks, report)
+    refused = _refused(by_topic)
+    _inputs(by_topic, blocks, refused, report)
+    _receipts(by_topic, blocks, refused, report)
+    _derived(blocks, now_ms, report)
     _publications(by_topic, blocks, report)
     return report
 
 
 def _decode(name: str, value: bytes) -> Any:
-    schema = fastavro.parse_schema(json.loads((SCHEMAS / f"{name}.v1.avsc").read_text()))
-    return fastavro.schemaless_reader(io.BytesIO(value[10:]), schema)
+    return fastavro.schemaless_reader(io.BytesIO(value[10:]), _schema(name))
+
+
+@cache
+def _schema(name: str) -> Any:
+    return fastavro.parse_schema(json.loads((SCHEMAS / f"{name}.v1.avsc").read_text()))
+
+
+def _word(event_type: str) -> str:
+    return "".join(f"_{c.lower()}" if c.isupper() else c for c in event_type).strip("_")
 
 
 def _chains(blocks: list[Any], report: Report) -> None:
@@ -131,33 +201,57 @@ def _hash(block: Any) -> bytes:
     return hashlib.sha256(text).digest()
 
 
-def _inputs(by_topic: dict[str, list[Record]], blocks: list[Any], report: Report) -> None:
+Place = tuple[str, int, int]
+
+
+def _refused(by_topic: dict[str, list[Record]]) -> Counter[Place]:
+    found = (_decode("event_rejected", record.value) for record in by_topic[REJECTIONS])
+    return Counter((r["sender_id"], r["inbox_partition"], r["inbox_offset"]) for r in found)
+
+
+def _placed(blocks: list[Any]) -> Counter[Place]:
+    return Counter((e["sender_id"], e["inbox_partition"], e["inbox_offset"]) for b in blocks for e in b["entries"])
+
+
+def _inboxes(by_topic: dict[str, list[Record]]) -> Iterator[tuple[str, Record]]:
+    for topic, records in by_topic.items():
+        if topic.startswith(INBOX):
+            for record in records:
+                yield topic.removeprefix(INBOX).removesuffix(VERSION), record
+
+
+def _inputs(by_topic: dict[str, list[Record]], blocks: list[Any], refused: Counter[Place], report: Report) -> None:
     entries = [e for b in blocks for e in b["entries"]]
-    places = Counter((e["sender_id"], e["inbox_partition"], e["inbox_offset"]) for e in entries)
-    # An id counts in its area; the same id in another area is another event.
-    ids = Counter((b["area_id"], e["sender_id"], e["event_id"]) for b in blocks for e in b["entries"])
+    places = _placed(blocks)
+    # An id counts in its area, for participants and for services; the same id in another area is another event.
+    ids = Counter((b["area_id"], e["sender_id"] in SERVICES, e["event_id"]) for b in blocks for e in b["entries"])
     payloads: dict[tuple[str, str], set[bytes]] = defaultdict(set)
     for e in entries:
         payloads[e["sender_id"], e["event_id"]].add(e["payload"])
-    refused: Counter[tuple[str, int, int]] = Counter()
-    for record in by_topic["flexbus.rejections.v1"]:
-        rejection = _decode("event_rejected", record.value)
-        refused[rejection["sender_id"], rejection["inbox_partition"], rejection["inbox_offset"]] += 1
     report.accepted = len(entries)
     report.derived = sum(e["sender_id"] in SERVICES for e in entries)
-    report.doubled += sum(n - 1 for n in ids.values()) + sum(n - 1 for n in refused.values())
-    for topic, records in by_topic.items():
-        if not topic.startswith("flexbus.in."):
-            continue
-        party = topic.removeprefix("flexbus.in.").removesuffix(".v1")
-        for record in records:
-            report.inputs += 1
-            place = (party, record.partition, record.offset)
-            if places[place] + refused[place] > 1:
-                report.doubled += 1
-            repeat = record.value in payloads.get((party, record.headers.get("ce_id", "")), ())
-            if not places[place] and not refused[place] and not repeat:
-                report.lost += 1
+    for key, times in [*ids.items(), *refused.items()]:
+        report.count("doubled", f"{key} in journal or rejections", times - 1)
+    valid: set[tuple[str, str]] = set()
+    gone: set[tuple[str, str]] = set()
+    for party, record in _inboxes(by_topic):
+        report.inputs += 1
+        place = (party, record.partition, record.offset)
+        name = (record.headers.get("ce_subject", ""), record.headers.get("ce_id", ""))
+        if places[place] + refused[place] > 1:
+            report.count("doubled", f"verdict on input {place}")
+        repeat = record.value in payloads.get((party, name[1]), ())
+        if not places[place] and not refused[place] and not repeat:
+            report.count("lost", f"input {place}")
+            gone.add(name)
+        if record.headers.get(MARK) == VALID:
+            valid.add(name)
+            if refused[place] and repeat:
+                report.count("lost", f"input {place}, refused as if it were no repeat of {name}")
+    report.marked = len(valid)
+    for area, event_id in sorted(valid - gone):
+        if not ids[area, False, event_id]:
+            report.count("lost", f"valid event {event_id} of area {area}, refused every time")
     # Each party's own order within an area is kept.
     last: dict[tuple[str, str, int], int] = {}
     for block in blocks:
@@ -167,21 +261,77 @@ def _inputs(by_topic: dict[str, list[Record]], blocks: list[Any], report: Report
             last[lane] = e["inbox_offset"]
 
 
-def _publications(by_topic: dict[str, list[Record]], blocks: list[Any], report: Report) -> None:
-    """Each event of a public kind stands once on its topic, in the order of its area's chain."""
-    expected: dict[str, Counter[tuple[str, str]]] = defaultdict(Counter)
+def _receipts(by_topic: dict[str, list[Record]], blocks: list[Any], refused: Counter[Place], report: Report) -> None:
+    """Every input of a participant has one receipt, and what it says is so."""
+    places = _placed(blocks)
+    verdicts: dict[Place, list[str]] = defaultdict(list)
+    for topic, records in by_topic.items():
+        for record in records if topic.startswith(PARTY) else ():
+            if record.headers.get("ce_type") == "ReceiptsIssued":
+                party = topic.removeprefix(PARTY).removesuffix(VERSION)
+                for receipt in _decode("receipts_issued", record.value)["receipts"]:
+                    place = (party, receipt["inbox_partition"], receipt["inbox_offset"])
+                    verdicts[place].append(receipt["verdict"])
+    for place, found in verdicts.items():
+        report.count("doubled", f"receipt of input {place}", len(found) - 1)
+        kept = {"ACCEPTED": places[place], "REJECTED": refused[place], "DUPLICATE": True}
+        if not all(kept[verdict] for verdict in found):
+            report.count("lost", f"input {place}, of which the receipt says {found}")
+    for party, record in _inboxes(by_topic):
+        place = (party, record.partition, record.offset)
+        report.receipts += party not in SERVICES
+        if party not in SERVICES and place not in verdicts:
+            report.count("unpublished", f"receipt of input {place}")
+
+
+def _derived(blocks: list[Any], now_ms: int | None, report: Report) -> None:
+    facts: dict[str, list[tuple[str, Any]]] = defaultdict(list)
     for block in blocks:
         for e in block["entries"]:
-            word = "".join(f"_{c.lower()}" if c.isupper() else c for c in e["event_type"]).strip("_")
-            expected[f"flexbus.out.{word}.v1"][block["area_id"], e["event_id"]] += 1
-    for topic, records in by_topic.items():
-        if not topic.startswith("flexbus.out.") or topic.startswith("flexbus.out.party."):
-            continue
-        found = Counter((r.headers.get("ce_subject", ""), r.headers.get("ce_id", "")) for r in records)
-        report.unpublished += (expected[topic] - found).total()
-        report.doubled += (found - expected[topic]).total()
+            if e["event_type"] in rules.READS:
+                facts[block["area_id"]].append((e["event_type"], _decode(_word(e["event_type"]), e["payload"])))
+    for area, mine in facts.items():
+        story = rules.told(mine, now_ms)
+        report.due += len(story.expected)
+        for key in story.missing:
+            report.count("lost", f"area {area}: {' '.join(key)} never came")
+        for key in story.doubled:
+            report.count("doubled", f"area {area}: {' '.join(key)}")
+
+
+def _publications(by_topic: dict[str, list[Record]], blocks: list[Any], report: Report) -> None:
+    """Every event is once where it must be: public kinds on their topic, all with who sent it and who runs the market.
+
+    Who else may see an event hangs on roles and mandates, so a party's topic may hold more; but nothing twice, and
+    everything in the order of its area's chain.
+    """
+    expected: dict[str, Counter[tuple[str, ...]]] = defaultdict(Counter)
+    runs_it: dict[str, str] = {}
+    for block in blocks:
+        area = block["area_id"]
+        for index, e in enumerate(block["entries"]):
+            what: tuple[str, ...] = (area, e["event_id"], str(block["number"]), str(index))
+            if e["event_type"] == "AreaOpened":
+                runs_it.setdefault(area, _decode("area_opened", e["payload"])["fmo_id"])
+            if e["event_type"] in PUBLIC:
+                expected[f"{OUT}{_word(e['event_type'])}{VERSION}"][what] += 1
+            for party in {e["sender_id"], runs_it.get(area)} - SERVICES - {None}:
+                expected[f"{PARTY}{party}{VERSION}"][what] += 1
+    for topic in sorted({*expected, *(t for t in by_topic if t.startswith(OUT))}):
+        records = [r for r in by_topic.get(topic, ()) if r.headers.get("ce_type") != "ReceiptsIssued"]
+        found = Counter(_what(r) for r in records)
+        report.published += expected[topic].total()
+        for what, times in (expected[topic] - found).items():
+            report.count("unpublished", f"{topic}: {what}", times)
+        allowed = found.keys() if topic.startswith(PARTY) else expected[topic].keys()
+        for what, times in found.items():
+            report.count("doubled", f"{topic}: {what}", times - (what in allowed))
         last: dict[str, tuple[int, int]] = {}
         for record in records:
             place = (int(record.headers.get("ce_block", -1)), int(record.headers.get("ce_index", -1)))
             report.reordered += place <= last.get(record.headers.get("ce_subject", ""), (-1, -1))
             last[record.headers.get("ce_subject", "")] = place
+
+
+def _what(record: Record) -> tuple[str, ...]:
+    return tuple(record.headers.get(name, "") for name in ("ce_subject", "ce_id", "ce_block", "ce_index"))

@@ -18,6 +18,7 @@ from streams.demo.world import KafkaPorts, World
 from streams.kafka import Connection
 from streams.page.model import summary
 from tests import market
+from tests.chaos.checker import MARK, VALID
 from tests.integration import core
 from tests.integration.core import FSP_A, FSP_B
 from tests.memory_bus import MemoryPorts
@@ -44,7 +45,10 @@ def later(event: Any) -> Any:
 
 
 class Offers:
-    """Offers in every area, until told to stop: some are sent twice, some are broken, some use another's id."""
+    """Offers in every area, until told to stop: some are sent twice, some are broken, some use another's id.
+
+    All but the broken ones bear the checker's mark: of those with one id the bus must take exactly one.
+    """
 
     def __init__(self, connection: Connection, seed: int) -> None:
         self._random = random.Random(seed)
@@ -84,6 +88,7 @@ class Offers:
         record = client.record(offer, event_id=event_id)
         if 0.03 <= chance < 0.08:
             return [Record(record.value[:-3], record.key, record.headers)]
+        record = Record(record.value, record.key, {**record.headers, MARK: VALID})
         return [record] * (2 if chance > 0.85 else 1)
 
 
