@@ -1,4 +1,7 @@
-"""The short form of `make chaos`: every kind of process and the broker killed under load, and nothing is lost."""
+"""The short form of `make chaos`: every kind of process and the broker killed under load, and nothing is lost.
+
+What is struck in the long form too is tested by tests/unit/test_chaos_schedule.py.
+"""
 
 import json
 import re
@@ -22,11 +25,24 @@ def test_whatever_is_killed_nothing_is_lost_or_doubled() -> None:
     match = re.search("^strikes: (.*)$", found.stdout, re.MULTILINE)
     assert match is not None, said
     strikes = json.loads(match[1])
-    kills = {name.removeprefix("kill "): n for name, n in strikes.items() if name.startswith("kill ")}
+    kills, pauses, twins = (struck(strikes, what) for what in ("kill", "pause", "twin"))
     assert kills.pop("broker") == 2
     assert set(kills) == set(SERVICES)
     assert sum(kills.values()) >= 15
     assert strikes["stall broker"] == 2
+    assert sum(strikes.values()) == 21
+    assert len(pauses) == len(twins) == 1
+    assert not set(pauses) & set(twins), "a pause and a twin of one kind"
+    # The counts below are of something: offers that had to be taken, and what had to follow from gates, awards, orders.
+    match = re.search("^had to be taken: ([0-9]+), to be derived: ([0-9]+)$", found.stdout, re.MULTILINE)
+    assert match is not None
+    assert int(match[1]) > 1_000
+    assert int(match[2]) > 100
     match = re.search("from checkpoints: ([0-9]+)", found.stdout)
     assert match is not None
     assert int(match[1]) > 0, "no process went on from a checkpoint"
+
+
+def struck(strikes: dict[str, int], what: str) -> dict[str, int]:
+    """Return how often each kind was struck in one way."""
+    return {name.removeprefix(f"{what} "): n for name, n in strikes.items() if name.startswith(f"{what} ")}

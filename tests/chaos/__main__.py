@@ -25,11 +25,11 @@ from streams.topics import create_topics
 from tests.chaos.bus import ChaoticBus
 from tests.chaos.checker import Report, check, read_all
 from tests.chaos.load import AREAS, CLOSES_MS, Days, Offers, later, undisturbed
+from tests.chaos.schedule import schedule
 from tests.integration import core
 
 PARTITIONS = 4
 SETTLE_S = 180.0
-STALL_EVERY = 10
 
 
 def main() -> int:
@@ -61,10 +61,11 @@ def main() -> int:
         offers.stop()
         days.stop()
         bus.settle()
+        settled(connection)  # the gate must not close before what was sent in time has been looked at
         ticker = Ticker(connection)
         ticker.tick(CLOSES_MS)  # every gate of the offers closes, and what follows comes
         ticker.close()
-        report = settled(connection)
+        report = settled(connection, CLOSES_MS)
         views, others = bus.differing_views(), days.differing(wanted.result())
         starts = {name: worker.starts for name, worker in bus.workers.items()}
         restored = bus.restored()
@@ -73,8 +74,10 @@ def main() -> int:
     print(f"seed {seed}; starts: {starts}; from checkpoints: {restored}")
     print(f"strikes: {json.dumps(strikes)}")
     print(f"inputs: {report.inputs}, in the journal: {report.accepted}, derived: {report.derived}")
+    print(f"had to be taken: {report.marked}, to be derived: {report.due}")
+    print(f"had to be published: {report.published}, receipts: {report.receipts}")
     print(f"days played to their end: {len(days.played)}")
-    for fault in [*report.broken, *views, *others]:
+    for fault in [*report.broken, *report.faults, *views, *others]:
         print(fault)
     print(f"took {time.monotonic() - began:.0f} s")
     print(f"days: {'differ' if others else 'same'}")
@@ -88,24 +91,17 @@ def main() -> int:
 
 
 def struck(bus: ChaoticBus, broker: Broker, chance: random.Random, kills: int) -> Counter[str]:
-    """Strike: every process kind is killed before any is killed again; a fifth are pauses, twins and stalls."""
+    """Strike as the schedule says, and return what was struck how often, by what and kind."""
     found: Counter[str] = Counter()
-    victims: list[str] = []
-    for number in range(1, kills + 1):
+    for number, (what, name) in enumerate(schedule(sorted(bus.workers), chance, kills), 1):
         time.sleep(chance.uniform(1.0, 4.0))
-        if number in (kills // 3, 2 * kills // 3):
-            what, name = "kill", "broker"
+        if (what, name) == ("kill", "broker"):
             broker.kill()
             time.sleep(chance.uniform(0.0, 3.0))
             broker.start()
-        elif number % STALL_EVERY == 0:
-            what, name = "stall", "broker"
+        elif what == "stall":
             stall(broker, chance.uniform(3.0, 8.0))
         else:
-            what = chance.choice(("pause", "twin")) if number % 5 == 0 else "kill"
-            if not victims:
-                victims = chance.sample(sorted(bus.workers), len(bus.workers))
-            name = victims.pop() if what == "kill" else chance.choice(sorted(bus.workers))
             {"kill": bus.kill, "pause": bus.pause, "twin": bus.twin}[what](name)
         found[f"{what} {name.partition(' ')[0]}"] += 1
         say(f"{number}: {what} {name}")
@@ -123,12 +119,12 @@ def stall(broker: Broker, seconds: float) -> None:
         os.kill(pid, signal.SIGCONT)
 
 
-def settled(connection: Connection) -> Report:
-    """Wait until everything is accounted for and the last gates have closed, or long enough to call it lost."""
+def settled(connection: Connection, now_ms: int | None = None) -> Report:
+    """Wait until everything is there, at a market's time if one is given, or long enough to call it lost."""
     deadline = time.monotonic() + SETTLE_S
     before = None
     while True:
-        report = check(read_all({"bootstrap.servers": connection.bootstrap}))
+        report = check(read_all({"bootstrap.servers": connection.bootstrap}), now_ms)
         quiet = not (report.lost or report.unpublished) and report.accepted == before
         if quiet or time.monotonic() > deadline:
             return report

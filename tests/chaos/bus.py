@@ -23,12 +23,14 @@ from tests.integration.core import Worker
 __all__ = ["ChaoticBus"]
 
 CHECKPOINT_EVERY = 500  # so often that kills come between, in and after them
+# So that rebalances happen under load, each of these has two workers.
+SECOND = ("sequencer", "clearing", "traffic_light", "publisher")
 PAUSE_S = 9.0  # longer than a member's session: the paused process wakes up as a zombie
 TWIN_S = 5.0
 
 
 class ChaoticBus:
-    """Every service of the bus, two sequencers among them.
+    """Every service of the bus, some of them twice.
 
     Args:
         connection: the broker.
@@ -42,7 +44,7 @@ class ChaoticBus:
         self.workers: dict[str, Worker] = {}
         self._later: list[threading.Timer] = []
         self._twins: list[subprocess.Popen[bytes]] = []
-        for service, slot in [*((s, 0) for s in SERVICES), ("sequencer", 1)]:
+        for service, slot in [*((s, 0) for s in SERVICES), *((s, 1) for s in SECOND)]:
             self.workers[f"{service} {slot}"] = Worker(
                 service,
                 connection,

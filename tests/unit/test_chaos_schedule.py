@@ -1,0 +1,45 @@
+"""The schedule of `make chaos`: nobody is spared."""
+
+import random
+
+import pytest
+
+from streams.services import SERVICES
+from tests.chaos.bus import SECOND
+from tests.chaos.schedule import schedule
+
+WORKERS = [*(f"{s} 0" for s in SERVICES), *(f"{s} 1" for s in SECOND)]
+
+
+def kinds(strikes: list[tuple[str, str]], what: str) -> list[str]:
+    return [name.partition(" ")[0] for did, name in strikes if did == what]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_the_full_form_kills_pauses_and_doubles_every_kind(seed: int) -> None:
+    strikes = schedule(WORKERS, random.Random(seed), 100)
+    assert len(strikes) == 100
+    assert set(kinds(strikes, "kill")) == {*SERVICES, "broker"}
+    assert set(kinds(strikes, "pause")) == set(kinds(strikes, "twin")) == set(SERVICES)
+    assert kinds(strikes, "kill").count("broker") == 2
+    assert len(kinds(strikes, "stall")) == 10
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_the_short_form_kills_every_kind_and_pauses_and_doubles_two(seed: int) -> None:
+    strikes = schedule(WORKERS, random.Random(seed), 21)
+    killed = kinds(strikes, "kill")
+    assert len(strikes) == 21
+    assert set(killed) == {*SERVICES, "broker"}
+    assert (len(killed), killed.count("broker"), len(kinds(strikes, "stall"))) == (17, 2, 2)
+    assert len({*kinds(strikes, "pause"), *kinds(strikes, "twin")}) == 2
+
+
+def test_a_seed_gives_one_schedule() -> None:
+    first, again, other = (schedule(WORKERS, random.Random(seed), 21) for seed in (1, 1, 2))
+    assert first == again != other
+
+
+@pytest.mark.parametrize("kills", [1, 2, 3, 5, 30])
+def test_any_number_of_strikes_can_be_had(kills: int) -> None:
+    assert len(schedule(WORKERS, random.Random(1), kills)) == kills
