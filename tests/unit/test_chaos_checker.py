@@ -395,3 +395,26 @@ def test_a_fact_that_never_comes_is_counted_in_the_report() -> None:
     assert report.lost == 1
     assert f"lost: area {AREA}: MarketCleared {market.SESSION} never came" in report.faults
     assert set(CLOCK_FACTS) <= {"GateOpened", *KEYS}
+
+
+def test_what_the_tso_activates_is_split_and_ordered() -> None:
+    about: dict[str, Any] = {"area_id": AREA, "aggregate_id": "g1", "start_ms": START, "resolution_s": 900}
+    of_session: dict[str, Any] = {"session_id": market.SESSION, "direction": Direction.UP}
+    offered = ev.AggregateOffered(
+        **about, **of_session, infeed_id="GRID", power_w=(9, 9), price_milli_per_mwh=(1, 1), members=()
+    )
+    by_tso: dict[str, Any] = {"tso_activation_id": "t1", "tso_id": market.TSO, "price_milli_per_mwh": 1}
+    activated = ev.AggregateActivated(**about, **by_tso, power_w=(0, 4))
+    share = ev.AggregateShare(
+        offer_id="o1", fsp_id=FSP_A, connection_point_id="GCP-1", portfolio_id=None, power_w=(0, 4)
+    )
+    split = ev.AggregateDisaggregated(**about, **of_session, **by_tso, shares=(share,), unserved_w=(0, 0))
+    story = (*CLOSED, result(), offered, activated)
+    assert missing(*story) == [("AggregateDisaggregated", "t1")]
+    assert missing(*story, split) == []
+    due = missing(*story, split, order(0, 1, acknowledge_by_ms=2 * START), *slots(0, 2))
+    assert due == [("ActivationOrdered", "None", "t1", "o1", str(START + QUARTER))]
+    assert told(facts(*story, split, offered, split), None).doubled == [
+        ("AggregateOffered", market.SESSION, "GRID", "UP"),
+        ("AggregateDisaggregated", "t1"),
+    ]
