@@ -23,6 +23,8 @@ __all__ = ["SimbenchDay", "load_simbench", "simbench_day"]
 Watts = NDArray[np.int64]
 SLOTS = 96
 YEAR_START = date(2016, 1, 1)
+# A word for a day is one of its season: the highest load of a low-voltage grid can fall into October.
+MONTHS = {"winter": (11, 12, 1, 2), "sunny": (4, 5, 6, 7, 8, 9)}
 # Table of the net, profiles that serve it, sign towards feed-in, columns of P and Q in the profiles.
 TABLES = (("load", ("load",), -1), ("sgen", ("powerplants", "renewables"), 1), ("storage", ("storage",), -1))
 KIND_BY_PREFIX = (
@@ -76,8 +78,8 @@ def simbench_day(
 
     Args:
         code: SimBench code, for example 1-MV-rural--0-sw; scenarios 1 and 2 have more generation.
-        day: a date in 2016 (2016-06-15 or 06-15), "winter" = day of the highest load less generation, or
-            "sunny" = day of the highest generation less load.
+        day: a date in 2016 (2016-06-15 or 06-15), "winter" = day of the highest load less generation from November
+            to February, or "sunny" = day of the highest generation less load from April to September.
         area_id: market area.
         network_id: identifier of the network model; empty = the code.
         valid_from_ms: start of validity of the network, UTC ms.
@@ -121,10 +123,11 @@ def load_simbench(code: str) -> Any:
 
 
 def _first_slot(net: Any, day: str, code: str) -> int:
-    if day in ("winter", "sunny"):
+    if day in MONTHS:
         surplus = _surplus_of_the_year(net).reshape(-1, SLOTS)
-        best = surplus.max(axis=1).argmax() if day == "sunny" else surplus.min(axis=1).argmin()
-        return int(best) * SLOTS
+        extreme = surplus.max(axis=1) if day == "sunny" else -surplus.min(axis=1)
+        season = [k for k in range(len(extreme)) if (YEAR_START + timedelta(days=k)).month in MONTHS[day]]
+        return season[int(extreme[season].argmax())] * SLOTS
     try:
         chosen = date.fromisoformat(day if len(day) > 5 else f"{YEAR_START.year}-{day}")
     except ValueError as error:

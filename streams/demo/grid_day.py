@@ -44,15 +44,17 @@ def scenario_of(grid: str, day: str) -> Scenario:
     units = tuple(_grown(unit, factor) for unit in data.units)
     # Quantity steps follow the size of the grid: kilowatts at medium voltage, 100 W at low voltage.
     step_w = 1000 if max(b.nominal_voltage_v for b in data.network.buses) > 30_000 else 100
-    note = ""
+    title, note = f"SimBench {grid}, {day} day ({data.day:%d %B} of its profile year)", ""
     if factor != 1.0:
+        # In the title, because that is the name of the area: journal, page, summary and report show it.
+        title += f", loads x {factor:.2f}: electrified heating"
         note = (
             f"All loads are taken {factor:.2f} times as large as in SimBench, an electrified winter: the peak loads an "
             f"element to {_WINTER_LOADING:.0%}, or takes a voltage {_WINTER_DROP_PU:.1%} below its band."
         )
     return Scenario(
         area_id=area_id,
-        title=f"SimBench {grid}, {day} day ({data.day:%d %B} of its profile year)",
+        title=title,
         note=note,
         day=market_day,
         time_zone=TIME_ZONE,

@@ -86,8 +86,8 @@ class Scenario:
 
     Attributes:
         area_id: market area.
-        title: grid and day, for people.
-        note: what was assumed beyond the grid's own data; empty = nothing.
+        title: grid, day, and by how much its loads were changed, for people; the name of the area.
+        note: how what the title says was found; empty = nothing was changed.
         day: local delivery day.
         time_zone: its time zone.
         start_ms: start of delivery, UTC ms.

@@ -18,7 +18,7 @@ from flexbus.views.fact import Fact
 from streams.clock import Ticker
 from streams.demo.mirror import Mirror
 from streams.demo.plant import Plant
-from streams.demo.scenario import DSO, FMO, FSPS, METER, SLOT_S, TSO, Scenario, offers_of
+from streams.demo.scenario import DSO, FMO, FSPS, METER, SLOT_S, TSO, Scenario, Site, offers_of
 from streams.demo.signing import Keys, policy
 from streams.kafka import Connection
 
@@ -377,8 +377,15 @@ class World:
         """The DSO's restrictions: a foreseen limit, a yellow light and a red one."""
         s, area = self.scenario, self.scenario.area_id
         noon = s.start_ms + 12 * _HOUR_MS
-        by_size = sorted(s.sites, key=lambda x: (-max(map(abs, x.baseline_w)), x.connection_point_id))
-        limited, yellow, red = by_size[0], by_size[1], by_size[2]
+        # First what offers something at noon: cars that charge in the evening alone have nothing to be cut then.
+        hour = slice(52, 56)
+
+        def order(x: Site) -> tuple[bool, int, str]:
+            idle = max(*x.up_w[hour], *x.down_w[hour]) < s.step_w
+            return (idle, -max(map(abs, x.baseline_w)), x.connection_point_id)
+
+        by_size = sorted(s.sites, key=order)
+        limited, yellow, red = by_size[:3]
         self._send(
             DSO,
             ev.CapacityLimitForeseen(

@@ -2,6 +2,7 @@
 
 import copy
 import warnings
+from datetime import date, timedelta
 from typing import Any
 
 import numpy as np
@@ -138,6 +139,23 @@ def test_simbench_day_is_the_librarys_own_day(code: str) -> None:
     for table, sign in (("load", -1), ("sgen", 1), ("storage", -1)):
         surplus += sign * year[table].sum(axis=1) if year[table].size else 0
     assert first <= int(surplus.argmax()) < first + 96
+
+
+@pytest.mark.parametrize(("word", "sign", "months"), [("winter", -1, {11, 12, 1, 2}), ("sunny", 1, {4, 5, 6, 7, 8, 9})])
+def test_simbench_day_of_a_word_is_the_extreme_one_of_its_season(
+    word: str, sign: int, months: set[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import clearing.convert.simbench as module
+
+    # The whole year's extreme is out of season: in this grid itself for winter (7 October), else made so.
+    surplus = module._surplus_of_the_year(load_simbench("1-LV-rural1--2-sw"))
+    surplus[(date(2016, 10, 7) - date(2016, 1, 1)).days * 96 + 40] = sign * 1e3
+    monkeypatch.setattr(module, "_surplus_of_the_year", lambda net: surplus)
+    chosen = simbench_day("1-LV-rural1--2-sw", word).day
+    assert chosen.month in months
+    days = [date(2016, 1, 1) + timedelta(days=k) for k in range(366)]
+    most = (sign * surplus).reshape(-1, 96).max(axis=1)
+    assert most[days.index(chosen)] == max(m for m, d in zip(most, days, strict=True) if d.month in months)
 
 
 def test_simbench_day_of_a_date_and_its_units() -> None:
