@@ -23,6 +23,7 @@ AREA, SESSION = "valley", "DA-2026-06-21"
 START = parse_ms("2026-06-21T00:00:00+02:00")
 QUARTER = 900_000
 SLOTS = 96
+READ_EVERY = 4  # meters are read every hour
 NOON = START + 52 * QUARTER  # one o'clock, when the sun stands highest: where the tests of the page put the clock
 FSPS = ("fsp-alder", "fsp-birch", "fsp-cedar", "fsp-maple")
 DSO, TSO, FMO, METER = "dso-valley", "tso-north", "fmo-local", "meter-co"
@@ -113,6 +114,16 @@ def _state(net: ev.NetworkModelPublished, p: np.ndarray, q: np.ndarray, cleared:
             )
             for k, b in enumerate(net.branches)
         ),
+    )  # fmt: skip
+
+
+def _reading(
+    d: ev.DeliveryComputed, reading_id: str, revision: int, first: int, metered_wh: tuple[int | None, ...]
+) -> ev.MeterReadingReceived:
+    return ev.MeterReadingReceived(
+        area_id=AREA, reading_id=f"{reading_id}.{first:02d}", revision=revision,
+        connection_point_id=d.connection_point_id or "", meter_operator_id=METER,
+        start_ms=d.start_ms + first * QUARTER, resolution_s=900, energy_wh=tuple(m or 0 for m in metered_wh),
     )  # fmt: skip
 
 
@@ -209,6 +220,14 @@ class _Day:
                     offer_id=f"OFR-{n + 1:02d}", revision=1, session_id=SESSION, fsp_id=fsp,
                     connection_point_id=point, direction=way, start_ms=START, resolution_s=900, slots=slots,
                 ),
+            )  # fmt: skip
+        expected = {o.connection_point_id: o for o in map(self._order, self._awards())}
+        for point, _, fsp, _ in self.points:
+            first = (expected[point].start_ms - START) // QUARTER if point in expected else SLOTS
+            yield fsp, ev.BaselineSubmitted(
+                area_id=AREA, baseline_id=f"BL-{point}", revision=1, connection_point_id=point, fsp_id=fsp,
+                session_id=SESSION, start_ms=START, resolution_s=900,
+                power_w=tuple(4 * (60_000 + 900 * max(0, s - first)) for s in range(SLOTS)),
             )  # fmt: skip
         yield DSO, ev.CapacityLimitForeseen(
             area_id=AREA, limit_id="LIM-1", revision=1, connection_point_id="GCP-04", start_ms=START + 44 * QUARTER,
@@ -352,8 +371,12 @@ class _Day:
     def _delivery(self) -> Iterator[tuple[str, object, int]]:
         orders = {a.award_id: self._order(a) for a in self.awards}
         answered = {}
+        self.orders = list(orders.values())
+        self.delivered = [self._deliver(n, o) for n, o in enumerate(self.orders)]
         for slot in range(SLOTS):
             at = START + slot * QUARTER
+            if slot % READ_EVERY == 0:
+                yield from ((METER, reading, at) for reading in self._readings(at - READ_EVERY * QUARTER, at))
             for n, a in enumerate(self.awards):
                 order = orders[a.award_id]
                 if order.start_ms - QUARTER != at:
@@ -402,16 +425,16 @@ class _Day:
                 ), at  # fmt: skip
         end = START + SLOTS * QUARTER
         yield "scheduler", ev.DeliveryEnded(area_id=AREA, session_id=SESSION, at_ms=end), end
-        self.orders = list(orders.values())
-        self.delivered = [self._deliver(n, o) for n, o in enumerate(self.orders)]
-        for d in self.delivered:
-            yield METER, ev.MeterReadingReceived(
-                area_id=AREA, reading_id=f"MR-{d.connection_point_id}", revision=1,
-                connection_point_id=d.connection_point_id or "", meter_operator_id=METER, start_ms=d.start_ms,
-                resolution_s=900, energy_wh=tuple(m or 0 for m in d.metered_wh),
-            ), end  # fmt: skip
         for d in self.delivered:
             yield "settlement", d, end
+
+    def _readings(self, from_ms: int, until_ms: int) -> Iterator[ev.MeterReadingReceived]:
+        """Yield what the meters with an order read in a period, one reading a point."""
+        for d in self.delivered:
+            first, last = ((t - d.start_ms) // QUARTER for t in (from_ms, until_ms))
+            metered = d.metered_wh[max(0, first) : max(0, last)]
+            if metered:
+                yield _reading(d, f"MR-{d.connection_point_id}", 1, max(0, first), metered)
 
     def _order(self, award: ev.Award) -> ev.ActivationOrdered:
         filled = [s for s, w in enumerate(award.power_w) if w]
@@ -454,6 +477,7 @@ class _Day:
             reason="the meter at the point was read late",
         )  # fmt: skip
         self.delivered[7] = self._deliver(7, late, late=True)
+        yield METER, _reading(self.delivered[7], "MR-late", 2, 0, self.delivered[7].metered_wh)
         yield "settlement", self.delivered[7]
         lines, invoice = self._lines(late.fsp_id)
         after = sum(i.amount_cents for i in invoice)

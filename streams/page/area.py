@@ -4,11 +4,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from clearing.power_flow import AcGrid
 from flexbus import events as ev
+from flexbus.views.delivery import Evidence
 from streams.page.rows import Rows
 from streams.page.series import Slots, UpDown
 
-__all__ = ["MAX_LISTED", "Area", "Handlers", "Held", "Session", "parties_named"]
+__all__ = ["MAX_LISTED", "Area", "Handlers", "Held", "Measured", "Session", "parties_named"]
 
 # Awards, non-awards and settlement lines kept for show; the counts and sums are of all.
 MAX_LISTED = 2000
@@ -39,6 +41,29 @@ class Session:
     own: dict[str, UpDown] = field(default_factory=dict)
     offers_counted: int = 0
     gate_closed: bool = False
+    # By the meters: slots to compute anew, those computed, and whether what they follow from has been let go.
+    metered_due: set[int] = field(default_factory=set)
+    measured: dict[int, "Measured"] = field(default_factory=dict)
+    forgotten: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """One slot of the grid by the meters, in the order of the network's buses and branches.
+
+    Attributes:
+        read: connection points whose meter and baseline are known.
+        planned: connection points with an order that are not read, and taken as ordered.
+        voltage_ppm: per bus; zero = not energised.
+        power_w: per branch.
+        loading_ppm: per branch.
+    """
+
+    read: int
+    planned: int
+    voltage_ppm: tuple[int, ...]
+    power_w: tuple[int, ...]
+    loading_ppm: tuple[int, ...]
 
 
 class Area:
@@ -58,7 +83,10 @@ class Area:
         self.needs: dict[tuple[str, str, str], ev.NeedComputed] = {}
         self.deliveries: dict[str, ev.DeliveryComputed] = {}
         self.clipped: set[str] = set()
-        self.metered_due: set[str] = set()
+        # What meters, baselines and orders say, judged by the rules of the settlement, before it has been due.
+        self.evidence = Evidence()
+        self.points_due: set[str] = set()
+        self.solver: tuple[ev.NetworkModelPublished, AcGrid] | None = None
 
     def put(self, section: str, name: str, value: dict[str, Any], source: type[Any] | None, **who: Any) -> None:
         """Write a row of this area."""

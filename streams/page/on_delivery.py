@@ -4,6 +4,7 @@ from typing import Any
 
 from flexbus import events as ev
 from streams.page.area import MAX_LISTED, Area, Handlers, parties_named
+from streams.page.on_metering import mark_activation
 
 __all__ = ["HANDLERS"]
 
@@ -66,6 +67,7 @@ def _ordered(area: Area, event: ev.ActivationOrdered) -> None:
     }
     who = parties_named(event.fsp_id, event.orderer_id)
     area.put("activations", event.activation_id, value, type(event), parties=who)
+    mark_activation(area, event.activation_id)
 
 
 def _on_activation(area: Area, activation_id: str, change: dict[str, Any]) -> None:
@@ -73,6 +75,7 @@ def _on_activation(area: Area, activation_id: str, change: dict[str, Any]) -> No
     if value is not None:
         who = parties_named(value["fsp_id"], value["orderer_id"])
         area.touch("activations", activation_id, ev.ActivationOrdered, change, parties=who)
+        mark_activation(area, activation_id)
 
 
 def _acknowledged(area: Area, event: ev.ActivationAcknowledged) -> None:
@@ -106,8 +109,6 @@ def _stopped(area: Area, event: ev.ActivationStopped) -> None:
 
 def _delivery(area: Area, event: ev.DeliveryComputed) -> None:
     area.deliveries[event.activation_id] = event
-    if event.session_id in area.sessions:
-        area.metered_due.add(event.session_id)
     value = {
         "session_id": event.session_id,
         "activation_id": event.activation_id,

@@ -6,6 +6,7 @@ from typing import Any
 from flexbus import events as ev
 from flexbus.events.flex_offer import FlexOffer
 from streams.page.area import MAX_LISTED, Area, Handlers, Held, Session, parties_named
+from streams.page.on_metering import forget_settled
 from streams.page.series import Slots, add_series, max_series, new_up_down
 
 __all__ = ["HANDLERS"]
@@ -76,7 +77,9 @@ def _delivery_ended(area: Area, event: ev.DeliveryEnded) -> None:
 
 
 def _settlement_due(area: Area, event: ev.SettlementDue) -> None:
-    _move(area, event.session_id, {"state": "SETTLEMENT"})
+    session = _move(area, event.session_id, {"state": "SETTLEMENT"})
+    if session is not None:
+        forget_settled(area, session)
 
 
 def _need(area: Area, event: ev.NeedComputed) -> None:

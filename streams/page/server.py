@@ -56,6 +56,7 @@ TAIL_AT_ONCE = 300
 ROWS_AT_ONCE = 3000
 BLOCKS_AT_ONCE = 20  # a backlog of large ones must not all be in memory
 FOLD_SLICE_S = 0.03
+DERIVE_EVERY_S = 1.0
 
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
@@ -142,6 +143,7 @@ class PageServer:
         self.port = 0
         self.browsers = 0
         self.unreadable: deque[str] = deque(maxlen=20)
+        self._derive_at = 0.0
         self._closing = asyncio.Event()
         self._runner: web.AppRunner | None = None
         self._pump: asyncio.Task[None] | None = None
@@ -202,15 +204,24 @@ class PageServer:
             except asyncio.CancelledError:
                 await reading  # the consumer must not be closed under a thread that reads from it
                 raise
-            if not found:  # quiet: time for what is derived from many entries at once
-                for area in self.state.areas.values():
-                    refresh_metered(area)
+            self._derive()
             begun = time.monotonic()
             for topic, partition, offset, value in found:
                 self._take(topic, partition, offset, value)
                 if time.monotonic() - begun > FOLD_SLICE_S:  # let browsers be served in between
                     await asyncio.sleep(0)
                     begun = time.monotonic()
+
+    def _derive(self) -> None:
+        """Compute what is derived from many entries at once; not often, and for a tenth of the time at most."""
+        begun = time.monotonic()
+        if begun < self._derive_at:
+            return
+        # Every area must have its turn, so none is skipped.
+        worked = [refresh_metered(area) for area in self.state.areas.values()]
+        if any(worked):
+            ended = time.monotonic()
+            self._derive_at = ended + max(DERIVE_EVERY_S, 9 * (ended - begun))
 
     def _take(self, topic: str, partition: int, offset: int, value: Any) -> None:
         if topic == CLOCK:

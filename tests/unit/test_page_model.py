@@ -26,6 +26,7 @@ from streams.page.model import (
     summary,
     tail_since,
 )
+from streams.page.on_metering import EVIDENCE
 from streams.page.rows import EVERYTHING, Lens, Rows, sight
 from streams.page.series import Slots, add_series
 from streams.page.tell import tell
@@ -34,10 +35,9 @@ from tests.page_day import AREA, DSO, FSPS, SESSION, SLOTS, START, blocks, histo
 
 # Seen in the journal's tail alone: they change nothing that the page shows elsewhere.
 ONLY_IN_THE_TAIL = {
-    "MandateGranted", "MandateRevoked", "AssetApproved", "AssetRefused", "PortfolioRegistered", "PortfolioApproved",
+    "MandateGranted", "MandateRevoked", "AssetApproved", "AssetRefused",
     "SigningKeyRegistered", "SigningKeyRevoked", "SignaturePolicySet",
-    "PortfolioRefused", "CongestionForecastReceived", "NeedNotTradable", "RequestMissedGate", "BaselineSubmitted",
-    "ScheduleSubmitted", "TrafficLightSet", "OffersAggregated", "MeterReadingReceived",
+    "CongestionForecastReceived", "NeedNotTradable", "RequestMissedGate", "TrafficLightSet", "OffersAggregated",
 }  # fmt: skip
 
 
@@ -64,7 +64,7 @@ def numbers(state: PageState) -> dict[str, Any]:
 
 
 def test_every_event_of_the_catalogue_is_shown_or_left_to_the_tail_on_purpose() -> None:
-    handled = {cls.__name__ for cls in HANDLERS}
+    handled = {cls.__name__ for cls in (*HANDLERS, *EVIDENCE)}
     assert handled & ONLY_IN_THE_TAIL == set()
     assert handled | ONLY_IN_THE_TAIL == set(CATALOGUE)
 

@@ -58,6 +58,17 @@ export const ctx = {
     }
     return { up, down };
   },
+  // Delivered energy of an order per slot, Wh: as computed, before that as read so far (null = not read).
+  delivered(id) {
+    const computed = store.get("deliveries", id);
+    return computed ? { ...computed, live: false } : { ...(store.get("readings", id) ?? {}), live: true };
+  },
+  // Newest quarter-hour of the session in which a meter was read, at most up to one; null if there is none.
+  lastRead(slot) {
+    const read = ctx.grid("metered")?.read ?? [];
+    for (let k = Math.min(slot, read.length - 1); k >= 0; k--) if (read[k]) return k;
+    return null;
+  },
   setSlot(slot, byHand = true) {
     const last = Math.max(0, ctx.slots() - 1);
     const next = Math.min(last, Math.max(0, slot));
@@ -82,10 +93,10 @@ const lists = new Lists($("tabs"), $("tab-body"), ctx, journal);
 // Which sections each part shows; "slot", "element" and "view" are what the person changes.
 const NEEDS = {
   diagram: ["network", "grid", "points", "lights", "limits", "awards", "sessions", "slot", "element", "view"],
-  detail: ["network", "grid", "points", "lights", "awards", "prices", "activations", "deliveries", "assets",
+  detail: ["network", "grid", "points", "lights", "awards", "prices", "activations", "deliveries", "readings", "assets",
     "offers", "cleared", "settlements",
     "sessions", "slot", "element", "view"],
-  bars: ["sessions", "needs", "requested", "offers", "own_offers", "cleared", "deliveries", "slot", "view"],
+  bars: ["sessions", "needs", "requested", "offers", "own_offers", "cleared", "deliveries", "readings", "activations", "slot", "view"],
   heat: ["sessions", "prices", "network", "slot", "element", "view"],
   head: ["areas", "sessions", "clock", "chain", "participants", "grid", "slot", "view", "network"],
 };
@@ -123,6 +134,9 @@ function settle(changed) {
     let slot = view.slot;
     if (now !== null && now >= session.start_ms && now < session.end_ms) {
       slot = Math.floor((now - session.start_ms) / (session.resolution_s * 1000));
+      // A meter is read after its quarter-hour: who looks at the meters follows them, two hours behind at most.
+      const read = view.mode === "metered" && session.state === "DELIVERY" ? ctx.lastRead(slot) : null;
+      if (read !== null && (slot - read) * session.resolution_s <= 7200) slot = read;
     } else if (session.state === "DELIVERY") {
       slot = Math.max(0, session.delivered_slots - 1);
     } else {
@@ -192,9 +206,22 @@ function head() {
     mark(button, button.dataset.layout === (view.layout ?? "tree"), button.dataset.layout === "map" && !hasMap);
   }
   $("grid-name").title = $("grid-name").textContent = network ? `${network.name || network.network_id} · ${network.buses.length} buses` : "";
+  shownFrom();
   $("grid-empty").hidden = Boolean(network);
   $("grid-empty").textContent = view.role && !network ? "This role may not see the network model." : "No network model yet.";
   document.title = session ? `flexbus · ${view.area} · ${session.state.toLowerCase()}` : "flexbus";
+}
+
+// Which is shown: what meters say, or the plan.
+function shownFrom() {
+  const grid = view.mode === "metered" ? ctx.grid() : null, note = $("grid-source");
+  note.hidden = !grid;
+  if (!grid) return;
+  const read = grid.read[view.slot] ?? 0, planned = grid.planned[view.slot] ?? 0, points = (n) => `${n} ${n === 1 ? "point" : "points"}`;
+  note.className = `source ${read ? "read" : "plan"}`;
+  note.textContent = read
+    ? `● measured: ${points(read)} read${planned ? `, ${points(planned)} as ordered` : ""}, the rest as forecast`
+    : `○ plan: nothing read in this quarter-hour, shown as ${grid.plan}`;
 }
 
 function mark(button, on, disabled) {

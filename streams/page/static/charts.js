@@ -41,7 +41,8 @@ export class Bars {
     const cleared = ctx.cleared();
     const got = { UP: zero(), DOWN: zero() };
     const way = new Map(ctx.store.all("activations").map((a) => [a.activation_id, a.direction]));
-    for (const d of ctx.ofSession("deliveries")) {
+    const known = new Set([...ctx.ofSession("deliveries"), ...ctx.ofSession("readings")].map((d) => d.activation_id));
+    for (const d of [...known].map((id) => ctx.delivered(id))) {
       const series = got[way.get(d.activation_id)];
       if (!series) continue;
       for (let k = 0; k < n; k++) series[k] += ((at(d.delivered_wh, d.start_ms, d.resolution_s, ctx.slotMs(k)) ?? 0) * 3600) / d.resolution_s;
@@ -58,7 +59,7 @@ export class Bars {
       status: cleared?.slots.map((s) => s.status) ?? [],
       got,
       own: Boolean(own),
-      owes: ctx.ofSession("deliveries").length > 0,
+      owes: known.size > 0,
     };
   }
 

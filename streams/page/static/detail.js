@@ -3,6 +3,7 @@ import { at, el, energy, euro, sum, svg, hhmm, perUnit, percent, power, price, a
 import { loadingClass, voltageClass, PPM } from "./diagram.js";
 
 const MODES = [["forecast", "forecast"], ["cleared", "cleared"], ["metered", "metered (est.)"]];
+const UNREAD = "as planned, not read";
 
 export class Detail {
   constructor(root, select, ctx) {
@@ -42,7 +43,8 @@ export class Detail {
       const v = this.read(mode, table, id);
       if (v === null) return [];
       const kind = classify(v), bad = ["v-over", "v-under", "l-over"].includes(kind);
-      return [el("dt", { class: `line ${mode}` }, name), el("dd", { class: bad ? "bad" : "" }, show(v), bad ? " ⚠" : "")];
+      const unread = mode === "metered" && !this.ctx.grid(mode).read[this.ctx.view.slot];
+      return [el("dt", { class: `line ${mode}` }, unread ? UNREAD : name), el("dd", { class: bad ? "bad" : "" }, show(v), bad ? " ⚠" : "")];
     }));
   }
 
@@ -85,7 +87,9 @@ export class Detail {
     const paid = ctx.ofSession("settlements");
     if (paid.length) rows.push(["settled", `${euro(sum(paid.map((p) => p.total_cents)))} EUR`]);
     if (!rows.length) return [];
-    return [el("h3", { class: "more" }, "The session"), el("dl", {}, ...rows.flatMap(([name, v]) => [el("dt", {}, name), el("dd", {}, v)]))];
+    // The area's name may be a sentence that says what was assumed of the grid.
+    const name = ctx.store.get("areas", ctx.view.area)?.name ?? "";
+    return [el("h3", { class: "more" }, "The session"), el("p", { class: "sub" }, name), el("dl", {}, ...rows.flatMap(([name, v]) => [el("dt", {}, name), el("dd", {}, v)]))];
   }
 
   bus(network, id) {
@@ -112,8 +116,14 @@ export class Detail {
       return el("div", { class: "cp" }, el("b", {}, point.connection_point_id), ` ${point.fsp_id ?? ""}`,
         colour ? el("span", { class: `light ${colour.toLowerCase()}` }, { GREEN: "● green", YELLOW: "▲ yellow", RED: "■ red" }[colour]) : null,
         el("div", { class: "muted" }, assets.map((a) => `${a.kind.toLowerCase().replace("_", " ")} ${power(Math.max(a.max_feed_in_w, a.max_draw_w), 0)}`).join(", ")),
-        ...active.map((a) => el("div", {}, `${arrow(a.direction)} ${power(at(a.power_w, a.start_ms, a.resolution_s, ms) ?? 0)} ordered, ${a.answer.toLowerCase().replace("_", " ")}${a.stopped ? `, stopped ${hhmm(a.stopped.from_ms)}–${hhmm(a.stopped.until_ms)}` : ""}`)));
+        ...active.map((a) => el("div", {}, `${arrow(a.direction)} ${power(at(a.power_w, a.start_ms, a.resolution_s, ms) ?? 0)} ordered, ${a.answer.toLowerCase().replace("_", " ")}${this.delivered(a, ms)}${a.stopped ? `, stopped ${hhmm(a.stopped.from_ms)}–${hhmm(a.stopped.until_ms)}` : ""}`)));
     });
+  }
+
+  // What an order delivers in the quarter-hour: as read, then as computed.
+  delivered(a, ms) {
+    const d = this.ctx.delivered(a.activation_id), wh = at(d.delivered_wh, d.start_ms, d.resolution_s, ms);
+    return wh === null ? "" : `, ${power((wh * 3600) / d.resolution_s)} delivered${d.live ? " as read" : ""}`;
   }
 
   branch(network, id) {

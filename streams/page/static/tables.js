@@ -25,22 +25,33 @@ function strip(ctx, row, list) {
   return root;
 }
 
+// Owed energy per slot of an order that is still running: as it stands after changes, nothing in slots a stop touches.
+function owedWh(a) {
+  const step = a.resolution_s * 1000;
+  return a.power_w.map((w, k) => {
+    const from = a.start_ms + k * step;
+    return a.stopped && from < a.stopped.until_ms && from + step > a.stopped.from_ms ? 0 : (w * a.resolution_s) / 3600;
+  });
+}
+
 const LISTS = {
   journal: { title: "Journal", sections: ["tail"] },
   activations: {
-    title: "Activations & delivery", sections: ["activations", "deliveries", "sessions"],
+    title: "Activations & delivery", sections: ["activations", "deliveries", "readings", "sessions"],
     head: ["Order", "Provider", "At", "Dir", "When", "Ordered", "Answer", "Owed", "Delivered", "Of owed", "Note"],
     rows(ctx) {
       return ctx.ofSession("activations").sort((a, b) => a.start_ms - b.start_ms || (a.activation_id < b.activation_id ? -1 : 1)).map((a) => {
-        const d = ctx.store.get("deliveries", a.activation_id);
-        const owed = d ? sum(d.ordered_wh) : null, got = d ? sum(d.delivered_wh) : null;
+        const d = ctx.delivered(a.activation_id), read = (d.delivered_wh ?? []).map((wh) => wh !== null);
+        const owed = read.includes(true) ? sum((d.ordered_wh ?? owedWh(a)).filter((_, k) => read[k])) : null;
+        const got = owed === null ? null : sum(d.delivered_wh.filter((_, k) => read[k]));
+        const live = d.live && owed !== null ? ` ◷ read ${read.filter(Boolean).length}/${read.length}` : "";
         const share = owed ? got / owed : null;
         const stop = a.stopped ? `■ stopped ${hhmm(a.stopped.from_ms)}–${hhmm(a.stopped.until_ms)} ` : "";
         return [a.activation_id, a.answer === "REFUSED" || a.answer === "TIMED_OUT" || (share !== null && share < 0.9) ? "bad-row" : "", [
           el("td", {}, short(a.activation_id)), el("td", {}, or(a.fsp_id)), el("td", {}, a.connection_point_id ?? a.portfolio_id ?? "–", a.tso_activation_id ? " · TSO" : ""),
           el("td", { class: a.direction.toLowerCase() }, `${arrow(a.direction)} ${a.direction.toLowerCase()}`), el("td", {}, range(a, a.power_w), strip(ctx, a, a.power_w)),
           num(power(Math.max(0, ...a.power_w))), el("td", { class: `answer ${a.answer.toLowerCase()}` }, ANSWER[a.answer]),
-          num(energy(owed)), num(energy(got)), num(share === null ? "–" : `${(share * 100).toFixed(1)} %${share < 0.9 ? " ⚠" : ""}`, d && d.revision > 1 ? ` r${d.revision}` : ""),
+          num(energy(owed)), num(energy(got)), num(share === null ? "–" : `${(share * 100).toFixed(1)} %${share < 0.9 ? " ⚠" : ""}`, d.revision > 1 ? ` r${d.revision}` : "", live),
           el("td", { class: "what" }, stop + (a.note ?? ""))]];
       });
     },
