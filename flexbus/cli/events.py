@@ -90,17 +90,40 @@ def markdown() -> str:
     return "\n".join(lines)
 
 
+def _table() -> str:
+    """Return the catalogue for a terminal: one row per event, its meaning in a line below."""
+    lines = [
+        "* = without the identities of others. FMO and AUDITOR see every event in full; a party that an event names",
+        "sees its own of it, on flexbus.out.party.<party>.v1. The key of every record is its market area (area_id).",
+    ]
+    head = ("event", "sent by", "seen by", "public topic")
+    rows = [(head, "")]
+    for kind in CATALOGUE.values():
+        row = _row(kind)
+        seen = [f"{role}{'' if sight == 'FULL' else '*'}" for role, sight in row["see"].items()]
+        if row["public"]:
+            seen.append("anyone" if row["public"] == "FULL" else "anyone*")
+        rows.append((
+            (row["event"], ", ".join(row["send"]), ", ".join(seen) or "-", row["topic"] or "-"), row["meaning"]
+        ))  # fmt: skip
+    widths = [max(len(cells[n]) for cells, _ in rows) for n in range(3)]
+    for cells, meaning in rows:
+        lines += ["", "  ".join([*(f"{c:{w}}" for c, w in zip(cells[:3], widths, strict=True)), cells[3]])]
+        if meaning:
+            lines.append(f"    {meaning}")
+    return "\n".join(lines)
+
+
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="one JSON object per line")
 @click.option("--markdown", "as_markdown", is_flag=True, help="the page docs/events/README.md")
 def command(as_json: bool, as_markdown: bool) -> None:
-    """List every event: meaning, who may send it, who may see it, topic."""
+    """List every event: meaning, who may send it, who may see it, public topic, key."""
     if as_markdown:
         click.echo(markdown(), nl=False)
         return
-    for kind in CATALOGUE.values():
-        row = _row(kind)
-        if as_json:
-            click.echo(json.dumps(row))
-        else:
-            click.echo(f"{kind.type_name:28} {', '.join(row['send']):44} {kind.meaning}")
+    if as_json:
+        for kind in CATALOGUE.values():
+            click.echo(json.dumps(_row(kind)))
+    else:
+        click.echo(_table())
