@@ -12,7 +12,7 @@ from typing import Any
 
 from flexbus import codec
 from flexbus.catalogue import CATALOGUE, Service
-from flexbus.errors import CodecError, EnvironmentProblem, Fault, FaultCode
+from flexbus.errors import CodecError, EnvironmentProblem, Fault, FaultCode, FaultyInputError
 from flexbus.events import EventRejected, Receipt, ReceiptsIssued, Verdict
 from flexbus.ids import derived_id, is_uuid
 from flexbus.journal import Block, Entry, next_block, verify_block
@@ -35,6 +35,7 @@ _LONGEST_ID = 200
 # An input of a megabyte can have a hundred thousand faults; what is said about it stays within a record.
 _MOST_FAULTS = 1000
 _MOST_HEADERS = 50
+_MOST_JSON = 65_536  # bytes of a record that is read as JSON to tell its faults
 _LONGEST_TEXT = 500
 _MOST_KEPT = 8_000_000  # a compressed record passes the broker's limit and may still be larger than this
 _RECEIPTS_BYTES = 1_000_000
@@ -51,6 +52,7 @@ class Rules:
         state: the state of an area without history.
         fold: the state after an accepted fact.
         admission: faults of what would come next in an area: state, event, sender, on behalf of, received at.
+        authority: those of them that need no sound content: who sends it for whom.
         signature: faults of its signature, or of none: state, event, sender, received at, payload, signature.
     """
 
@@ -58,6 +60,7 @@ class Rules:
     state: Callable[[], Any]
     fold: Callable[[Any, Fact], Any]
     admission: Callable[[Any, Any, str, str | None, int], tuple[Fault, ...]]
+    authority: Callable[[Any, Any, str, str | None, int], tuple[Fault, ...]] = lambda *_: ()
     signature: Callable[[Any, Any, str, int, bytes, bytes | None], tuple[Fault, ...]] = lambda *_: ()
 
 
@@ -137,6 +140,7 @@ class Reading:
     fingerprint: bytes = b""
     event: Any = None
     area_id: str = ""
+    placed: bool = False  # it is in the partition that knows its area
     faults: list[Fault] = field(default_factory=list)
 
     def fault(self, code: FaultCode, path: str, message: str) -> None:
@@ -212,9 +216,9 @@ class Intake:
         """Return what an input says by itself, whatever came before it; may be done ahead of time."""
         reading = Reading(given, party_of_inbox(given.topic), area_id=_area_of_key(given.key))
         _read_headers(reading)
-        _read_value(reading, self._registry)
+        _read_value(reading, self._registry, lambda event: self._checked(self._rules.content, event))
         if reading.event is not None:
-            self._check_place(reading)
+            reading.placed = self._check_place(reading)
             _check_headers(reading)
         return reading
 
@@ -241,20 +245,22 @@ class Intake:
 
     def _decide(self, reading: Reading, outcome: Outcome, touched: dict[str, _Area]) -> Receipt:
         given, faults = reading.given, reading.faults
-        if faults:
+        if reading.event is None:
             return self._reject(reading, outcome)
-        assert reading.event_id is not None  # or there were a fault
         value = given.value or b""
         area = self._area(reading.area_id)
-        known = area.known(reading.event_id, reading.sender_id)
+        known = area.known(reading.event_id, reading.sender_id) if reading.event_id and reading.placed else None
         if known is not None:
-            if known == _digest(reading.sender_id, reading.on_behalf_of, value):
+            if not faults and known == _digest(reading.sender_id, reading.on_behalf_of, value):
                 outcome.duplicates += 1
                 return _receipt(reading, Verdict.DUPLICATE)
             reading.fault(
                 FaultCode.ID_REUSED, "$headers.ce_id", "this id stands for another event; give each event its own id"
             )
+        faults.extend(self._faults(area, reading))
+        if faults:
             return self._reject(reading, outcome)
+        assert reading.event_id is not None  # or there were a fault
         if area.pending_bytes + len(value) > BLOCK_BYTES:
             self._close(area, outcome)
         fact = quick_fact(
@@ -266,14 +272,6 @@ class Intake:
             block=area.next_number,
             index=len(area.pending),
         )
-        faults.extend(self._checked(self._rules.content, reading.event))
-        if not faults:  # the rules of admission may rely on sound content
-            who = (reading.sender_id, reading.on_behalf_of, given.received_at_ms)
-            faults.extend(self._checked(self._rules.admission, area.state, reading.event, *who))
-            evidence = (reading.sender_id, given.received_at_ms, value, reading.signature)
-            faults.extend(self._checked(self._rules.signature, area.state, reading.event, *evidence))
-        if faults:
-            return self._reject(reading, outcome)
         entry = _quick_entry(
             event_id=reading.event_id,
             event_type=type(reading.event).__name__,
@@ -296,6 +294,18 @@ class Intake:
         if len(area.pending) >= BLOCK_ENTRIES:
             self._close(area, outcome)
         return _receipt(reading, Verdict.ACCEPTED, fact.block, fact.index)
+
+    def _faults(self, area: _Area, reading: Reading) -> list[Fault]:
+        """Return what is wrong with a decoded event, beside its headers."""
+        rules, event, sender_id, at_ms = self._rules, reading.event, reading.sender_id, reading.given.received_at_ms
+        found = list(self._checked(rules.content, event))
+        if not reading.placed:  # this partition does not know its area
+            return found
+        # The rules of admission may rely on sound content; who sends it for whom can be told without.
+        check = rules.authority if found else rules.admission
+        found += self._checked(check, area.state, event, sender_id, reading.on_behalf_of, at_ms)
+        evidence = (sender_id, at_ms, reading.given.value or b"", reading.signature)
+        return found + list(self._checked(rules.signature, area.state, event, *evidence))
 
     def _close(self, area: _Area, outcome: Outcome) -> None:
         if area.pending:
@@ -335,11 +345,12 @@ class Intake:
         )
         return _receipt(reading, Verdict.REJECTED)
 
-    def _check_place(self, reading: Reading) -> None:
+    def _check_place(self, reading: Reading) -> bool:
+        """Note what is wrong with area and partition; tell whether this partition knows the area."""
         area_id: str = reading.event.area_id
         if not area_id or len(area_id) > _LONGEST_ID:
             reading.fault(FaultCode.BAD_VALUE, "$.area_id", f"an area id has 1 to {_LONGEST_ID} characters")
-            return
+            return False
         reading.area_id = area_id
         key = area_id.encode()
         if reading.given.key != key:
@@ -356,6 +367,7 @@ class Intake:
                 f"area {area_id!r} belongs in partition {home}, not {self.partition}: "
                 "let the client choose it from the key, partitioner murmur2",
             )
+        return home == self.partition
 
 
 def _read_headers(reading: Reading) -> None:
@@ -400,7 +412,7 @@ def _read_headers(reading: Reading) -> None:
             reading.fault(FaultCode.BAD_HEADER, "$headers.ce_time", f"not RFC 3339: {str(error)[:100]}")
 
 
-def _read_value(reading: Reading, registry: codec.Registry | None) -> None:
+def _read_value(reading: Reading, registry: codec.Registry | None, content: Callable[[Any], tuple[Fault, ...]]) -> None:
     value = reading.given.value
     if not value:
         reading.fault(FaultCode.NOT_DECODABLE, "$", "the record is empty")
@@ -426,10 +438,21 @@ def _read_value(reading: Reading, registry: codec.Registry | None) -> None:
         reading.event = codec.decode_entry(value, reading.fingerprint)
     except CodecError as error:
         reading.faults.append(error.fault())
+        if value[:1] == b"{" and len(value) <= _MOST_JSON:  # no Avro begins like that: it was to be translated first
+            reading.faults += _faults_of_json(value, content)
     except EnvironmentProblem as problem:
         # Whatever one sender writes, the others' events must not wait for the registry.
         text = f"its schema id is not known yet and cannot be asked for: send it again later. {problem}"
         reading.fault(FaultCode.UNKNOWN_SCHEMA, "$", text)
+
+
+def _faults_of_json(value: bytes, content: Callable[[Any], tuple[Fault, ...]]) -> tuple[Fault, ...]:
+    """Return what would be wrong with an event that came as JSON, so that its sender need not find out one by one."""
+    try:
+        event = codec.from_json(value)
+    except FaultyInputError as error:
+        return error.faults
+    return content(event)
 
 
 def _check_headers(reading: Reading) -> None:

@@ -57,6 +57,7 @@ RULES = Rules(
     state=validation.Admission,
     fold=validation.fold_admission,
     admission=validation.admission_faults,
+    authority=validation.authority_faults,
     signature=validation.signature_faults,
 )
 

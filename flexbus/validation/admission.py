@@ -18,7 +18,7 @@ from flexbus.validation import rules_offer, rules_register, rules_signing, rules
 from flexbus.validation.state import Admission
 from flexbus.validation.units import fault
 
-__all__ = ["FOUNDERS", "RULES", "admission_faults"]
+__all__ = ["FOUNDERS", "RULES", "admission_faults", "authority_faults"]
 
 FOUNDERS = frozenset({"fmo"})
 Rule = Callable[[Admission, Any, str], Iterator[Fault]]
@@ -62,6 +62,37 @@ def admission_faults(
         on_behalf_of: party that the sender says it acts for, None for itself.
         received_at_ms: when the broker took the event, UTC ms; only mandates are measured by it.
     """
+    faults = list(authority_faults(state, event, sender_id, on_behalf_of, received_at_ms))
+    if type(event) is ev.AreaOpened or state.registry.area is None:
+        return tuple(faults)
+    if sender_id in _SERVICES:
+        if type(event) in _BINDING_SERVICES and not faults:
+            faults += _requester_is_operator(state, event)
+            faults += RULES[type(event)](state, event, _named(event) or sender_id)
+        return tuple(faults)
+    acting = on_behalf_of or sender_id
+    rule = RULES.get(type(event))
+    if rule is not None and acting in state.registry.roles:  # a stranger learns nothing about what exists in the area
+        faults += rule(state, event, acting)
+    return tuple(faults)
+
+
+def authority_faults(
+    state: Admission,
+    event: Any,
+    sender_id: str,
+    on_behalf_of: str | None,
+    received_at_ms: int,
+) -> tuple[Fault, ...]:
+    """Return the faults of who sends an event for whom, whatever its content says.
+
+    Args:
+        state: as in `admission_faults`.
+        event: an event of the catalogue, perhaps with content faults.
+        sender_id: as in `admission_faults`.
+        on_behalf_of: as in `admission_faults`.
+        received_at_ms: as in `admission_faults`.
+    """
     if type(event) is ev.AreaOpened:
         return tuple(_opening(state, event, sender_id, on_behalf_of))
     if state.registry.area is None:
@@ -69,20 +100,8 @@ def admission_faults(
         return (fault(FaultCode.UNKNOWN_ELEMENT, "$.area_id", text),)
     service = _SERVICES.get(sender_id)
     if service is not None:
-        faults = list(_service(event, service, on_behalf_of))
-        if type(event) in _BINDING_SERVICES and not faults:
-            faults += _requester_is_operator(state, event)
-            faults += RULES[type(event)](state, event, _named(event) or sender_id)
-        return tuple(faults)
-    acting = on_behalf_of or sender_id
-    faults = list(_authority(state, event, sender_id, on_behalf_of, received_at_ms))
-    if acting not in state.registry.roles:
-        # A stranger learns nothing about what exists in the area.
-        return tuple(faults)
-    rule = RULES.get(type(event))
-    if rule is not None:
-        faults += rule(state, event, acting)
-    return tuple(faults)
+        return tuple(_service(event, service, on_behalf_of))
+    return tuple(_authority(state, event, sender_id, on_behalf_of, received_at_ms))
 
 
 def _opening(state: Admission, e: ev.AreaOpened, sender_id: str, on_behalf_of: str | None) -> Iterator[Fault]:

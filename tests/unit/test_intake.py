@@ -1,5 +1,6 @@
 """What becomes of inputs, without Kafka: give a batch, expect blocks, rejections and receipts."""
 
+import json
 from dataclasses import replace
 from typing import Any
 from uuid import UUID, uuid4
@@ -145,7 +146,7 @@ def test_a_party_cannot_keep_a_services_fact_out_by_using_up_its_id() -> None:
     # but a party cannot take the id of a service's fact, nor of another party's event
     for party in (FSP_A, FSP_B):
         taken = intake.take([box.record(party, offer_of(9, AREA, party), foretold)])
-        assert codes(taken.rejections[0].faults) == {"ID_REUSED"}
+        assert codes(taken.rejections[0].faults) == {"ID_REUSED", "GATE_CLOSED"}
 
 
 def test_every_fault_of_the_envelope_is_listed() -> None:
@@ -166,6 +167,7 @@ def test_every_fault_of_the_envelope_is_listed() -> None:
     (rejection,) = fresh().take([record]).rejections
     paths = sorted(f.path for f in rejection.faults)
     assert paths == [
+        "$.area_id",  # nobody has opened it
         "$headers.ce_id",
         "$headers.ce_id",
         "$headers.ce_signature",
@@ -175,6 +177,51 @@ def test_every_fault_of_the_envelope_is_listed() -> None:
         "$key",
     ]
     assert rejection.original == record.value
+
+
+def test_faults_of_headers_content_sender_and_signature_are_listed_together() -> None:
+    box = Inbox()
+    intake, _ = opened(box)
+    anothers = offer_of(1, AREA, FSP_B)
+    unsound = replace(anothers, offer=replace(anothers.offer, revision=-1, slots=()))
+    record = box.record(FSP_A, unsound, headers=(("ce_id", b"7"), ("ce_signature", b"short")))
+    (rejection,) = intake.take([record]).rejections
+    found = {(f.code.value, f.path) for f in rejection.faults}
+    assert {
+        ("BAD_HEADER", "$headers.ce_id"),
+        ("BAD_HEADER", "$headers.ce_signature"),
+        ("NOT_YOURS_OR_UNKNOWN", "$.offer.fsp_id"),
+    } <= found
+    assert {path for _, path in found} >= {"$.offer.revision", "$.offer.slots"}
+
+
+def test_an_id_that_is_used_hides_no_other_fault() -> None:
+    box = Inbox()
+    intake, _ = opened(box)
+    event_id = str(uuid4())
+    assert intake.take([box.record(FSP_A, offer_of(1, AREA), event_id)]).rejections == []
+    other = offer_of(2, AREA)
+    (rejection,) = intake.take(
+        [box.record(FSP_A, replace(other, offer=replace(other.offer, revision=-1)), event_id)]
+    ).rejections
+    assert {f.path for f in rejection.faults} == {"$headers.ce_id", "$.offer.revision"}
+
+
+def test_json_that_was_not_translated_is_told_what_else_is_wrong_with_it() -> None:
+    values = codec.to_json(offer_of(1, AREA))
+    values["offer"].pop("start_ms")
+    values["offer"]["power"] = 7
+    (rejection,) = fresh().take([Inbox().record(FSP_A, json.dumps(values).encode())]).rejections
+    assert codes(rejection.faults) == {"NOT_DECODABLE", "MISSING_FIELD", "UNKNOWN_FIELD"}
+
+
+def test_a_check_that_needs_sound_content_is_spared_unsound_one() -> None:
+    asked = []
+    rules = replace(RULES, admission=lambda *given: asked.append(given) or ())
+    box = Inbox()
+    unsound = replace(offer_of(1, AREA), offer=replace(offer_of(1, AREA).offer, slots=()))
+    assert len(fresh(rules).take([box.record(FSP_A, unsound)]).rejections) == 1
+    assert asked == []
 
 
 def test_a_hundred_thousand_faults_stay_within_a_record() -> None:
