@@ -13,18 +13,33 @@ from flexbus.events import EventRejected, ProcurementState
 from flexbus.journal import Block
 from flexbus.quantities import Direction
 from flexbus.topics import CLOCK
-from flexbus.views.fact import facts_of
+from flexbus.views.fact import Emission, Fact, Job, facts_of
 from flexbus.views.figures import READS, Figures, fold, fold_rejection, need_w, procured_ratio
+from streams.area import Stage
 from streams.clock import read_tick
 from streams.context import Context
 from streams.page.feed import Feed
 
-__all__ = ["MarketFigures", "run"]
+__all__ = ["VIEW", "MarketFigures", "run"]
 
 STATES = (*(state.value for state in ProcurementState), "EXPIRED")
 _AT_ONCE = 20  # blocks: a backlog of large ones must not all be in memory
 _WAIT_S = 0.2
 _LATENCY_BUCKETS_S = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
+
+
+def _decides_nothing(_: Figures, __: Fact) -> tuple[Emission | Job, ...]:
+    return ()  # figures are shown, nothing follows from them
+
+
+VIEW = Stage(
+    service="figures",
+    new_state=Figures,
+    fold=fold,
+    decide=_decides_nothing,
+    outputs=frozenset(),
+    reads=READS,
+)
 
 
 class MarketFigures(Collector):

@@ -1,8 +1,9 @@
 """One area's journal, gone through again from its first block: what follows from it must be what stands in it.
 
-Pure. Four proofs: the chain is whole; every entry was admissible where it stands; every fact that a stage put into
-the journal is derived again, byte for byte, clearings included; and the state that the views come to, as a digest,
-so that two runs in two processes can be compared.
+Pure. Five proofs: the chain is whole; every entry was admissible where it stands; every fact that a stage put into
+the journal is derived again, byte for byte, clearings included; every fact of the scheduler is one that a scheduled
+session had planned, and none is left out before a later one; and the state that the views come to, as a digest, so
+that two runs in two processes can be compared.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -10,9 +11,11 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from flexbus import codec
+from flexbus.catalogue import Service
 from flexbus.errors import ChainError, CodecError
 from flexbus.journal import Block, Entry, verify_block
 from flexbus.validation import Admission, admission_faults, content_faults, fold_admission, signature_faults
+from flexbus.views import agenda
 from flexbus.views.fact import Emission, Fact, Job, facts_of
 from streams.area import Stage
 from streams.digest import state_digest
@@ -77,7 +80,7 @@ def refold(area_id: str, blocks: Sequence[Block], views: Mapping[str, Stage], *,
     Args:
         area_id: market area.
         blocks: its whole chain, in order.
-        views: the stages by name.
+        views: the stages by name; the scheduler's view is held against the agenda, one without outputs is folded only.
         solve: run computations (clearings) again; False trusts their results.
     """
     findings: list[Finding] = []
@@ -87,7 +90,12 @@ def refold(area_id: str, blocks: Sequence[Block], views: Mapping[str, Stage], *,
 
     head, facts, entries = _chain(blocks, find)
     _admission(facts, entries, find)
-    proofs = tuple(_view(view, facts, entries, find, solve) for view in views.values())
+    proofs = tuple(
+        _agenda(view, facts, entries, find)
+        if view.service == Service.SCHEDULER.value
+        else _view(view, facts, entries, find, solve)
+        for view in views.values()
+    )
     return AreaProof(
         area_id=area_id,
         blocks=len(blocks),
@@ -156,7 +164,7 @@ def _view(view: Stage, facts: Sequence[Fact], entries: Sequence[Entry], find: _F
                     trusted.add(what.job_id)
     same = 0
     said: set[str] = set()
-    for fact, entry in zip(facts, entries, strict=True):
+    for fact, entry in zip(facts, entries, strict=True) if view.outputs else ():
         if entry.sender_id != view.service:
             continue
         said.add(fact.event_id)
@@ -174,6 +182,56 @@ def _view(view: Stage, facts: Sequence[Fact], entries: Sequence[Entry], find: _F
             same += 1
     owed = tuple(i for i in due if i not in said)
     return ViewProof(view=view.service, facts=same, computed=computed, owed=owed, digest=state_digest(state))
+
+
+def _agenda(view: Stage, facts: Sequence[Fact], entries: Sequence[Entry], find: _Find) -> ViewProof:
+    """Hold what the scheduler said against the agenda.
+
+    The clock is not in the journal, so nothing tells that a fact came late; but the scheduler works off what is due
+    in order. What it left out is sure where it has said something later and knew of the session, which it did if it
+    has spoken of that session or of one that was scheduled after it.
+    """
+    check = f"view {view.service}"
+    state = view.new_state()
+    planned: dict[str, agenda.Entry] = {}
+    scheduled: dict[str, int] = {}  # sessions in the order of their scheduling
+    known = -1
+    told: dict[str, Fact] = {}
+    passed: dict[str, Fact] = {}  # what was still open, by id, when the scheduler first said something later
+    latest_ms = 0
+    for fact, entry in zip(facts, entries, strict=True):
+        if entry.event_type not in (view.reads or ()):
+            continue
+        plan = planned.get(fact.event_id)
+        if entry.sender_id == view.service:
+            if plan is None:
+                find(check, _place(fact), f"{entry.event_type} {fact.event_id} does not follow from what precedes it")
+            elif _differs(plan.emission.event, fact, entry):
+                what = f"{entry.event_type} {fact.event_id}"
+                find(check, _place(fact), f"{what} comes out differently: {_change(plan.emission, fact)}")
+            else:
+                told[fact.event_id] = fact
+                known = max(known, scheduled[fact.event.session_id])
+                latest_ms = max(latest_ms, plan.at_ms)
+                for event_id, earlier in state.open.items():
+                    if earlier.order >= plan.order:
+                        break
+                    if scheduled[earlier.emission.event.session_id] <= known:
+                        passed.setdefault(event_id, fact)
+        state = view.fold(state, fact)
+        for session_id in state.sessions - scheduled.keys():
+            scheduled[session_id] = len(scheduled)
+            planned.update(state.open)
+    for event_id, later in passed.items():
+        event = planned[event_id].emission.event
+        what = f"{type(event).__name__} {event_id} of session {event.session_id}"
+        what += f" was due before {type(later.event).__name__}"
+        if event_id not in told:
+            find(check, _place(later), f"{what}, and is missing")
+        elif event.session_id == later.event.session_id:  # two schedulers at once may mix their sessions, no more
+            find(check, _place(told[event_id]), f"{what} in {_place(later)}, and comes after it")
+    owed = tuple(i for i, e in state.open.items() if e.at_ms <= latest_ms and i not in passed)
+    return ViewProof(view=view.service, facts=len(told), computed=0, owed=owed, digest=state_digest(state))
 
 
 def _run(job: Job, check: str, place: str, find: _Find) -> tuple[Emission, ...]:

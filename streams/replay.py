@@ -90,14 +90,16 @@ def verify(connection: Connection, *, solve: bool = True) -> Verification:
 
 def _run(connection: Connection, ends: list[int], solve: bool) -> tuple[AreaProof, ...]:
     # Imported here, as the stages bring the solver with them.
+    from streams import figures, scheduler
     from streams.stages import VIEWS
 
+    views = {**VIEWS, **{view.service: view for view in (scheduler.VIEW, figures.VIEW)}}
     proofs = []
     for partition, end in enumerate(ends):
         chains: dict[str, list[Block]] = defaultdict(list)
         for _, block in read_blocks(connection, partition, end=end):
             chains[block.area_id].append(block)
-        proofs += [refold(area_id, blocks, VIEWS, solve=solve) for area_id, blocks in chains.items()]
+        proofs += [refold(area_id, blocks, views, solve=solve) for area_id, blocks in chains.items()]
     return tuple(sorted(proofs, key=lambda p: p.area_id))
 
 

@@ -48,6 +48,10 @@ def test_an_honest_journal_is_proven(connection: Connection) -> None:
     assert sum(a.entries for a in result.areas) == len(core.entries(connection))
     assert result.published > 0
     assert result.unpublished == 0
+    for area in result.areas:
+        views = {v.view: v for v in area.views}
+        assert (views["scheduler"].facts, views["scheduler"].owed) == (1, ())
+        assert len(views["figures"].digest) == 64
     assert b"verified" in flexbus(connection, "replay", "--verify", "--no-solve")
     assert {a["area_id"] for a in lines(flexbus(connection, "replay", "--json"))} == set(AREAS)
 
@@ -67,6 +71,25 @@ def test_a_forged_block_is_found(connection: Connection) -> None:
     broken = replace(block, number=block.number + 2)
     forge(connection, JOURNAL, partition, b"north", codec.encode(broken))
     assert b"gap" in flexbus(connection, "replay", code=1)
+
+
+def test_a_forged_word_of_the_scheduler_is_found(connection: Connection) -> None:
+    """An open gate is closed: its role and the gate allow it, but it is not what the agenda had for the session."""
+    chain = core.chains(connection)["north"]
+    partition = next(p for p, _, v in core.values(connection, JOURNAL) if codec.decode(v).area_id == "north")
+    opened = next(e for b in chain for e in b.entries if e.event_type == "GateOpened")
+    closed = core.in_area(market.gate_closed(), "north")
+    entry = replace(opened, event_type="GateClosed", event_id="00000000-0000-4000-8000-000000000000")
+    entry = replace(
+        entry, payload=codec.encode(closed), schema_fingerprint=codec.fingerprint_of(ev.GateClosed), inbox_offset=99
+    )
+    block = next_block("north", (chain[-1].number, chain[-1].hash), (entry,))
+    forge(connection, JOURNAL, partition, b"north", codec.encode(block))
+    output = flexbus(connection, "replay", "--verify", "--no-solve", code=1).decode()
+    mismatches = [line for line in output.splitlines() if line.startswith("MISMATCH")]
+    assert len(mismatches) == 1, output
+    assert "GateClosed 00000000-0000-4000-8000-000000000000 does not follow from what precedes it" in mismatches[0]
+    assert "[view scheduler]" in mismatches[0]
 
 
 def test_a_forged_publication_is_found(connection: Connection) -> None:

@@ -3,19 +3,23 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
+from uuid import uuid4
 
 import pytest
 
 from flexbus import codec
 from flexbus import events as ev
 from flexbus.journal import Block, Entry, next_block
+from flexbus.views import agenda
 from flexbus.views.fact import Emission, Fact, Job, emit
+from streams import figures
 from streams.area import Stage
 from streams.digest import state_digest
 from streams.refold import AreaProof, refold
+from streams.scheduler import VIEW as SCHEDULER
 from tests import market
-from tests.integration.core import FSP_A, founding, offer_of
-from tests.unit.test_intake import AREA, Inbox, opened
+from tests.integration.core import FMO, FSP_A, founding, in_area, offer_of
+from tests.unit.test_intake import AREA, Inbox, fresh, opened
 
 
 @dataclass
@@ -180,6 +184,116 @@ def _failing(what: Emission | Job) -> Emission | Job:
 
 def _divide(*_: Any) -> tuple[Emission, ...]:
     raise ZeroDivisionError("no solution")
+
+
+LATE = "late"  # a session that is scheduled after the first slot of the other has begun, its gate to open long before
+
+
+def clock_told() -> tuple[list[Block], list[Emission]]:
+    """A journal with two sessions and what the scheduler says up to the third slot of the first; and those facts."""
+    box = Inbox()
+    intake = fresh()
+    *history, (_, opened_gate) = founding(AREA)
+    blocks = intake.take([box.record(sender, event) for sender, event in history]).blocks
+    day = planned(market.session())
+    late = planned(market.session(LATE))
+    assert day[0].event == opened_gate
+    steps = [("scheduler", d) for d in day[:3]]
+    steps.append((FMO, Emission(event_id=str(uuid4()), event=in_area(market.session(LATE), AREA))))
+    steps += [("scheduler", d) for d in (day[3], *late[:4], day[4])]
+    for sender, step in steps:
+        outcome = intake.take([box.record(sender, step.event, step.event_id)])
+        assert outcome.rejections == []
+        blocks += outcome.blocks
+    return blocks, [d for sender, d in steps if sender == "scheduler"]
+
+
+def planned(session: ev.MarketSessionScheduled) -> list[Emission]:
+    state = agenda.Agenda({session.product_id: market.product().resolution_s})
+    fact = Fact(
+        event=in_area(session, AREA),
+        event_id="s",
+        sender_id=FMO,
+        on_behalf_of=None,
+        received_at_ms=0,
+        block=0,
+        index=0,
+    )
+    return [e.emission for e in agenda.fold(state, fact).open.values()]
+
+
+def clock_again(blocks: list[Block]) -> AreaProof:
+    return refold(AREA, blocks, {"scheduler": SCHEDULER})
+
+
+def clock_findings(blocks: list[Block]) -> list[str]:
+    return [f.message for f in clock_again(blocks).findings if f.check == "view scheduler"]
+
+
+def test_what_the_scheduler_said_follows_from_the_sessions() -> None:
+    """Also where a session is scheduled late, and what it missed is made up for after later things."""
+    blocks, said = clock_told()
+    proof = clock_again(blocks)
+    assert proof.findings == ()
+    third_slot = planned(market.session(LATE))[4]  # at the instant of the last word, and not told yet
+    assert (proof.views[0].facts, proof.views[0].owed) == (len(said), (third_slot.event_id,))
+
+
+@pytest.mark.parametrize("change", ["id", "content", "before its session"])
+def test_a_forged_fact_of_the_scheduler_is_found(change: str) -> None:
+    blocks, said = clock_told()
+    third = said[2]  # DeliveryStarted of the first slot
+
+    def forged(entries: tuple[Entry, ...]) -> Iterator[Entry]:
+        for entry in entries:
+            if entry.event_id == third.event_id and change == "id":
+                entry = replace(entry, event_id=str(uuid4()))
+            elif entry.event_id == third.event_id and change == "content":
+                entry = replace(entry, payload=codec.encode(replace(third.event, end_ms=third.event.end_ms + 1)))
+            yield entry
+
+    if change == "before its session":
+        index = next(i for i, b in enumerate(blocks) if b.entries[0].event_id == said[4].event_id)
+        order = [*blocks[: index - 2], blocks[index], *blocks[index - 2 : index], *blocks[index + 1 :]]
+        messages = clock_findings(rechained(order, lambda entries: entries))
+        assert any(said[4].event_id in m and "does not follow from what precedes it" in m for m in messages)
+        return
+    first, *more = clock_findings(rechained(blocks, forged))
+    if change == "id":
+        assert "does not follow from what precedes it" in first
+        assert len(more) == 1  # and the true one is missing
+        assert f"{third.event_id} of session DA was due before DeliveryStarted, and is missing" in more[0]
+    else:
+        assert "comes out differently: field end_ms" in first
+        assert more == []
+
+
+def test_what_the_scheduler_left_out_is_found_by_what_it_said_later() -> None:
+    blocks, said = clock_told()
+    for gone in said[:-1]:
+        left = rechained(blocks, lambda entries, gone=gone: [e for e in entries if e.event_id != gone.event_id])
+        assert any(gone.event_id in m and m.endswith("and is missing") for m in clock_findings(left)), gone
+    assert clock_findings(rechained(blocks, lambda e: [x for x in e if x.event_id != said[-1].event_id])) == []
+
+
+def test_slots_of_a_session_in_the_wrong_order_are_found() -> None:
+    blocks, _ = clock_told()
+    one, other = len(blocks) - 6, len(blocks) - 1  # the second and the third slot
+    blocks[one], blocks[other] = blocks[other], blocks[one]
+    (message,) = clock_findings(rechained(blocks, lambda entries: entries))
+    assert "was due before DeliveryStarted in block" in message
+
+
+def test_a_view_without_facts_of_its_own_is_folded_for_its_digest() -> None:
+    blocks, _ = told()
+    proof = refold(AREA, blocks, {"figures": figures.VIEW})
+    (view,) = proof.views
+    assert (view.facts, view.owed, proof.findings) == (0, (), ())
+    submitted = replace(market.request("r1"), session_id=market.SESSION)
+    box = Inbox()
+    intake, more = opened(box)
+    more += intake.take([box.record(market.DSO, ev.FlexRequestSubmitted(area_id=AREA, request=submitted))]).blocks
+    assert refold(AREA, more, {"figures": figures.VIEW}).views[0].digest != view.digest
 
 
 def test_the_digest_sees_content_and_not_identity() -> None:
