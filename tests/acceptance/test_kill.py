@@ -2,8 +2,9 @@
 
 One bus plays the same day, that of the low-voltage grid, again and again, each time in an area of its own and a week
 later; in each a service is killed in the middle of its work, and comes back to a journal that has grown. In the last
-all are restarted in good order, one after the other. Compared is the whole final summary: every number of the area, and
-what was refused in it by code. (The day of the medium-voltage grid is played whole in test_market_day.py.)
+all are restarted in good order, one after the other, and Kafka itself when they are through. Compared is the whole
+final summary: every number of the area, and what was refused in it by code. (The day of the medium-voltage grid is
+played whole in test_market_day.py.)
 """
 
 import os
@@ -15,6 +16,7 @@ import pytest
 
 from flexbus import events as ev
 from flexbus.views.fact import Fact
+from streams.broker import Broker
 from streams.demo.run import Day, Options
 from streams.demo.scenario import another_day
 from streams.demo.world import KafkaPorts, World
@@ -37,6 +39,8 @@ MOMENTS: dict[str, type[Any]] = {
     "publisher": ev.MarketCleared,
     "monitor": ev.MarketCleared,
 }
+# When every service has been restarted; what is left of the day goes through a Kafka that is new.
+LAST: type[Any] = ev.SettlementComputed
 
 
 class Bus:
@@ -64,8 +68,12 @@ class Bus:
         return found
 
     def play_restarting(self, moments: dict[str, type[Any]]) -> dict[str, Any]:
-        """Play the day; at its fact each service is ended in good order, and the day goes on when it is back."""
+        """Play the day; at its fact each service is ended in good order, and the day goes on when it is back.
+
+        The last is Kafka: stopped and started at its old address.
+        """
         waiting = dict(moments)
+        brokers: list[int | None] = []
 
         def watch(fact: Fact) -> None:
             for service in [s for s, kind in waiting.items() if isinstance(fact.event, kind)]:
@@ -74,10 +82,27 @@ class Bus:
                 os.kill(before, signal.SIGTERM)
                 wait_for(lambda before=before, name=service: self._supervisor.pids().get(f"{name}-0", before) != before)
                 self._supervisor.wait_ready(120)
+            if isinstance(fact.event, LAST) and not brokers:
+                assert waiting == {}, "Kafka comes last"
+                brokers.extend(self._restart_broker())
+                self._supervisor.wait_ready(120)
 
         found = self._played("restarted", watch)
-        assert waiting == {}
+        assert brokers, f"{LAST.__name__} never came"
+        before, after = brokers
+        assert None not in (before, after)
+        assert before != after
         return found
+
+    def _restart_broker(self) -> tuple[int | None, int | None]:
+        """Return Kafka's process ids before and after."""
+        broker = Broker(self._day.options.run_dir / "broker")
+        before = broker.status()
+        assert before.bootstrap is not None
+        broker.stop()
+        broker = Broker(broker.data_dir, port=int(before.bootstrap.rpartition(":")[2]))
+        assert broker.start() == before.bootstrap
+        return before.pid, broker.status().pid
 
     @property
     def _supervisor(self) -> Supervisor:
