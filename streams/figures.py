@@ -9,22 +9,26 @@ from prometheus_client import Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from flexbus.errors import EnvironmentProblem
 from flexbus.events import EventRejected, ProcurementState
 from flexbus.journal import Block
 from flexbus.quantities import Direction
-from flexbus.topics import CLOCK
+from flexbus.topics import CLOCK, JOURNAL
 from flexbus.views.fact import Emission, Fact, Job, facts_of
 from flexbus.views.figures import READS, Figures, fold, fold_rejection, need_w, procured_ratio
 from streams.area import Stage
 from streams.clock import read_tick
 from streams.context import Context
+from streams.journal_reader import Ends
 from streams.page.feed import Feed
+from streams.topics import journal_partitions
 
 __all__ = ["VIEW", "MarketFigures", "run"]
 
 STATES = (*(state.value for state in ProcurementState), "EXPIRED")
 _AT_ONCE = 20  # blocks: a backlog of large ones must not all be in memory
 _WAIT_S = 0.2
+_LAG_EVERY_S = 5.0
 _LATENCY_BUCKETS_S = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
 
 
@@ -126,9 +130,12 @@ def run(context: Context, feed_of: Callable[[Context], Feed] = lambda context: F
     registry.register(figures)
     feed = feed_of(context)
     feed.open()
+    lag = _Lag(context)
     try:
         while not context.stop.is_set():
-            for topic, _, _, value in feed.read(_AT_ONCE, _WAIT_S):
+            for topic, partition, offset, value in feed.read(_AT_ONCE, _WAIT_S):
+                if topic == JOURNAL:
+                    lag.read[partition] = offset + 1
                 if isinstance(value, Block):
                     figures.block(value)
                     context.monitor.blocks.labels(context.service).inc()
@@ -139,5 +146,29 @@ def run(context: Context, feed_of: Callable[[Context], Feed] = lambda context: F
             if feed.caught_up:
                 context.monitor.ready()
             context.monitor.progress()
+            lag.measure()
     finally:
         feed.close()
+
+
+class _Lag:
+    """How far this reader of the journal is behind its ends, asked for every few seconds."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._ends = Ends(context.connection)
+        self._asked = 0.0
+        self.read = dict.fromkeys(range(journal_partitions(context.connection)), 0)
+
+    def measure(self) -> None:
+        if time.monotonic() - self._asked < _LAG_EVERY_S:
+            return
+        self._asked = time.monotonic()
+        try:
+            ends = self._ends.of(self.read)
+        except EnvironmentProblem:
+            return  # the broker is away; the clients come back by themselves
+        for partition, end in ends.items():
+            # The marker that ends the last transaction is at the end and is never delivered.
+            behind = max(0, end - self.read[partition] - 1)
+            self._context.monitor.lag.labels(self._context.service, partition).set(behind)

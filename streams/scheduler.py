@@ -5,6 +5,7 @@ inbox partition by one idempotent producer, so their order is that of the agenda
 changes nothing: ids follow from session and instant, and what the journal does not show is said again.
 """
 
+import time
 from dataclasses import dataclass
 
 from confluent_kafka import Consumer, KafkaError, TopicPartition
@@ -28,6 +29,7 @@ from streams.topics import journal_partitions
 __all__ = ["VIEW", "Agendas", "Scheduler", "run"]
 
 _LONGEST_WAIT_S = 1.0
+_LAG_EVERY_S = 2.0
 
 
 def _decides_nothing(_: agenda.Agenda, __: Fact) -> tuple[Emission | Job, ...]:
@@ -136,6 +138,7 @@ class Scheduler:
         self._agendas = Agendas(context.monitor)
         self._checkpoints = context.checkpoints()
         self._next: dict[int, int] = {}
+        self._measured = 0.0
         self._failed: Exception | None = None
         self._trouble = Trouble()
         self._partitions = journal_partitions(context.connection)
@@ -159,6 +162,7 @@ class Scheduler:
                 self._say(now_ms)
             self._read(min(_LONGEST_WAIT_S, self._clock.wait_s(self._agendas.next_due_ms())))
             self._outbox.poll()
+            self._measure_lag()
             if due := self._checkpoints.due():
                 self._checkpoints.write(lambda p: self._agendas.image(p, self._next[p]), due)
             if self._failed is not None:
@@ -200,6 +204,16 @@ class Scheduler:
                 raise environment_problem(error, self._context.connection.bootstrap, self._trouble)
         self._monitor.progress()
         return len(messages)
+
+    def _measure_lag(self) -> None:
+        """Tell how far behind we are, as the last fetch told the ends: asking for them could hold up the clock."""
+        if time.monotonic() - self._measured < _LAG_EVERY_S:
+            return
+        self._measured = time.monotonic()
+        for partition, read in self._next.items():
+            _, end = self._reader.get_watermark_offsets(TopicPartition(JOURNAL, partition), cached=True)
+            # The marker that ends the last transaction is at the end and is never delivered.
+            self._monitor.lag.labels(VIEW.service, partition).set(max(0, end - read - 1))
 
     def _say(self, now_ms: int) -> None:
         due = self._agendas.due(now_ms)

@@ -1,5 +1,6 @@
 """What a control room watches follows from the facts of the journal, and from nothing else."""
 
+import threading
 from collections import Counter
 from typing import Any
 
@@ -22,6 +23,10 @@ from flexbus.events import (
 from flexbus.quantities import Direction
 from flexbus.views.fact import Fact
 from flexbus.views.figures import Figures, fold, fold_rejection, need_w, procured_ratio
+from streams import figures as shell
+from streams.context import Context
+from streams.kafka import Connection
+from streams.monitor import Monitor
 
 QUARTER_S = 900
 
@@ -181,3 +186,29 @@ def test_only_refused_forecasts_and_requests_count_as_such() -> None:
     for kind in ("FlexRequestSubmitted", "FlexOfferSubmitted", None):
         fold_rejection(seen, rejected(kind))
     assert seen == {"BAD_PERIOD": 1}
+
+
+class _Ends:
+    """Says that two partitions end at 10 and at 1."""
+
+    def __init__(self, _: Connection) -> None:
+        self.asked = 0
+
+    def of(self, _: object) -> dict[int, int]:
+        self.asked += 1
+        return {0: 10, 1: 1}
+
+
+def test_the_lag_counts_what_is_not_read_and_is_asked_for_seldom(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shell, "Ends", _Ends)
+    monkeypatch.setattr(shell, "journal_partitions", lambda _: 2)
+    monitor = Monitor("monitor")
+    context = Context(service="monitor", connection=Connection("none:1"), monitor=monitor, stop=threading.Event())
+    lag = shell._Lag(context)
+    lag.read[0] = 4  # the next to read; the last is the mark of the transaction
+    for _ in range(3):
+        lag.measure()
+    metrics = monitor.metrics().decode()
+    assert 'flexbus_consumer_lag{partition="0",service="monitor"} 5.0' in metrics
+    assert 'flexbus_consumer_lag{partition="1",service="monitor"} 0.0' in metrics
+    assert lag._ends.asked == 1
