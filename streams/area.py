@@ -30,6 +30,7 @@ class Stage:
         reads: names of the events that fold and decide look at; None = all.
         imports: modules its computations need, imported by the worker process beforehand; empty = no worker.
         measure: given the monitor, returns what is told every fact, for further metrics.
+        row: small market view of a state for the stage's table: integers, with units in their names.
     """
 
     service: str
@@ -40,6 +41,7 @@ class Stage:
     reads: frozenset[str] | None = None
     imports: tuple[str, ...] = ()
     measure: Callable[[Any], Callable[[Fact], None]] | None = None
+    row: Callable[[Any], dict[str, int]] | None = None
 
 
 @dataclass(slots=True)

@@ -12,6 +12,7 @@ import threading
 import time
 from collections import Counter
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 from flexbus import codec
@@ -38,6 +39,8 @@ _STOP_WITHIN_S = 8.0
 _LAG_EVERY_S = 5.0
 _STUCK_S = 60.0
 _PAGE_WITHIN_S = 30.0
+_ROW_EVERY_S = 1.0
+_ROW_SHARE = 50  # a row may take this part of the time, so that a large market is not counted over at every block
 
 
 class StageShell:
@@ -53,6 +56,7 @@ class StageShell:
         self._monitor = context.monitor
         self._measure = stage.measure(context.monitor) if stage.measure else None
         self._areas: dict[str, Area] = {}
+        self._rows: dict[str, tuple[float, dict[str, int]]] = {}  # by area: when the next may be made, and the last
         self._next: dict[int, int] = {}  # next offset to read, by partition that is ours
         self._lags: dict[int, int] = {}
         self._behind = 0
@@ -269,6 +273,7 @@ class StageShell:
 
     def _forget(self, area: Area) -> None:
         del self._areas[area.area_id]
+        self._rows.pop(area.area_id, None)
 
     def _measure_lag(self) -> None:
         read = dict(self._next)
@@ -291,15 +296,35 @@ class StageShell:
             self._fail(FlexbusError(f"{self._behind} records wait and nothing came for {_STUCK_S:.0f} s"))
 
     def _summary(self, area: Area) -> Summary:
-        return Summary.of(area)
+        """Return the row of an area, its market view made anew if that is not too dear."""
+        again, row = self._rows.get(area.area_id, (0.0, {}))
+        if time.monotonic() >= again:
+            row = self._market_row(area)
+        return Summary.of(area, row)
+
+    def _market_row(self, area: Area) -> dict[str, int]:
+        if self._stage.row is None:
+            return {}
+        began = time.monotonic()
+        row = self._stage.row(area.state)
+        took = time.monotonic() - began
+        self._rows[area.area_id] = began + max(_ROW_EVERY_S, _ROW_SHARE * took), row
+        return row
 
     def _page(self, area_id: str) -> Any:
         if not area_id:
             return {"service": self._stage.service, "areas": sorted(self._areas)}
-        if area_id not in self._areas:  # a table also keeps what it had before a rebalance
-            return None
-        stored = self._table.get(area_id.encode())
-        return Summary.of_bytes(stored).to_json() if stored else self._summary(self._areas[area_id]).to_json()
+
+        async def row() -> Any:  # in the loop, where the state does not change meanwhile
+            area = self._areas.get(area_id)
+            if area is None:  # a table also keeps what it had before a rebalance
+                return None
+            stored = self._table.get(area_id.encode())
+            found = Summary.of_bytes(stored) if stored else Summary.of(area, {})
+            steady = self._steady.is_set()
+            return (replace(found, market=self._market_row(area)) if steady else found).to_json()
+
+        return asyncio.run_coroutine_threadsafe(row(), self._loop).result(_PAGE_WITHIN_S)
 
     def _digest_page(self, area_id: str) -> Any:
         """Return a digest of an area's state, for comparison with a fold of the journal from its beginning."""

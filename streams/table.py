@@ -4,7 +4,7 @@ Rows come out of the fold as they are, so writing one twice changes nothing.
 """
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import faust
@@ -23,7 +23,7 @@ _TIMEOUT_S = 30.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Summary:
-    """A row: how far the stage has read an area, and what it still waits for.
+    """A row: how far the stage has read an area, what it still waits for, and its small view of the market.
 
     Attributes:
         area_id: market area.
@@ -31,6 +31,7 @@ class Summary:
         hash: its hash, hexadecimal.
         events: events seen, by kind.
         pending: ids of facts that are due and not in the journal yet.
+        market: what the stage's `row` says; in a stored row it may be some seconds older than the rest.
     """
 
     area_id: str
@@ -38,10 +39,16 @@ class Summary:
     hash: str
     events: dict[str, int]
     pending: list[str]
+    market: dict[str, int] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, area: Area) -> "Summary":
-        """Return the row of an area."""
+    def of(cls, area: Area, market: dict[str, int]) -> "Summary":
+        """Return the row of an area.
+
+        Args:
+            area: the area.
+            market: its small view of the market.
+        """
         number, digest = area.last or (-1, b"")
         return cls(
             area_id=area.area_id,
@@ -49,6 +56,7 @@ class Summary:
             hash=digest.hex(),
             events=dict(sorted(area.counts.items())),
             pending=list(area.pending),
+            market=market,
         )
 
     @classmethod
@@ -79,7 +87,7 @@ def new_table(app: Any, service: str, connection: Connection) -> Any:
         value_type=bytes,
         schema=raw_schema(),
         partitions=partitions,
-        help="position and counts per area",
+        help="position, counts and small market view per area",
     )
 
 

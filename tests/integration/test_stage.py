@@ -292,10 +292,16 @@ def test_it_shows_what_it_knows(bus: Bus, tmp_path: Path) -> None:
             lambda: worker.get(f"view/{area}").get("events") == {"FlexRequestWithdrawn": 1, "RequestMissedGate": 1}
         )
         assert worker.get(f"view/{area}")["pending"] == []
+        assert worker.get(f"view/{area}")["market"] == {"asked": 1}
+        for number in range(2, 5):  # the next ones come within a second of a row: what is asked for is never older
+            bus.ask(area, f"r{number}")
+        bus.flush()
+        wait_for(lambda: worker.get(f"view/{area}")["events"]["FlexRequestWithdrawn"] == 4, every_s=0.01)
+        assert worker.get(f"view/{area}")["market"] == {"asked": 4}
         assert worker.get("view/nowhere") == {"status": 404}
         metrics = worker.get("metrics")
         for line in (
-            f'flexbus_events_total{{area="{area}",kind="FlexRequestWithdrawn",service="congestion"}} 1.0',
+            f'flexbus_events_total{{area="{area}",kind="FlexRequestWithdrawn",service="congestion"}} 4.0',
             'flexbus_emissions_total{kind="RequestMissedGate",service="congestion"}',
             'flexbus_stage_latency_seconds_count{service="congestion"}',
         ):

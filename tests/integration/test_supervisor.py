@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from flexbus.errors import EnvironmentProblem
 from streams.kafka import Connection
 from streams.monitor import notes
 from streams.supervisor import Supervisor
+from tests.integration import core
 from tests.integration.bus import Bus, running_bus, wait_for
 
 pytestmark = pytest.mark.kafka
@@ -74,6 +76,35 @@ def test_who_waits_for_nobody_steps_back_and_can_be_seen_to(bus: Bus, tmp_path: 
             assert os.getpgid(pid) == pid
     finally:
         supervisor.stop()
+
+
+def lag_lines(run_dir: Path, service: str) -> dict[str, float]:
+    """What a scrape of a service says of its lag, by partition."""
+    (port,) = (n.port for n in notes(run_dir) if n.service == service)
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
+        lines = [line for line in answer.read().decode().splitlines() if line.startswith("flexbus_consumer_lag{")]
+    assert all(f'service="{service}"' in line for line in lines)
+    return {line.partition('partition="')[2].partition('"')[0]: float(line.rpartition(" ")[2]) for line in lines}
+
+
+def test_every_kind_of_service_tells_its_lag_and_a_stage_its_row(tmp_path: Path) -> None:
+    services = ("sequencer", "traffic_light", "scheduler", "publisher", "monitor")
+    with core.own_kafka(tmp_path / "broker", partitions=2) as connection:
+        supervisor = Supervisor(connection, tmp_path, services=services)
+        supervisor.start()
+        try:
+            supervisor.wait_ready()
+            core.open_gates(connection, ["north"])
+            for service in services:
+                wait_for(lambda name=service: lag_lines(tmp_path, name).keys() == {"0", "1"})
+            for service in ("traffic_light", "scheduler", "monitor"):  # who stands at the end is behind nothing
+                wait_for(lambda name=service: set(lag_lines(tmp_path, name).values()) == {0.0})
+            (port,) = (n.port for n in notes(tmp_path) if n.service == "traffic_light")
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/view/north", timeout=5) as answer:
+                row = json.loads(answer.read())
+            assert row["market"] == {"points_green": 2, "points_yellow": 0, "points_red": 0}
+        finally:
+            supervisor.stop()
 
 
 def test_two_runs_side_by_side_do_not_know_each_other(bus: Bus, tmp_path: Path) -> None:

@@ -66,6 +66,7 @@ STAGE = Stage(
     decide=decide,
     outputs=frozenset({"RequestMissedGate"}),
     imports=("tests.integration.toy_stage",),
+    row=lambda state: {"asked": len(state)},
 )
 
 

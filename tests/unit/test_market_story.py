@@ -11,18 +11,25 @@ from typing import Any
 import pytest
 
 from flexbus import events as ev
-from flexbus.views import settlement
+from flexbus.views import settlement, traffic_light
 from flexbus.views.settlement import Settlements, SettlementState
+from flexbus.views.traffic_light import TrafficLights
+from streams import figures, scheduler
+from streams.area import Area
+from streams.refold import refold
+from streams.stages import VIEWS
 from tests.memory_bus import MemoryBus
 from tests.story import (
     AREA,
     DAY,
     GATE,
+    GATE_CLOSED,
     HOUR,
     NETWORK,
     SLOT,
     Story,
     baseline,
+    begins,
     offer,
     only,
     opened,
@@ -197,3 +204,88 @@ def test_the_view_refolded_from_the_journal_knows_the_approval(day: Day) -> None
 
 def test_nothing_is_owed_at_the_end(day: Day) -> None:
     assert day.bus.caught_up()
+
+
+def test_what_the_clock_said_and_the_figures_stand_up_to_a_replay(day: Day) -> None:
+    proof = refold(AREA, day.bus.blocks, {"scheduler": scheduler.VIEW, "figures": figures.VIEW})
+    assert proof.findings == ()
+    clock, shown = proof.views
+    # gate opened and closed, four slots, end of delivery, settlement
+    assert (clock.facts, clock.owed) == (8, ())
+    assert (shown.facts, shown.owed) == (0, ())
+
+
+def rows(day: Day, until: type[Any] | None = None) -> dict[str, dict[str, int]]:
+    """The market views in the tables of the stages, after the first event of that kind or at the end."""
+    areas = [Area(AREA, view, 0) for view in VIEWS.values()]
+    for block in day.bus.blocks:
+        for area in areas:
+            area.take(block)
+        if until is not None and any(e.event_type == until.__name__ for e in block.entries):
+            break
+    return {a.view.service: a.view.row(a.state) for a in areas if a.view.row is not None}
+
+
+def test_the_tables_show_an_open_market(day: Day) -> None:
+    shown = rows(day, ev.FlexOfferSubmitted)
+    asked = [request.request.power_w for request in only(ev.FlexRequestSubmitted, day.said)]
+    assert shown["clearing"] == {
+        "sessions_open": 1,
+        "sessions_closed_not_cleared": 0,
+        "sessions_cleared": 0,
+        "open_offers": 1,
+        "open_requests": len(asked),
+    }
+    needed = only(ev.NeedComputed, day.said)[0]
+    open_needs = {"needs_open": 1, "needs_covered": 0, "needs_uncovered": 0, "needs_gone": 0}
+    assert shown["congestion"] == {**open_needs, "open_need_peak_w": max(needed.need_w)}
+    assert shown["traffic_light"] == {"points_green": 3, "points_yellow": 0, "points_red": 0}
+
+
+def test_the_tables_show_what_became_of_it(day: Day) -> None:
+    cleared = rows(day, ev.ActivationOrdered)
+    assert cleared["clearing"]["sessions_cleared"] == 1
+    assert (cleared["clearing"]["open_offers"], cleared["clearing"]["open_requests"]) == (0, 0)
+    offered = rows(day, ev.AggregateActivated)["aggregation"]
+    assert offered["aggregates_offered"] == len(only(ev.AggregateOffered, day.said))
+    up = [e.power_w for e in only(ev.AggregateOffered, day.said)]
+    assert offered["offered_up_peak_w"] == max(map(sum, zip(*up, strict=True)))
+    assert offered["offered_down_peak_w"] == 0
+
+    end = rows(day)
+    assert end["aggregation"]["aggregates_offered"] == 0  # over
+    orders = only(ev.ActivationOrdered, day.said)
+    assert end["activation"] == {
+        "activations_ordered": 0,
+        "activations_acknowledged": len(orders),
+        "activations_refused": 0,
+        "activations_timed_out": 0,
+        "orders_to_come": 0,
+    }
+    settled = {s.settlement_id: s.total_cents for s in only(ev.SettlementComputed, day.said)}
+    settled |= {s.settlement_id: s.total_cents for s in only(ev.SettlementCorrected, day.said)}
+    assert end["settlement"] == {
+        "settlements_computed": 2,
+        "settlements_approved": 1,
+        "settlements_disputed": 0,
+        "total_cents": sum(settled.values()),
+    }
+
+
+def test_the_table_of_lights_shows_the_light_of_now() -> None:
+    told = Story(traffic_light, TrafficLights())
+    red = ev.TrafficLightSet(
+        area_id=AREA,
+        light_id="t",
+        revision=1,
+        connection_point_id="p1",
+        start_ms=DAY,
+        end_ms=DAY + HOUR,
+        colour=ev.Colour.RED,
+    )
+    told.tell(*opened(), red)
+    row = VIEWS["traffic_light"].row
+    assert row is not None
+    assert row(told.state) == {"points_green": 3, "points_yellow": 0, "points_red": 0}  # not yet: before the gate
+    told.tell(GATE_CLOSED, begins(0))
+    assert row(told.state) == {"points_green": 2, "points_yellow": 0, "points_red": 1}
