@@ -226,7 +226,7 @@ CUT = """() => {
 }"""
 
 # As the demo names its area.
-LONG_NAME = "SimBench 1-MV-rural--2-sw, sunny day (12 July of its profile year)"
+LONG_NAME = "SimBench 1-MV-rural--2-sw, winter day (27 January of its profile year), loads x 2.15: electrified heating"
 
 
 @pytest.fixture(scope="module")
@@ -253,6 +253,8 @@ def test_nothing_of_header_and_legends_is_cut(
             assert box is not None
             assert box["height"] < (20 if width >= LAPTOP[0] else 30)
     expect(page.locator("#area")).to_have_attribute("title", LONG_NAME)
+    opened(page, served, long_named)
+    expect(page.locator("#detail")).to_contain_text(LONG_NAME)  # to be read without a pointer
 
 
 # ---- a day that is half told
