@@ -58,7 +58,7 @@ class SettlementComputed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SettlementCorrected:
-    """A settlement was computed anew, from a later reading; replaces the last revision."""
+    """A settlement was computed anew, from a later reading, refusal, change or stop; replaces the last revision."""
 
     area_id: Annotated[str, "market area"]
     session_id: Annotated[str, "session"]
