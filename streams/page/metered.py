@@ -20,8 +20,13 @@ from streams.page.series import Slots, add_series
 __all__ = ["refresh_metered"]
 
 
-def refresh_metered(area: Area) -> bool:
+def refresh_metered(area: Area, most: int | None = None) -> bool:
     """Compute what was read since the last call: quarter-hours of the grid, and what orders have delivered so far.
+
+    Args:
+        area: the area.
+        most: values, points by quarter-hours, to compute in one call, the newest quarter-hours first; the others stay
+            due for the next. At least one quarter-hour is computed. None = all.
 
     Returns:
         Whether there was anything to compute.
@@ -32,21 +37,32 @@ def refresh_metered(area: Area) -> bool:
         if not session.metered_due:
             continue
         worked = True
-        _measure(area, session, sorted(session.metered_due))
-        session.metered_due.clear()
+        points = _points(area)
+        due = sorted(session.metered_due, reverse=True)
+        due = sorted(due if most is None else due[: max(1, most // max(1, len(points)))])
+        _measure(area, session, points, due)
+        session.metered_due.difference_update(due)
         value = _shown(area, session)
         if value is not None:
             # It shows meter values, so it is seen by those who may see every reading.
             area.put("grid", f"{session_id}/metered", value, ev.MeterReadingReceived)
-    _deliver(area)
+    _deliver(area, most)
     return worked
 
 
-def _deliver(area: Area) -> None:
+def _points(area: Area) -> list[str]:
+    """Return the connection points that are read or have an order."""
+    known = area.evidence.readings.keys() | area.evidence.activations.at_point.keys()
+    return sorted(p for p in known if p in area.bus_of_point)
+
+
+def _deliver(area: Area, most: int | None) -> None:
     """Write what orders have delivered as far as they are read, until `DeliveryComputed` says it for good."""
     evidence = area.evidence
-    pool = pool_of(evidence, sorted(area.points_due))
-    area.points_due.clear()
+    # An order has up to a day of quarter-hours.
+    points = sorted(area.points_due)[: None if most is None else max(1, most // 96)]
+    area.points_due.difference_update(points)
+    pool = pool_of(evidence, points)
     for activation_id, found in deliveries(evidence, pool).items():
         order = evidence.activations.activations[activation_id].order
         if activation_id in area.deliveries or all(m is None for m in found.metered_wh):
@@ -67,7 +83,7 @@ def _deliver(area: Area) -> None:
         area.put("readings", activation_id, value, ev.MeterReadingReceived)
 
 
-def _measure(area: Area, session: Session, due: list[int]) -> None:
+def _measure(area: Area, session: Session, points: list[str], due: list[int]) -> None:
     """Compute the marked quarter-hours in which something is read, and let go of those in which nothing is."""
     network, forecast = area.network, area.forecast
     if network is None or forecast is None:
@@ -76,7 +92,8 @@ def _measure(area: Area, session: Session, due: list[int]) -> None:
     index = {b.bus_id: k for k, b in enumerate(network.buses)}
     deviation = {slot: [0] * len(index) for slot in due}
     read, planned = dict.fromkeys(due, 0), dict.fromkeys(due, 0)
-    for point, bus_id in sorted(area.bus_of_point.items()):
+    for point in points:
+        bus_id = area.bus_of_point[point]
         if bus_id not in index:
             continue
         for slot in due:

@@ -57,6 +57,7 @@ ROWS_AT_ONCE = 3000
 BLOCKS_AT_ONCE = 20  # a backlog of large ones must not all be in memory
 FOLD_SLICE_S = 0.03
 DERIVE_EVERY_S = 1.0
+DERIVED_AT_ONCE = 20_000  # meter values in one go: browsers wait for so long
 
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
@@ -218,7 +219,7 @@ class PageServer:
         if begun < self._derive_at:
             return
         # Every area must have its turn, so none is skipped.
-        worked = [refresh_metered(area) for area in self.state.areas.values()]
+        worked = [refresh_metered(area, DERIVED_AT_ONCE) for area in self.state.areas.values()]
         if any(worked):
             ended = time.monotonic()
             self._derive_at = ended + max(DERIVE_EVERY_S, 9 * (ended - begun))

@@ -180,6 +180,21 @@ def test_only_the_quarter_hours_read_are_solved_anew(events: Told, monkeypatch: 
     assert solved == [2]
 
 
+def test_much_at_once_is_done_in_parts_the_newest_first(events: Told) -> None:
+    whole, parts = shown(until(events, ONE)), PageState()
+    for block in blocks(until(events, ONE)):
+        fold(parts, block)
+    area = parts.areas[AREA]
+    assert refresh_metered(area, 1)
+    assert [k for k, n in enumerate(grid(parts, "metered")["read"]) if n] == [ONE - 1]
+    steps = 1
+    while refresh_metered(area, 1):
+        steps += 1
+        assert steps <= ONE
+    assert grid(parts, "metered") == grid(whole, "metered")
+    assert read_orders(parts) == read_orders(whole)
+
+
 def test_the_readings_of_days_that_are_over_are_let_go(events: Told) -> None:
     day = 86_400_000
     schedule = next(e for _, e, _ in events if isinstance(e, ev.MarketSessionScheduled))
