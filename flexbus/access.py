@@ -222,7 +222,7 @@ def grants_of_party(party_id: str, roles: Iterable[Role] = TRADING) -> tuple[Gra
     may = _Granting(party_id).reads(party_topic(party_id)).joins(party_id).joins(f"{party_id}.", prefixed=True)
     may.writes(read_log(party_id))
     if held & _SENDERS:
-        may.writes(inbox(party_id))
+        may.writes(inbox(party_id)).reads(inbox(party_id))  # what it sent itself, to see and mend what was refused
     if Role.AUDITOR in held:
         may.reads(JOURNAL, REJECTIONS).reads(READ_LOGS, prefixed=True)
     return tuple(may.grants)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator
 
-from confluent_kafka import Consumer, IsolationLevel, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import Consumer, IsolationLevel, KafkaError, KafkaException, Message, TopicPartition
 from confluent_kafka.admin import OffsetSpec
 
 from flexbus import codec
@@ -11,7 +11,7 @@ from flexbus.journal import Block
 from flexbus.topics import JOURNAL
 from streams.kafka import Connection, Trouble, environment_problem, patiently
 
-__all__ = ["Ends", "end_offset", "read_blocks", "read_blocks_at", "read_records"]
+__all__ = ["Ends", "end_offset", "read_blocks", "read_blocks_at", "read_messages", "read_records"]
 
 _TIMEOUT_S = 30.0
 _NOTHING_THERE = frozenset({KafkaError._PARTITION_EOF, KafkaError.OFFSET_OUT_OF_RANGE, KafkaError._AUTO_OFFSET_RESET})
@@ -63,15 +63,15 @@ def end_offset(connection: Connection, partition: int, topic: str = JOURNAL) -> 
     return Ends(connection, topic).of([partition])[partition]
 
 
-def read_records(
+def read_messages(
     connection: Connection,
     topic: str,
     partition: int,
     start: int = 0,
     end: int | None = None,
     beat: Callable[[], None] = lambda: None,
-) -> Iterator[tuple[int, bytes]]:
-    """Yield offset and value of the committed records of a partition.
+) -> Iterator[Message]:
+    """Yield the committed records of a partition, with their headers and times.
 
     Args:
         connection: the broker.
@@ -111,11 +111,24 @@ def read_records(
                     raise environment_problem(error, connection.bootstrap, trouble)
                 if message.offset() >= end:
                     return
-                yield message.offset(), message.value()
+                yield message
                 if message.offset() == end - 1:
                     return
     finally:
         reader.close()
+
+
+def read_records(
+    connection: Connection,
+    topic: str,
+    partition: int,
+    start: int = 0,
+    end: int | None = None,
+    beat: Callable[[], None] = lambda: None,
+) -> Iterator[tuple[int, bytes]]:
+    """Yield offset and value of the committed records of a partition; see `read_messages`."""
+    for message in read_messages(connection, topic, partition, start, end, beat):
+        yield message.offset(), message.value()
 
 
 def read_blocks(

@@ -63,7 +63,8 @@ _PARTIES = """\
 ### Participants
 
 The name of the principal is the name of the party. By example: `fsp-a` trades, `auditor` audits, `visitor` is an
-observer, who may send nothing and so has no inbox to write. The SDK and the command line note on
+observer, who may send nothing and so has no inbox to write. Who has one may read it too: it holds what the party sent
+itself, and with its receipts tells it what of that was refused. The SDK and the command line note on
 `flexbus.reads.<party>.v1` what the party reads through them; it can write no other's. An auditor reads the journal, as
 a chain can be checked on the journal alone, what was refused, and everybody's logs of reads. The journal holds all
 areas of the cluster, so who runs the bus, not the operator of one market, decides who audits it.

@@ -1,7 +1,7 @@
 """`flexbus rejections`: what was refused and why; repair it and send it again."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, BinaryIO
 from uuid import uuid4
@@ -9,24 +9,27 @@ from uuid import uuid4
 import click
 
 from flexbus import codec
-from flexbus.cli.options import bootstrap_option, json_option, kafka_option
+from flexbus.cli.options import bootstrap_option, json_option, kafka_option, read_signing_key, signing_key_option
 from flexbus.client import Client, Record
 from flexbus.errors import CodecError
 from flexbus.events import EventRejected, Verdict
+from flexbus.signing import sign
 from flexbus.time import iso
-from flexbus.topics import REJECTIONS
-from streams.journal_reader import read_records
+from streams.intake import Input
 from streams.kafka import Connection
-from streams.read_log import ReadLog, resource
+from streams.read_log import ReadLog
 from streams.registry import configured
-from streams.topics import existing_topics
+from streams.rejections import REPLACES, Rejections, Successor, rejection_id_of
 
-__all__ = ["command"]
+__all__ = ["again", "command"]
 
 
 @click.group()
 def command() -> None:
-    """Look at rejected inputs; their original bytes are kept."""
+    """Look at rejected inputs; their original bytes are kept.
+
+    Who may read the topic of rejections sees all of them; a party under access control sees its own.
+    """
 
 
 @command.command("list")
@@ -44,30 +47,38 @@ def list_(
     bootstrap: str | None,
     properties: Path | None,
 ) -> None:
-    """List rejections, the oldest of each partition first."""
-    connection = Connection.of(bootstrap, properties)
-    ReadLog(connection, "cli").note(resource(REJECTIONS, party=party, code=code), area or "")
-    for found in _rejections(connection):
-        codes = sorted({f.code.value for f in found.faults})
-        if (party not in (None, found.sender_id)) or (area not in (None, found.area_id)):
-            continue
-        if code is not None and code not in codes:
-            continue
+    """List rejections, the oldest of each partition first, and what its sender sent in place of each."""
+    seen = _seen(Connection.of(bootstrap, properties))
+    listed = [_about(found) for found in seen.each(party, area, code)]
+    _tell_successors(seen, listed)
+    for about in listed:
         if as_json:
-            click.echo(json.dumps(_about(found)))
-        else:
-            when, kind = iso(found.received_at_ms), found.event_type or "?"
-            click.echo(f"{found.rejection_id}  {when:24}  {found.sender_id:16} {kind:26} {', '.join(codes)}")
+            click.echo(json.dumps(about))
+            continue
+        codes = ", ".join(sorted({f["code"] for f in about["faults"]}))
+        replaced = "".join(f"  -> {one['event_id'] or '?'}" for one in about["replaced_by"] or ())
+        kind, sender = about["event_type"] or "?", about["sender_id"]
+        click.echo(f"{about['rejection_id']}  {about['received_at']:24}  {sender:16} {kind:26} {codes}{replaced}")
 
 
 @command.command()
 @click.argument("rejection_id")
+@click.option(
+    "--out", type=click.Path(dir_okay=False, path_type=Path), help="File for the input's own bytes, as they were sent."
+)
 @bootstrap_option
 @kafka_option
-def show(rejection_id: str, bootstrap: str | None, properties: Path | None) -> None:
-    """Print one rejection: every fault, the headers, and the event as far as it can be read."""
-    found = _find(Connection.of(bootstrap, properties), rejection_id)
+def show(rejection_id: str, out: Path | None, bootstrap: str | None, properties: Path | None) -> None:
+    """Print one rejection: every fault, the headers, what replaced it, and the event as far as it can be read."""
+    seen = _seen(Connection.of(bootstrap, properties))
+    found = _find(seen, rejection_id)
     about = _about(found) | {"headers": found.headers, "original_bytes": len(found.original)}
+    _tell_successors(seen, [about])
+    if out is not None:
+        try:
+            out.write_bytes(found.original)
+        except OSError as error:
+            raise click.BadParameter(f"{out}: {error.strerror}", param_hint="--out") from error
     click.echo(json.dumps(about | _original(found), indent=2))
 
 
@@ -75,47 +86,108 @@ def show(rejection_id: str, bootstrap: str | None, properties: Path | None) -> N
 @click.argument("rejection_id")
 @click.option("--as", "party", help="Who sends it.  [default: who had sent it]")
 @click.option("--with", "repaired", type=click.File("rb"), help="The repaired event as JSON.  [default: as it was]")
+@signing_key_option
 @bootstrap_option
 @kafka_option
 def resend(
-    rejection_id: str, party: str | None, repaired: BinaryIO | None, bootstrap: str | None, properties: Path | None
+    rejection_id: str,
+    party: str | None,
+    repaired: BinaryIO | None,
+    signing_key: BinaryIO | None,
+    bootstrap: str | None,
+    properties: Path | None,
 ) -> int:
-    """Send a rejected input again, repaired, under a new id that names the old rejection; print the verdict."""
+    """Send a rejected input again under a new id that names the old rejection; print the verdict.
+
+    As it was, it goes with the signature that it had; repaired, with the one that --signing-key makes, or none.
+    """
+    key = read_signing_key(signing_key)
     connection = Connection.of(bootstrap, properties)
-    found = _find(connection, rejection_id)
-    options: dict[str, Any] = {"security": connection.security, "interface": "cli"}
+    seen = _seen(connection)
+    found = _find(seen, rejection_id)
+    options: dict[str, Any] = {"security": connection.security, "interface": "cli", "signing_key": key}
     with Client(connection.bootstrap, party or found.sender_id, **options) as client:
         if repaired is not None:
             record = client.record(repaired.read(), on_behalf_of=found.on_behalf_of)
+            record = Record(record.value, record.key, {**record.headers, REPLACES: found.rejection_id})
         else:
-            kept = {k: v for k, v in found.headers.items() if k.startswith("ce_")}
-            record = Record(found.original, found.area_id.encode(), {**kept, "ce_id": str(uuid4())})
-        linked = Record(record.value, record.key, {**record.headers, "ce_replaces": found.rejection_id})
-        receipt = client.verdicts(client.post_records([linked]))[0]
+            record = again(found, seen.input(found), key)
+        receipt = client.verdicts(client.post_records([record]))[0]
     faults = [{"code": f.code.value, "path": f.path, "message": f.message} for f in receipt.faults]
     verdict = {"event_id": receipt.event_id, "replaces": found.rejection_id, "verdict": receipt.verdict.value}
     click.echo(json.dumps(verdict | {"block": receipt.block, "index": receipt.index, "faults": faults}))
     return int(receipt.verdict is Verdict.REJECTED)
 
 
-def _rejections(connection: Connection) -> Iterator[EventRejected]:
-    for partition in range(existing_topics(connection).get(REJECTIONS, 0)):
-        for _, value in read_records(connection, REJECTIONS, partition):
-            yield codec.decode_as(value, EventRejected)
+def again(found: EventRejected, given: Input | None, key: Any = None) -> Record:
+    """Return a rejected input as it was, under a new id that names its rejection.
+
+    Args:
+        found: the rejection; it keeps headers as text, which a signature does not survive.
+        given: the input as it is in the inbox; None if it cannot be read there.
+        key: Ed25519 private key that signs it anew; None leaves the signature that it had.
+
+    Raises:
+        click.UsageError: its signature is lost and no key is given.
+    """
+    headers: dict[str, str | bytes]
+    if given is None:
+        headers, value, place = dict(found.headers), found.original, found.area_id.encode()
+        if key is None and "ce_signature" in headers:
+            raise click.UsageError(
+                f"the input is signed, and its signature cannot be read from {found.inbox_topic} partition "
+                f"{found.inbox_partition} offset {found.inbox_offset}: sign it anew by --signing-key"
+            )
+    else:
+        headers = {name: raw or b"" for name, raw in given.headers}
+        value, place = given.value or b"", given.key or b""
+    kept = {name: raw for name, raw in headers.items() if name.startswith("ce_")}
+    if key is not None:
+        kept["ce_signature"] = sign(key, value)
+    return Record(value, place, {**kept, "ce_id": str(uuid4()), REPLACES: found.rejection_id})
 
 
-def _find(connection: Connection, rejection_id: str) -> EventRejected:
-    ReadLog(connection, "cli").note(resource(REJECTIONS, id=rejection_id))
-    for found in _rejections(connection):
-        if found.rejection_id == rejection_id:
-            return found
-    raise click.UsageError(f"there is no rejection {rejection_id}; `flexbus rejections list` shows them")
+def _seen(connection: Connection) -> Rejections:
+    return Rejections(connection, ReadLog(connection, "cli").note)
+
+
+def _find(seen: Rejections, rejection_id: str) -> EventRejected:
+    found = seen.find(rejection_id)
+    if found is None:
+        raise click.UsageError(f"there is no rejection {rejection_id}; `flexbus rejections list` shows them")
+    return found
+
+
+def _tell_successors(seen: Rejections, listed: Iterable[dict[str, Any]]) -> None:
+    """Add `replaced_by` to rejections: null where this principal may not read the inbox that would tell."""
+    listed = list(listed)
+    since_ms: dict[str, int] = {}
+    for about in listed:
+        topic, at_ms = about["inbox"]["topic"], about.pop("received_at_ms")
+        since_ms[topic] = min(at_ms, since_ms.get(topic, at_ms))
+    known = seen.successors(since_ms)
+    for about in listed:
+        topic = about["inbox"]["topic"]
+        found = known.get(topic)
+        about["replaced_by"] = None
+        if found is not None:
+            about["replaced_by"] = [_successor(seen, topic, one) for one in found.get(about["rejection_id"], ())]
+
+
+def _successor(seen: Rejections, topic: str, one: Successor) -> dict[str, Any]:
+    rejection_id = rejection_id_of(topic, one.partition, one.offset)
+    return {
+        "event_id": one.event_id,
+        "inbox": {"topic": topic, "partition": one.partition, "offset": one.offset},
+        "rejection_id": rejection_id if rejection_id in seen.refused else None,
+    }
 
 
 def _about(found: EventRejected) -> dict[str, Any]:
     return {
         "rejection_id": found.rejection_id,
         "received_at": iso(found.received_at_ms),
+        "received_at_ms": found.received_at_ms,
         "sender_id": found.sender_id,
         "on_behalf_of": found.on_behalf_of,
         "area_id": found.area_id,

@@ -11,12 +11,11 @@ from uuid import uuid4
 import click
 
 from flexbus import codec
-from flexbus.cli.options import bootstrap_option, kafka_option
+from flexbus.cli.options import bootstrap_option, kafka_option, read_signing_key, signing_key_option
 from flexbus.cli.send_foreign import AS_WRITTEN, event_of, read_source
 from flexbus.client import Client, Record, Sent
 from flexbus.errors import Fault, FaultCode, FaultyInputError
 from flexbus.events import Receipt, Verdict
-from flexbus.signing import private_key
 from flexbus.views.harmonise import Source
 from streams.kafka import Connection
 
@@ -43,7 +42,7 @@ class _Line:
         if receipt is None:
             return found | {"verdict": "NOT_SENT", "faults": _plain(self.faults)}
         found |= {"verdict": receipt.verdict.value, "block": receipt.block, "index": receipt.index}
-        return found | {"faults": _plain((*self.faults, *receipt.faults))}
+        return found | {"faults": _plain(dict.fromkeys((*self.faults, *receipt.faults)))}  # both read JSON
 
     @property
     def refused(self) -> bool:
@@ -63,7 +62,7 @@ class _Line:
 )
 @click.option("--key", help="Record key with --binary: the area id.")
 @click.option("--header", "headers", multiple=True, metavar="NAME=VALUE", help="Header to add or replace; repeatable.")
-@click.option("--signing-key", type=click.File("rb"), help="PEM file of the Ed25519 key that signs each event.")
+@signing_key_option
 @click.option(
     "--timeout",
     type=click.IntRange(1, 86_400),
@@ -101,12 +100,8 @@ def command(
     given = dict(h.partition("=")[::2] for h in headers)
     connection = Connection.of(bootstrap, properties)
     refused = False
-    try:
-        signing = None if signing_key is None else private_key(signing_key.read())
-    except ValueError as error:
-        raise click.BadParameter(f"{signing_key.name if signing_key else ''}: {error}") from error
-    options: dict[str, Any] = {"security": connection.security, "timeout_s": timeout, "signing_key": signing}
-    options["interface"] = "cli"
+    options: dict[str, Any] = {"security": connection.security, "timeout_s": timeout, "interface": "cli"}
+    options["signing_key"] = read_signing_key(signing_key)
     with Client(connection.bootstrap, party, **options) as client:
         lines = _binary(file, key, given) if binary else _read(client, file, on_behalf_of, raw, given, source)
         while chunk := list(islice(lines, _CHUNK)):

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -16,16 +17,20 @@ from uuid import uuid4
 
 import fastavro
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from flexbus import codec
 from flexbus import events as ev
-from flexbus.client import Client
+from flexbus.client import Client, Record
 from flexbus.errors import EnvironmentProblem, FaultyInputError
 from flexbus.events import Verdict
+from flexbus.signing import public_key
 from streams.broker import Broker
 from streams.broker_security import ADMIN, client_config
 from streams.kafka import Connection
 from streams.read_log import read_logs
+from streams.rejections import REPLACES
 from streams.topics import create_topics
 from tests import market
 from tests.integration import core
@@ -325,7 +330,79 @@ def test_rejections_are_listed_shown_repaired_and_sent_again(connection: Connect
     again = json.loads(flexbus(connection, "rejections", "resend", found["rejection_id"], "--with", str(repaired)))
     assert (again["verdict"], again["replaces"]) == ("ACCEPTED", found["rejection_id"])
     assert again["event_id"] != verdict["event_id"]
-    flexbus(connection, "rejections", "resend", found["rejection_id"], code=1)  # as it was: refused as it was
+    out = tmp_path / "original"
+    shown = json.loads(flexbus(connection, "rejections", "show", found["rejection_id"], "--out", str(out)))
+    assert out.read_bytes() == codec.encode(codec.from_json(wrong))
+    assert [(s["event_id"], s["rejection_id"]) for s in shown["replaced_by"]] == [(again["event_id"], None)]
+
+
+def test_what_replaced_a_rejection_is_told_also_if_it_was_refused_in_turn(connection: Connection) -> None:
+    wrong = codec.to_json(core.offer_of(701, AREA))
+    wrong["offer"]["session_id"] = "no-such-session"
+    verdict = lines(flexbus(connection, "send", "--as", FSP_A, "-", given=json.dumps(wrong).encode(), code=1))[0]
+
+    def listed() -> dict[str | None, dict[str, Any]]:
+        found = lines(flexbus(connection, "rejections", "list", "--party", FSP_A, "--json"))
+        return {r["event_id"]: r for r in found}
+
+    first = listed()[verdict["event_id"]]
+    assert first["replaced_by"] == []
+    as_it_was = json.loads(flexbus(connection, "rejections", "resend", first["rejection_id"], code=1))
+    assert as_it_was["faults"] == verdict["faults"]
+    found = listed()
+    second = found[as_it_was["event_id"]]
+    (successor,) = found[verdict["event_id"]]["replaced_by"]
+    told = {"event_id": second["event_id"], "inbox": second["inbox"], "rejection_id": second["rejection_id"]}
+    assert successor == told
+    table = flexbus(connection, "rejections", "list", "--party", FSP_A).decode().splitlines()
+    (row,) = [row for row in table if row.startswith(first["rejection_id"])]
+    assert row.endswith(f" -> {as_it_was['event_id']}")
+    # Whoever likes may write such a header into his own inbox; it is no successor.
+    with Client(connection.bootstrap, FSP_B) as stranger:
+        made = stranger.record(core.offer_of(702, AREA, FSP_B))
+        stranger.post_records([Record(made.value, made.key, {**made.headers, REPLACES: first["rejection_id"]})])
+    assert listed()[verdict["event_id"]]["replaced_by"] == [successor]
+
+
+def test_a_signed_rejection_is_sent_again_as_it_was_and_repaired(connection: Connection, tmp_path: Path) -> None:
+    old, new = Ed25519PrivateKey.generate(), Ed25519PrivateKey.generate()
+    pem = tmp_path / "new.pem"
+    pem.write_bytes(new.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+
+    def register(key_id: str, key: Ed25519PrivateKey) -> ev.SigningKeyRegistered:
+        return ev.SigningKeyRegistered(area_id=AREA, party_id=FSP_B, key_id=key_id, public_key=public_key(key))
+
+    def rejection_of(event_id: str | None) -> str:
+        found = lines(flexbus(connection, "rejections", "list", "--party", FSP_B, "--json"))
+        return next(str(r["rejection_id"]) for r in found if r["event_id"] == event_id)
+
+    with Client(connection.bootstrap, FSP_B, signing_key=old) as client:
+        assert client.send(register("old", old)).faults == ()
+        client.signing_key = new  # too soon
+        offer = core.offer_of(710, AREA, FSP_B)
+        early = client.send(offer)
+        assert {f.code.value for f in early.faults} == {"BAD_SIGNATURE"}
+        client.signing_key = old
+        wrong = replace(core.offer_of(711, AREA, FSP_B).offer, session_id="no-such-session")
+        broken = client.send(ev.FlexOfferSubmitted(area_id=AREA, offer=wrong))
+        assert broken.verdict is Verdict.REJECTED
+        assert client.send(register("new", new)).faults == ()
+    resend = ("rejections", "resend")
+    as_it_was = json.loads(flexbus(connection, *resend, rejection_of(early.event_id)))
+    assert (as_it_was["verdict"], as_it_was["faults"]) == ("ACCEPTED", [])
+    repaired = json.dumps(codec.to_json(core.offer_of(711, AREA, FSP_B))).encode()
+    unsigned = json.loads(flexbus(connection, *resend, rejection_of(broken.event_id), "--with", "-", given=repaired))
+    assert unsigned["verdict"] == "ACCEPTED"
+    repaired = json.dumps(codec.to_json(core.offer_of(712, AREA, FSP_B))).encode()
+    command = (*resend, rejection_of(broken.event_id), "--with", "-", "--signing-key", str(pem))
+    signed = json.loads(flexbus(connection, *command, given=repaired))
+    assert signed["verdict"] == "ACCEPTED"
+    entries = {e.event_id: e for e in core.entries(connection)}
+    assert entries[as_it_was["event_id"]].signature == new.sign(codec.encode(offer))
+    assert entries[unsigned["event_id"]].signature is None, "the old signature was over something else"
+    assert entries[signed["event_id"]].signature == new.sign(codec.encode(core.offer_of(712, AREA, FSP_B)))
+    both = json.loads(flexbus(connection, "rejections", "show", rejection_of(broken.event_id)))["replaced_by"]
+    assert {one["event_id"] for one in both} == {unsigned["event_id"], signed["event_id"]}
 
 
 def test_topics_are_listed_and_made(connection: Connection) -> None:
@@ -349,6 +426,7 @@ def test_on_behalf_of_needs_a_mandate(connection: Connection) -> None:
 def test_every_read_of_sdk_and_command_line_is_on_record_once(connection: Connection) -> None:
     """On a plain broker a party is believed, and who names none is nobody."""
     market_cleared = "flexbus.out.market_cleared.v1?type=MarketCleared"
+    flexbus(connection, "send", "--as", FSP_A, "--raw", "-", given=b"{}", code=1)  # so that there is a rejection
     began = len(read_logs(connection))
     with Client(connection.bootstrap) as anyone:
         anyone.frame(ev.MarketCleared, area=AREA)
@@ -360,6 +438,7 @@ def test_every_read_of_sdk_and_command_line_is_on_record_once(connection: Connec
         ("", "sdk", f"{market_cleared}&area={AREA}&from=start&until=end"),
         (FSP_B, "cli", f"{market_cleared}&from=start&until=end"),
         ("", "cli", f"flexbus.rejections.v1?party={FSP_A}"),
+        ("", "cli", f"flexbus.in.{FSP_A}.v1?header=ce_replaces"),
         ("", "cli", "flexbus.journal.v1"),
         ("", "cli", "flexbus.reads.*"),
     ]

@@ -1,0 +1,230 @@
+"""Rejected inputs with the bytes that were sent, as who runs the bus finds them and as their sender does.
+
+Who may read the topic of rejections sees all of them. A party may not, and needs it not: its verdicts are on its own
+topic, what it sent is in its own inbox, and the two together say the same.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+
+from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
+
+from flexbus import codec
+from flexbus.errors import CodecError, EnvironmentProblem
+from flexbus.events import EventRejected, Receipt, ReceiptsIssued, Verdict
+from flexbus.ids import derived_id
+from flexbus.topics import REJECTIONS, inbox, party_topic
+from streams.intake import Input
+from streams.journal_reader import Ends, read_messages, read_records
+from streams.kafka import Connection, Trouble, environment_problem, patiently
+from streams.read_log import resource
+from streams.registry import configured
+from streams.topics import existing_topics
+
+__all__ = ["REPLACES", "Rejections", "Successor", "own_rejection", "rejection_id_of"]
+
+REPLACES = "ce_replaces"  # header of an input that was sent in place of a rejected one: the id of that rejection
+_TIMEOUT_S = 30.0
+_RECEIPTS = ReceiptsIssued.__name__
+
+
+@dataclass(frozen=True, slots=True)
+class Successor:
+    """An input that its sender sent in place of a rejected one.
+
+    Attributes:
+        event_id: its id, if it has one that is text.
+        partition: where it is in the sender's inbox.
+        offset: where it is there.
+    """
+
+    event_id: str | None
+    partition: int
+    offset: int
+
+
+def rejection_id_of(topic: str, partition: int, offset: int) -> str:
+    """Return the id under which an input is rejected, if it is."""
+    return derived_id(EventRejected.__name__, topic, partition, offset)
+
+
+def own_rejection(sender_id: str, given: Input, receipt: Receipt) -> EventRejected:
+    """Return the rejection of an input from its record and the receipt for it."""
+    texts = {name: (value or b"").decode(errors="replace") for name, value in given.headers}
+    try:
+        event_type = codec.type_of(given.value or b"", configured())[0]
+    except (CodecError, EnvironmentProblem):
+        event_type = texts.get("ce_type") or ""
+    return EventRejected(
+        area_id=(given.key or b"").decode(errors="replace"),
+        rejection_id=rejection_id_of(given.topic, given.partition, given.offset),
+        event_id=receipt.event_id,
+        event_type=event_type or None,
+        sender_id=sender_id,
+        on_behalf_of=texts.get("ce_onbehalfof") or None,
+        inbox_topic=given.topic,
+        inbox_partition=given.partition,
+        inbox_offset=given.offset,
+        received_at_ms=given.received_at_ms,
+        faults=receipt.faults,
+        original=given.value or b"",
+        headers=texts,
+    )
+
+
+class Rejections:
+    """The rejections that a principal may see: all of them, or those of what it sent itself.
+
+    Args:
+        connection: the broker, as that principal.
+        note: notes a read before it begins: what, see `resource`, and the market area.
+
+    Raises:
+        EnvironmentProblem: the broker does not answer, or there are no rejections that this principal may see.
+    """
+
+    def __init__(self, connection: Connection, note: Callable[[str, str], None]) -> None:
+        self._connection, self._note = connection, note
+        self._topics = existing_topics(connection)  # those that the principal may know of
+        user = connection.security.get("sasl.username")
+        self._own = None if REJECTIONS in self._topics else user
+        if REJECTIONS not in self._topics and inbox(user or "") not in self._topics:
+            raise EnvironmentProblem(
+                f"Kafka at {connection.bootstrap} has no topic {REJECTIONS} that this principal may read, and no "
+                "inbox of its own: `flexbus topics --create` makes what is missing."
+            )
+        self.refused: set[str] = set()  # ids of the rejections gone through so far
+
+    def each(
+        self, party: str | None = None, area: str | None = None, code: str | None = None
+    ) -> Iterator[EventRejected]:
+        """Yield rejections, the oldest of each partition first.
+
+        Args:
+            party: only of what this party sent.
+            area: only of this market area.
+            code: only with this fault code.
+        """
+        for found in self._mine(self._own, area) if self._own else self._all(party, area, code):
+            of_code = code is None or code in {f.code.value for f in found.faults}
+            if of_code and party in (None, found.sender_id) and area in (None, found.area_id):
+                yield found
+
+    def find(self, rejection_id: str) -> EventRejected | None:
+        """Return a rejection; goes through all of them, so that `refused` is whole."""
+        if self._own is not None:
+            receipts = self._receipts(self._own)
+            for (partition, offset), receipt in receipts.items():
+                if rejection_id_of(inbox(self._own), partition, offset) == rejection_id:
+                    given = self._input(inbox(self._own), partition, offset)
+                    return None if given is None else own_rejection(self._own, given, receipt)
+            return None
+        self._note(resource(REJECTIONS, id=rejection_id), "")
+        last = None
+        for found in self._decoded():
+            last = found if found.rejection_id == rejection_id else last
+        return last
+
+    def input(self, found: EventRejected) -> Input | None:
+        """Return the rejected input as it is in the inbox; None if it is there no more, or not for this principal."""
+        if found.inbox_topic not in self._topics:
+            return None
+        return self._input(found.inbox_topic, found.inbox_partition, found.inbox_offset)
+
+    def successors(self, since_ms: Mapping[str, int]) -> dict[str, dict[str, list[Successor]]]:
+        """Return by inbox and rejection what its sender sent in place of it; nothing of inboxes that may not be read.
+
+        Only the sender's own inbox counts: others could claim what they like in theirs.
+
+        Args:
+            since_ms: when the first of the rejected inputs was received, by inbox; UTC ms.
+        """
+        found: dict[str, dict[str, list[Successor]]] = {}
+        for topic in sorted(since_ms.keys() & self._topics.keys()):
+            replacing = found.setdefault(topic, {})
+            self._note(resource(topic, header=REPLACES), "")
+            for message in self._since(topic, since_ms[topic]):
+                headers = _texts(message)
+                if REPLACES in headers:
+                    made = Successor(headers.get("ce_id"), message.partition(), message.offset())
+                    replacing.setdefault(headers[REPLACES], []).append(made)
+        return found
+
+    def _all(self, party: str | None, area: str | None, code: str | None) -> Iterator[EventRejected]:
+        self._note(resource(REJECTIONS, party=party, code=code), area or "")
+        yield from self._decoded()
+
+    def _decoded(self) -> Iterator[EventRejected]:
+        for partition in range(self._topics[REJECTIONS]):
+            for _, value in read_records(self._connection, REJECTIONS, partition):
+                found = codec.decode_as(value, EventRejected)
+                self.refused.add(found.rejection_id)
+                yield found
+
+    def _mine(self, party: str, area: str | None) -> Iterator[EventRejected]:
+        receipts = self._receipts(party)
+        if receipts:
+            self._note(resource(inbox(party)), area or "")
+            starts: dict[int, int] = {}
+            for partition, offset in receipts:
+                starts[partition] = min(offset, starts.get(partition, offset))
+            for message in self._messages(inbox(party), starts):
+                receipt = receipts.get((message.partition(), message.offset()))
+                if receipt is not None:
+                    yield own_rejection(party, _input_of(message), receipt)
+
+    def _receipts(self, party: str) -> dict[tuple[int, int], Receipt]:
+        topic, registry = party_topic(party), configured()
+        self._note(resource(topic, type=_RECEIPTS), "")
+        found: dict[tuple[int, int], Receipt] = {}
+        for _, value in read_records(self._connection, topic, 0):
+            if codec.type_of(value, registry)[0] != _RECEIPTS:
+                continue
+            for receipt in codec.decode_as(value, ReceiptsIssued, registry).receipts:
+                if receipt.verdict is Verdict.REJECTED:
+                    found[receipt.inbox_partition, receipt.inbox_offset] = receipt
+        self.refused |= {rejection_id_of(inbox(party), *place) for place in found}
+        return found
+
+    def _input(self, topic: str, partition: int, offset: int) -> Input | None:
+        self._note(resource(topic, partition=partition, offset=offset), "")
+        for message in self._messages(topic, {partition: offset}, only_first=True):
+            if message.offset() == offset:
+                return _input_of(message)
+        return None
+
+    def _since(self, topic: str, since_ms: int) -> Iterator[Message]:
+        trouble = Trouble()
+        reader: Consumer = self._connection.reader(trouble)
+        asked = [TopicPartition(topic, p, since_ms) for p in range(self._topics[topic])]
+        try:
+            places = patiently(lambda: reader.offsets_for_times(asked, timeout=_TIMEOUT_S))
+        except KafkaException as error:
+            raise environment_problem(error, self._connection.bootstrap, trouble, reader) from error
+        finally:
+            reader.close()
+        return self._messages(topic, {p.partition: p.offset for p in places if p.offset >= 0})
+
+    def _messages(self, topic: str, starts: Mapping[int, int], only_first: bool = False) -> Iterator[Message]:
+        """Yield the committed records of some partitions of a topic, each from an offset to its end as it is now."""
+        ends = Ends(self._connection, topic).of(starts)
+        if only_first:
+            ends = {p: min(end, starts[p] + 1) for p, end in ends.items()}
+        for partition, start in starts.items():
+            yield from read_messages(self._connection, topic, partition, start, ends[partition])
+
+
+def _input_of(message: Message) -> Input:
+    return Input(
+        topic=message.topic(),
+        partition=message.partition(),
+        offset=message.offset(),
+        received_at_ms=message.timestamp()[1],
+        key=message.key(),
+        value=message.value(),
+        headers=tuple(message.headers() or ()),
+    )
+
+
+def _texts(message: Message) -> dict[str, str]:
+    return {name: bytes(value or b"").decode(errors="replace") for name, value in message.headers() or ()}

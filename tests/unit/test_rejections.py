@@ -1,0 +1,70 @@
+"""What is sent again of a rejected input, and how its sender tells a rejection from its own records."""
+
+from dataclasses import replace
+
+import click
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from flexbus import codec
+from flexbus.cli.rejections import again
+from flexbus.events import EventRejected, FlexOfferSubmitted
+from flexbus.signing import sign
+from streams.intake import Input, Intake, Rules
+from streams.rejections import own_rejection
+from tests import market
+
+KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
+EVENT: FlexOfferSubmitted = market.submitted("o", market.FSP_A, "GCP-1", slots=4)
+VALUE = codec.encode(EVENT)
+HEADERS = {
+    "ce_id": b"0" * 8 + b"-0000-4000-8000-" + b"0" * 12,
+    "ce_type": b"FlexOfferSubmitted",
+    "ce_time": b"never",  # what is wrong with it
+    "ce_onbehalfof": b"somebody",
+    "ce_signature": sign(KEY, VALUE),
+    "ce_replaces": b"an older one",
+    "traceparent": b"x",
+}
+
+
+def given(value: bytes = VALUE, **headers: bytes | None) -> Input:
+    pairs = tuple({**HEADERS, **headers}.items())
+    return Input("flexbus.in.fsp-a.v1", 0, 7, 1_800_000_000_000, EVENT.area_id.encode(), value, pairs)
+
+
+def rejected(one: Input) -> EventRejected:
+    intake = Intake(0, 1, Rules(content=lambda _: (), state=dict, fold=lambda s, _: s, admission=lambda *_: ()))
+    (found,) = intake.take([one]).rejections
+    return found
+
+
+def test_as_it_was_it_keeps_value_and_signature_under_a_new_id_that_names_the_old() -> None:
+    one = given()
+    record = again(rejected(one), one)
+    assert (record.value, record.key) == (VALUE, EVENT.area_id.encode())
+    new = dict(record.headers)
+    assert new.pop("ce_id") not in (HEADERS["ce_id"], HEADERS["ce_id"].decode())
+    assert new.pop("ce_replaces") == rejected(one).rejection_id
+    assert new == {name: HEADERS[name] for name in ("ce_type", "ce_time", "ce_onbehalfof", "ce_signature")}
+
+
+def test_a_key_signs_it_anew() -> None:
+    other = Ed25519PrivateKey.from_private_bytes(bytes(32))
+    assert again(rejected(given()), given(), other).headers["ce_signature"] == sign(other, VALUE)
+    assert again(rejected(given()), None, other).headers["ce_signature"] == sign(other, VALUE)
+
+
+def test_a_signature_that_cannot_be_read_is_asked_for_and_not_made_up() -> None:
+    with pytest.raises(click.UsageError, match=r"offset 7: sign it anew by --signing-key"):
+        again(rejected(given()), None)
+    unsigned = replace(given(), headers=(("ce_id", b"no uuid"),))
+    assert again(rejected(unsigned), None).value == VALUE
+
+
+@pytest.mark.parametrize("value", [VALUE, b"", b"noise"])
+def test_a_sender_tells_the_same_rejection_from_its_record_and_receipt(value: bytes) -> None:
+    intake = Intake(0, 1, Rules(content=lambda _: (), state=dict, fold=lambda s, _: s, admission=lambda *_: ()))
+    outcome = intake.take([given(value)])
+    ((receipt,),) = (issued.receipts for issued in outcome.receipts)
+    assert own_rejection("fsp-a", given(value), receipt) == outcome.rejections[0]
