@@ -94,6 +94,7 @@ class Rejections:
                 "inbox of its own: `flexbus topics --create` makes what is missing."
             )
         self.refused: set[str] = set()  # ids of the rejections gone through so far
+        self.lost = 0  # own ones gone through whose input the inbox does not keep any more
 
     def each(
         self, party: str | None = None, area: str | None = None, code: str | None = None
@@ -169,9 +170,10 @@ class Rejections:
             for partition, offset in receipts:
                 starts[partition] = min(offset, starts.get(partition, offset))
             for message in self._messages(inbox(party), starts):
-                receipt = receipts.get((message.partition(), message.offset()))
+                receipt = receipts.pop((message.partition(), message.offset()), None)
                 if receipt is not None:
                     yield own_rejection(party, _input_of(message), receipt)
+            self.lost += len(receipts)
 
     def _receipts(self, party: str) -> dict[tuple[int, int], Receipt]:
         topic, registry = party_topic(party), configured()

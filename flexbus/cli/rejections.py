@@ -51,6 +51,9 @@ def list_(
     seen = _seen(Connection.of(bootstrap, properties))
     listed = [_about(found) for found in seen.each(party, area, code)]
     _tell_successors(seen, listed)
+    if seen.lost:
+        text = f"{seen.lost} more rejections are not listed: their inputs are no longer in the inbox; see the receipts"
+        click.echo(text, err=True)
     for about in listed:
         if as_json:
             click.echo(json.dumps(about))

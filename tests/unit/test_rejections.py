@@ -11,7 +11,8 @@ from flexbus.cli.rejections import again
 from flexbus.events import EventRejected, FlexOfferSubmitted
 from flexbus.signing import sign
 from streams.intake import Input, Intake, Rules
-from streams.rejections import own_rejection
+from streams.kafka import Connection
+from streams.rejections import Rejections, own_rejection
 from tests import market
 
 KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
@@ -68,3 +69,17 @@ def test_a_sender_tells_the_same_rejection_from_its_record_and_receipt(value: by
     outcome = intake.take([given(value)])
     ((receipt,),) = (issued.receipts for issued in outcome.receipts)
     assert own_rejection("fsp-a", given(value), receipt) == outcome.rejections[0]
+
+
+def test_a_rejection_whose_input_the_inbox_keeps_no_more_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    intake = Intake(0, 1, Rules(content=lambda _: (), state=dict, fold=lambda s, _: s, admission=lambda *_: ()))
+    issued = intake.take([given(), replace(given(), offset=8)]).receipts
+    values = [(n, codec.encode(one)) for n, one in enumerate(issued)]
+    monkeypatch.setattr("streams.rejections.existing_topics", lambda _: {"flexbus.in.fsp-a.v1": 1})
+    monkeypatch.setattr("streams.rejections.read_records", lambda *_: iter(values))
+    monkeypatch.setattr(Rejections, "_messages", lambda *_: iter(()))
+    noted: list[str] = []
+    seen = Rejections(Connection("127.0.0.1:1", {"sasl.username": "fsp-a"}), lambda what, _: noted.append(what))
+    assert list(seen.each()) == []
+    assert seen.lost == 2
+    assert noted == ["flexbus.out.party.fsp-a.v1?type=ReceiptsIssued", "flexbus.in.fsp-a.v1"]
