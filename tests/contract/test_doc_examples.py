@@ -23,12 +23,68 @@ ROOT = Path(__file__).parents[2]
 FORMATS = ROOT / "docs" / "formats"
 FENCE = re.compile(r"^```([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
-# Which test runs the Python of which page; a fence that nobody claims fails below.
-CLAIMED = {
-    "README.md": "tests/acceptance/test_market_day.py",
-    "docs/connect.md": "tests/integration/test_client.py",
-    "docs/page.md": "tests/contract/test_doc_examples.py",
+DAY, CLIENT, HERE = (
+    "tests/acceptance/test_market_day.py",
+    "tests/integration/test_client.py",
+    "tests/contract/test_doc_examples.py",
+)
+EVENTS, LANGUAGES = "tests/contract/test_event_pages.py", "tests/contract/test_other_languages.py"
+MANUAL = "tests/integration/test_doc_commands.py"
+
+# Page (or folder), kind and first words of each fence, and the test that runs or checks it.
+RUN = {
+    ("README.md", "python", ""): DAY,
+    ("README.md", "", "until "): DAY,
+    ("docs/access.md", "", ""): "tests/contract/test_access_page.py",
+    ("docs/connect.md", "python", ""): CLIENT,
+    ("docs/connect.md", "console", ""): CLIENT,
+    ("docs/connect.md", "js", ""): LANGUAGES,
+    ("docs/journal.md", "js", ""): LANGUAGES,
+    ("docs/events/", "json", ""): EVENTS,
+    ("docs/events/", "json faulty", ""): EVENTS,
+    ("docs/events/", "faults", ""): EVENTS,
+    ("docs/events/congestion.md", "json source.json", ""): CLIENT,
+    ("docs/events/congestion.md", "json forecasts.jsonl", ""): CLIENT,
+    ("docs/events/congestion.md", "json made", ""): CLIENT,
+    ("docs/events/congestion.md", "text faults", ""): CLIENT,
+    ("docs/events/congestion.md", "console", ""): CLIENT,
+    ("docs/formats/README.md", "", "flexbus convert"): HERE,
+    ("docs/formats/case.md", "", "flexbus convert"): HERE,
+    ("docs/formats/case.md", "", "$."): HERE,
+    ("docs/formats/case.md", "json", "{"): HERE,
+    ("docs/formats/case.md", "json", '"phase"'): HERE,
+    ("docs/operations.md", "", "flexbus broker start"): MANUAL,
+    ("docs/operations.md", "", "export FLEXBUS_BOOTSTRAP"): MANUAL,
+    ("docs/operations.md", "", "{"): HERE,
+    ("docs/page.md", "python", ""): HERE,
 }
+# What no test runs, and why.
+NOT_RUN = {
+    ("README.md", "", "make demo"): "the demo and the tests themselves; .ci/run has both",
+    ("README.md", "", " DSO, TSO"): "a drawing",
+    ("docs/connect.md", "properties", ""): "a form: name, password and path are the reader's own",
+    ("docs/operations.md", "", "docker compose"): "needs docker and images; test_deployment.py checks the file",
+    ("docs/operations.md", "", "flexbus access acls"): "alternatives with optional parts; test_deployment.py checks "
+    "that they exist, test_access.py what they do",
+    ("docs/performance.md", "", ""): "benches of many minutes",
+}
+
+
+def all_fences(page: Path) -> list[tuple[str, str]]:
+    """Return kind and text of every fence, however it is opened that readers and renderers take for one."""
+    found: list[tuple[str, str]] = []
+    mark, kind, text = "", "", ""
+    for line in page.read_text(encoding="utf-8").splitlines(keepends=True):
+        opened = re.match(r"[\s>*+-]*(```+|~~~+)(.*)", line)
+        if not mark and opened:
+            mark, kind, text = opened[1], opened[2].strip(), ""
+        elif mark and opened and opened[1].startswith(mark) and not opened[2].strip():
+            found.append((kind, text))
+            mark = ""
+        else:
+            text += line
+    assert not mark, f"{page}: a fence is not closed"
+    return found
 
 
 def fences(page: str, kind: str) -> list[str]:
@@ -41,21 +97,31 @@ def flexbus(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(program, cwd=folder, capture_output=True, text=True, timeout=120, check=False)
 
 
-def test_every_python_example_is_run_by_a_test() -> None:
-    pages = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
-    found = {}
-    for page in pages:
-        # Any way to open a fence that readers and renderers take for Python.
-        count = len(
-            re.findall(r"^\s*(?:```|~~~)\s*(?:python|py|pycon)", page.read_text(encoding="utf-8"), re.MULTILINE)
-        )
-        if count:
-            found[str(page.relative_to(ROOT))] = count
-    assert found == dict.fromkeys(CLAIMED, 1)
-    for page_name, test in CLAIMED.items():
-        text = (ROOT / test).read_text(encoding="utf-8")
-        assert Path(page_name).name in text, f"{test} does not read {page_name}"
-        assert "python" in text
+def test_every_fence_is_run_by_a_test_or_named_with_the_reason_why_not() -> None:
+    claims = {**RUN, **NOT_RUN}
+    assert len(claims) == len(RUN) + len(NOT_RUN)
+    used = set()
+    for page in sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]):
+        name = page.relative_to(ROOT).as_posix()
+        for kind, text in all_fences(page):
+            claim = [
+                (where, k, first)
+                for where, k, first in claims
+                if (name == where or (where.endswith("/") and name.startswith(where)))
+                and k == kind
+                and text.startswith(first)
+            ]
+            assert len(claim) == 1, f"{name}: {len(claim)} claims on the fence {kind!r} that begins {text[:40]!r}"
+            used.update(claim)
+    assert used == set(claims), "a claim without a fence"
+
+
+@pytest.mark.parametrize(("where", "kind", "first"), RUN)
+def test_a_test_that_runs_an_example_reads_its_page(where: str, kind: str, first: str) -> None:
+    text = (ROOT / RUN[where, kind, first]).read_text(encoding="utf-8")
+    assert Path(where).name in text, f"{RUN[where, kind, first]} does not read {where}"
+    assert kind.split(" ")[-1] in text
+    assert first.strip() in text
 
 
 # ---- docs/page.md
