@@ -197,7 +197,10 @@ def test_services_need_no_signature(north: Market) -> None:
 
 
 def test_a_key_is_32_bytes_and_one_off_the_curve_signs_nothing(north: Market) -> None:
-    assert north.register(FSP_A, 1, key(1), public_key=b"short") == {"$.public_key": "BAD_VALUE"}
+    assert north.register(FSP_A, 1, key(1), public_key=b"short") == {
+        "$.public_key": "BAD_VALUE",
+        "$headers.ce_signature": "BAD_SIGNATURE",  # no key of that length has made it
+    }
     assert north.register(FSP_A, 1, key(1), public_key=b"\xff" * 32) == {SIGNATURE: "BAD_SIGNATURE"}
 
 
