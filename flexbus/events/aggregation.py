@@ -58,6 +58,8 @@ class AggregateOffered:
     power_w: Annotated[tuple[int, ...], "volume per slot, W"]
     price_milli_per_mwh: Annotated[tuple[int, ...], "price per slot, 1/1000 EUR per MWh: the highest of its members"]
     members: Annotated[tuple[AggregateMember, ...], "provenance; never sent out"]
+    brp_ids: Annotated[tuple[str, ...], "balance responsible parties of its members, as far as registered"] = ()
+    bidding_zone_eic: Annotated[str | None, "bidding zone of the area, energy identification code"] = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -47,6 +47,7 @@ class AreaOpened:
     name: Annotated[str, "name for people"]
     fmo_id: Annotated[str, "party that operates the market of the area"]
     time_zone: Annotated[str, "IANA time zone of the local market day"]
+    bidding_zone_eic: Annotated[str | None, "bidding zone it belongs to, energy identification code"] = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

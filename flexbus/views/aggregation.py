@@ -228,8 +228,16 @@ def _market_cleared(state: Aggregates, e: ev.MarketCleared) -> Iterator[Emission
             power_w=tuple(power_w),
             price_milli_per_mwh=tuple(max(prices, default=0) for prices in asked),
             members=tuple(group),
+            brp_ids=_brp_ids(state.registry, group),
+            bidding_zone_eic=state.registry.area.bidding_zone_eic if state.registry.area is not None else None,
         )
         yield emit(aggregate, aggregate.aggregate_id)
+
+
+def _brp_ids(registry: Registry, members: Sequence[ev.AggregateMember]) -> tuple[str, ...]:
+    """Return who is responsible for the balance of an aggregate's members; the TSO asks for it (HLUC_01_UCS_04)."""
+    known = (registry.participants.get(m.fsp_id) for m in members)
+    return tuple(sorted({p.brp_id for p in known if p is not None and p.brp_id is not None}))
 
 
 def _awarded(session: Session, e: ev.MarketCleared) -> dict[str, list[int]]:

@@ -1,5 +1,6 @@
 """Aggregates at the gate, what goes up to the TSO, and how its activation comes down (FLEXGRID HLUC_01_UCS_04)."""
 
+from dataclasses import replace
 from typing import Any
 
 from flexbus import events as ev
@@ -7,7 +8,22 @@ from flexbus.quantities import Direction
 from flexbus.views import aggregation
 from flexbus.views.aggregation import Aggregates
 from flexbus.views.infeed import infeed_of_bus
-from tests.story import AREA, DAY, GATE_CLOSED, HOUR, NETWORK, SLOT, Story, award, begins, cleared, line, offer, opened
+from tests.story import (
+    AREA,
+    DAY,
+    GATE_CLOSED,
+    HOUR,
+    NETWORK,
+    SLOT,
+    Story,
+    award,
+    begins,
+    cleared,
+    line,
+    offer,
+    opened,
+    party,
+)
 
 UP, DOWN = Direction.UP, Direction.DOWN
 
@@ -98,6 +114,18 @@ def test_what_the_market_left_goes_up_at_the_highest_price_of_what_is_left() -> 
     assert aggregate.price_milli_per_mwh == (80_000, 0, 80_000, 80_000)
     (member,) = aggregate.members
     assert (member.offer_id, member.connection_point_id) == ("a", "p1")
+
+
+def test_what_goes_up_says_its_bidding_zone_and_who_is_responsible_for_the_balance() -> None:
+    told = Story(aggregation, Aggregates())
+    area, *others = opened()
+    told.tell(replace(area, bidding_zone_eic="10YFI-1--------U"), *others)
+    for name, brp_id in (("alpha", "north-brp"), ("beta", "east-brp")):
+        told.tell(replace(party(name, ev.Role.FSP), brp_id=brp_id))
+    told.tell(offer("a", "p1"), offer("b", "p2", fsp="beta"), offer("c", "p1"))
+    (aggregate,) = upward(told)
+    assert aggregate.brp_ids == ("east-brp", "north-brp")
+    assert aggregate.bidding_zone_eic == "10YFI-1--------U"
 
 
 def test_the_price_of_what_goes_up_stays_negative_where_all_members_pay_to_be_called() -> None:
