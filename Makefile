@@ -30,8 +30,12 @@ tools: .venv/.tools ## what the tests need beside Python packages: Prometheus, k
 	@tests/tools.sh .venv/bin
 	@touch $@
 
+# What needs most of the machine runs in processes of its own: the clients of many Kafkas leave threads behind.
+PYTEST := .venv/bin/pytest -n $(or $(WORKERS),3) --dist loadfile --no-loadscope-reorder -m "not alone"
+
 test: setup tools ## the whole test suite, on a real Kafka  [WORKERS=3]
-	@.venv/bin/pytest -n $(or $(WORKERS),3) --dist loadfile --no-loadscope-reorder -m "not alone"
+	@$(PYTEST) tests/contract tests/property tests/unit
+	@$(PYTEST) tests/acceptance tests/integration
 	@.venv/bin/pytest -m alone
 
 lint: setup ## ruff, strict mypy, import rules
