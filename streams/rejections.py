@@ -14,6 +14,7 @@ from flexbus.errors import CodecError, EnvironmentProblem
 from flexbus.events import EventRejected, Receipt, ReceiptsIssued, Verdict
 from flexbus.ids import derived_id
 from flexbus.topics import REJECTIONS, inbox, party_topic
+from streams.inbox import input_of
 from streams.intake import Input
 from streams.journal_reader import Ends, read_messages, read_records
 from streams.kafka import Connection, Trouble, environment_problem, patiently
@@ -145,9 +146,10 @@ class Rejections:
             replacing = found.setdefault(topic, {})
             self._note(resource(topic, header=REPLACES), "")
             for message in self._since(topic, since_ms[topic]):
-                headers = _texts(message)
+                given = input_of(message)
+                headers = {name: bytes(raw or b"").decode(errors="replace") for name, raw in given.headers}
                 if REPLACES in headers:
-                    made = Successor(headers.get("ce_id"), message.partition(), message.offset())
+                    made = Successor(headers.get("ce_id"), given.partition, given.offset)
                     replacing.setdefault(headers[REPLACES], []).append(made)
         return found
 
@@ -172,7 +174,7 @@ class Rejections:
             for message in self._messages(inbox(party), starts):
                 receipt = receipts.pop((message.partition(), message.offset()), None)
                 if receipt is not None:
-                    yield own_rejection(party, _input_of(message), receipt)
+                    yield own_rejection(party, input_of(message), receipt)
             self.lost += len(receipts)
 
     def _receipts(self, party: str) -> dict[tuple[int, int], Receipt]:
@@ -192,7 +194,7 @@ class Rejections:
         self._note(resource(topic, partition=partition, offset=offset), "")
         for message in self._messages(topic, {partition: offset}, only_first=True):
             if message.offset() == offset:
-                return _input_of(message)
+                return input_of(message)
         return None
 
     def _since(self, topic: str, since_ms: int) -> Iterator[Message]:
@@ -214,19 +216,3 @@ class Rejections:
             ends = {p: min(end, starts[p] + 1) for p, end in ends.items()}
         for partition, start in starts.items():
             yield from read_messages(self._connection, topic, partition, start, ends[partition])
-
-
-def _input_of(message: Message) -> Input:
-    return Input(
-        topic=message.topic(),
-        partition=message.partition(),
-        offset=message.offset(),
-        received_at_ms=message.timestamp()[1],
-        key=message.key(),
-        value=message.value(),
-        headers=tuple(message.headers() or ()),
-    )
-
-
-def _texts(message: Message) -> dict[str, str]:
-    return {name: bytes(value or b"").decode(errors="replace") for name, value in message.headers() or ()}

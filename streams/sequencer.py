@@ -17,14 +17,14 @@ from itertools import groupby
 from operator import attrgetter
 from typing import Any
 
-from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, KafkaException, Message, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, KafkaException, TopicPartition
 from prometheus_client import Counter
 
 from flexbus import codec, validation
 from flexbus.journal import Block
-from flexbus.reader import quickly
 from flexbus.topics import JOURNAL, REJECTIONS, party_topic
 from streams.checkpoint import AreaImage, Checkpoints, Image
+from streams.inbox import input_of
 from streams.intake import Input, Intake, Outcome, Reading, Rules
 from streams.journal_reader import end_offset, read_blocks
 from streams.kafka import Connection, Trouble, environment_problem
@@ -160,7 +160,7 @@ class Sequencer:
         self._checkpoints.close()
 
     def _consume(self, wait_s: float) -> list[Input]:
-        return [_input(m) for m in self._member.consume(BATCH, wait_s)]
+        return [input_of(m) for m in self._member.consume(BATCH, wait_s)]
 
     def _read_ahead(self, end: Callable[[], None]) -> None:
         """End a transaction; while the broker writes, read and decode what comes next."""
@@ -345,23 +345,6 @@ def run(
 
 
 _by_partition = attrgetter("partition")
-_quick_input = quickly(Input)
-
-
-def _input(message: Message) -> Input:
-    try:
-        headers = tuple(message.headers() or ())
-    except UnicodeDecodeError:  # a header's name is not text; without headers the input is rejected, not the process
-        headers = ()
-    return _quick_input(
-        topic=message.topic(),
-        partition=message.partition(),
-        offset=message.offset(),
-        received_at_ms=message.timestamp()[1],
-        key=message.key(),
-        value=message.value(),
-        headers=headers,
-    )
 
 
 def _in_order_of_arrival(inputs: list[Input]) -> list[Input]:

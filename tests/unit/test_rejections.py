@@ -1,6 +1,7 @@
 """What is sent again of a rejected input, and how its sender tells a rejection from its own records."""
 
 from dataclasses import replace
+from typing import Any
 
 import click
 import pytest
@@ -10,6 +11,8 @@ from flexbus import codec
 from flexbus.cli.rejections import again
 from flexbus.events import EventRejected, FlexOfferSubmitted
 from flexbus.signing import sign
+from flexbus.topics import inbox
+from streams.inbox import input_of
 from streams.intake import Input, Intake, Rules
 from streams.kafka import Connection
 from streams.rejections import Rejections, own_rejection
@@ -83,3 +86,32 @@ def test_a_rejection_whose_input_the_inbox_keeps_no_more_is_counted(monkeypatch:
     assert list(seen.each()) == []
     assert seen.lost == 2
     assert noted == ["flexbus.out.party.fsp-a.v1?type=ReceiptsIssued", "flexbus.in.fsp-a.v1"]
+
+
+class Odd:
+    """A record with a header whose name is no text, which no client of ours can write."""
+
+    def headers(self) -> Any:
+        raise UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid start byte")
+
+    def topic(self) -> str:
+        return inbox("fsp-a")
+
+    def partition(self) -> int:
+        return 2
+
+    def offset(self) -> int:
+        return 7
+
+    def timestamp(self) -> tuple[int, int]:
+        return 1, 1_700_000_000_000
+
+    def key(self) -> bytes:
+        return b"north"
+
+    value = key
+
+
+def test_a_header_whose_name_is_no_text_ends_nobody_who_reads_the_inbox() -> None:
+    given = input_of(Odd())  # type: ignore[arg-type]
+    assert (given.topic, given.partition, given.offset, given.headers) == (inbox("fsp-a"), 2, 7, ())
