@@ -270,6 +270,7 @@ def _cleared(area: Area, event: ev.MarketCleared) -> None:
         "reasons": dict(sorted(Counter(n.reason.value for n in event.non_awards).items())),
     }
     area.put("cleared", event.session_id, value, type(event))
+    _volumes(area, event)
     by_energy = sorted(event.awards, key=lambda a: (-sum(a.power_w), a.award_id))
     for award in by_energy[:MAX_LISTED]:
         _award(area, event, award)
@@ -281,6 +282,22 @@ def _cleared(area: Area, event: ev.MarketCleared) -> None:
         change = {"procured_w": list(outcome.matched_w), "note": outcome.reason}
         area.touch("requests", outcome.request_id, ev.FlexRequestSubmitted, change, **who)
     _move(area, event.session_id, {"state": "CLEARED"})
+
+
+def _volumes(area: Area, event: ev.MarketCleared) -> None:
+    """Write what was cleared per bus and quarter-hour, of all awards; what a portfolio spreads has no bus (empty)."""
+    slots = Slots(event.start_ms, event.resolution_s, len(event.slots))
+    buses: dict[str, dict[str, list[int]]] = {}
+    for award in event.awards:
+        at_bus = buses.setdefault(award.bus_id or "", new_up_down(slots.count))
+        add_series(at_bus[award.direction.value], slots, award.start_ms, award.resolution_s, award.power_w)
+    value = {
+        "session_id": event.session_id,
+        "start_ms": event.start_ms,
+        "resolution_s": event.resolution_s,
+        "buses": dict(sorted(buses.items())),
+    }
+    area.put("volumes", event.session_id, value, type(event))
 
 
 def _award(area: Area, event: ev.MarketCleared, award: ev.Award) -> None:

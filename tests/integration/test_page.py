@@ -40,6 +40,28 @@ def test_the_day_is_seen_at_a_glance(page: Page, served: Served, day: Day) -> No
     assert painted > 5
 
 
+def test_the_heat_map_has_a_layer_of_cleared_volumes(page: Page, served: Served, day: Day) -> None:
+    opened(page, served, day)
+    expect(page.get_by_role("radio", name="Prices")).to_have_attribute("aria-checked", "true")
+    shot = "() => document.getElementById('heat-canvas').toDataURL()"
+    page.locator("#heat-canvas").focus()
+    prices = page.evaluate(shot)
+    page.keyboard.press("v")
+    expect(page.get_by_role("radio", name="Volumes")).to_have_attribute("aria-checked", "true")
+    expect(page.locator("#heat-key")).to_contain_text("▼ 260 kW")
+    expect(page.locator("#heat-readout")).to_contain_text("most ▼ 260 kW at F1.")
+    assert page.evaluate(shot) != prices
+    page.locator("#element").select_option("bus F1.03")
+    expect(page.locator("#heat-readout")).to_contain_text("F1.03▼ 260 kW")
+    page.locator("#slot").fill("78")  # half past seven in the evening: up is cleared, and elsewhere
+    expect(page.locator("#heat-readout")).to_contain_text("F1.03nothing cleared")
+    page.locator("#element").select_option("bus F2.08")
+    expect(page.locator("#heat-readout")).to_contain_text("▲ 200 kW")
+    page.locator("#heat-layer button").nth(1).focus()
+    page.keyboard.press("ArrowLeft")
+    expect(page.locator("#heat-readout")).to_contain_text("EUR/MWh")
+
+
 def test_violations_are_unmistakable_before_and_gone_after(page: Page, served: Served, day: Day) -> None:
     opened(page, served, day)
     page.get_by_role("radio", name="Forecast").click()

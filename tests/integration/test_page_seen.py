@@ -175,6 +175,19 @@ def test_neighbours_can_be_told_apart_by_every_eye(themed: Page, served: Served,
     assert too_close == {}
 
 
+@pytest.mark.parametrize("vision", ["none", "deuteranopia", "protanopia", "tritanopia"])
+def test_volumes_of_the_heat_map_can_be_told_apart_by_every_eye(
+    themed: Page, served: Served, day: Day, vision: str
+) -> None:
+    page = opened(themed, served, day)
+    page.get_by_role("radio", name="Volumes").click()
+    expect(page.locator("#heat-key")).to_contain_text("cleared")
+    eye = page.context.new_cdp_session(page)
+    eye.send("Emulation.setEmulatedVisionDeficiency", {"type": vision})
+    ramp = [("#heat-key .ramp", x, 0.5) for x in (0.02, 0.565, 0.98)]  # down by 260 kW, nothing, up by 200 kW
+    assert min(distance(one, other) for one, other in combinations(pixels(page, ramp), 2)) >= BOUND
+
+
 def test_the_emulated_eye_takes_red_for_green(page: Page, served: Served, day: Day) -> None:
     """The counter-check: two colours that all can tell apart, but not these eyes, fall below the bound."""
     opened(page, served, day)
@@ -248,10 +261,13 @@ def test_nothing_of_header_and_legends_is_cut(
         opened(page, served, long_named, **query)
         expect(page.locator("#steps .now")).to_be_visible()
         assert page.evaluate(CUT) == []
-        for key in ("#bars-key", "#heat-key"):  # in one line with its heading, on a narrower screen in two
-            box = page.locator(key).bounding_box()
-            assert box is not None
-            assert box["height"] < (20 if width >= LAPTOP[0] else 30)
+        for layer in ("Prices", "Volumes"):
+            page.get_by_role("radio", name=layer).click()
+            assert page.evaluate(CUT) == []
+            for key in ("#bars-key", "#heat-key"):  # in one line with its heading, on a narrower screen in two
+                box = page.locator(key).bounding_box()
+                assert box is not None
+                assert box["height"] < (20 if width >= LAPTOP[0] else 30)
     expect(page.locator("#area")).to_have_attribute("title", LONG_NAME)
     opened(page, served, long_named)
     expect(page.locator("#detail")).to_contain_text(LONG_NAME)  # to be read without a pointer

@@ -9,8 +9,8 @@ import pytest
 PROGRAM = """
 import os, signal, sys
 number = int(sys.argv[1])
-if sys.argv[2] == "ignored":
-    signal.signal(number, signal.SIG_IGN)
+# Set both ways: tests that were started in the background hand "ignored" on.
+signal.signal(number, signal.SIG_IGN if sys.argv[2] == "ignored" else signal.SIG_DFL)
 import streams.demo.run
 from flexbus.cli.demo import command
 

@@ -352,6 +352,26 @@ def test_the_metered_state_lies_where_delivery_was_short(day: PageState) -> None
     assert metered["voltage_ppm"][end][4] == pytest.approx(cleared["voltage_ppm"][end][4], abs=1)
 
 
+def test_cleared_volumes_per_bus_add_up_to_the_clearing(events: list[tuple[str, object, int]]) -> None:
+    def spread(e: object) -> object:  # the last award is a portfolio's: it has no bus of its own
+        if not isinstance(e, ev.MarketCleared):
+            return e
+        last = replace(e.awards[-1], bus_id=None, connection_point_id=None, portfolio_id="PF-1")
+        return replace(e, awards=(*e.awards[:-1], last))
+
+    state = folded(blocks([(sender, spread(e), at) for sender, e, at in events]))
+    volumes, cleared = state.rows.get(AREA, "volumes", SESSION), state.rows.get(AREA, "cleared", SESSION)
+    assert volumes is not None
+    assert cleared is not None
+    for way, name in (("UP", "up_w"), ("DOWN", "down_w")):
+        assert [sum(s) for s in zip(*(b[way] for b in volumes["buses"].values()), strict=True)] == [
+            slot[name] for slot in cleared["slots"]
+        ]
+    assert max(volumes["buses"][""]["UP"]) > 0
+    shown = snapshot(state, AREA, Lens(Role.OBSERVER))["sections"]  # as public as the awards: no identities
+    assert shown["volumes"][SESSION] == volumes
+
+
 def test_an_empty_journal_makes_an_empty_page_and_report() -> None:
     assert snapshot(PageState())["sections"] == {}
     assert "Nothing happened" in report(PageState())

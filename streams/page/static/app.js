@@ -25,6 +25,7 @@ export const view = {
   mode: "forecast",
   modeChosen: false,
   layout: null,
+  layer: "price", // of the heat map: "price" | "volume"
   element: null, // {kind: "bus" | "branch", id}
 };
 
@@ -41,6 +42,7 @@ export const ctx = {
   network() { return store.get("network", "network") ?? null; },
   grid(mode = view.mode) { return store.get("grid", `${view.session}/${mode}`) ?? null; },
   prices() { return store.get("prices", view.session) ?? null; },
+  volumes() { return store.get("volumes", view.session) ?? null; },
   cleared() { return store.get("cleared", view.session) ?? null; },
   ofSession(section) { return store.all(section).filter((r) => r.session_id === view.session); },
   pointsAt(bus) { return store.all("points").filter((p) => p.bus_id === bus && !p.gone); },
@@ -75,6 +77,7 @@ export const ctx = {
     if (byHand && view.follow) { view.follow = false; }
     if (next !== view.slot || byHand) { view.slot = next; draw("slot"); }
   },
+  setLayer(layer) { view.layer = layer; draw("view"); },
   select(kind, id) {
     view.element = id ? { kind, id } : null;
     draw("element");
@@ -97,7 +100,7 @@ const NEEDS = {
     "offers", "cleared", "settlements",
     "sessions", "slot", "element", "view"],
   bars: ["sessions", "needs", "requested", "offers", "own_offers", "cleared", "deliveries", "readings", "activations", "slot", "view"],
-  heat: ["sessions", "prices", "network", "slot", "element", "view"],
+  heat: ["sessions", "prices", "volumes", "network", "slot", "element", "view"],
   head: ["areas", "sessions", "clock", "chain", "participants", "grid", "slot", "view", "network"],
 };
 
@@ -200,6 +203,7 @@ function head() {
     const mode = button.dataset.mode;
     mark(button, mode === view.mode, !ctx.grid(mode));
   }
+  for (const button of $("heat-layer").children) mark(button, button.dataset.layer === view.layer, false);
   const network = ctx.network();
   const hasMap = Boolean(network?.buses.every((b) => b.map));
   for (const button of $("layout").children) {
@@ -337,6 +341,7 @@ function radios(group, choose) {
   };
 }
 radios($("mode"), (b) => { view.mode = b.dataset.mode; view.modeChosen = true; });
+radios($("heat-layer"), (b) => ctx.setLayer(b.dataset.layer));
 radios($("layout"), (b) => { view.layout = b.dataset.layout; });
 const resized = new ResizeObserver(() => draw("view"));
 for (const part of document.querySelectorAll("#grid-svg, #bars-svg, #heat-canvas")) resized.observe(part);

@@ -1,4 +1,4 @@
-// Bars of flexibility per quarter-hour and the heat map of nodal prices; one cursor for both.
+// Bars of flexibility per quarter-hour and the heat map of prices and volumes per bus; one cursor for both.
 import { at, hhmm, minus, power, price, svg, el, UP, DOWN } from "./format.js";
 
 const M = { left: 46, right: 10, top: 8, bottom: 18 };
@@ -147,13 +147,18 @@ export function shade(t, dark) {
   return from.map((c, i) => Math.round(c + (to[i] - c) * f));
 }
 
+const SPREAD = "several"; // what a portfolio is awarded has no bus of its own
+
 export class Heat {
   constructor(canvas, key, readout, empty, ctx) {
     Object.assign(this, { canvas, key, readout, empty, ctx });
     this.order = [];
     canvas.addEventListener("keydown", (e) => {
       const step = { ArrowUp: -1, ArrowDown: 1 }[e.key];
-      if (step) {
+      if (e.key === "v" || e.key === "V") {
+        ctx.setLayer(ctx.view.layer === "price" ? "volume" : "price");
+        e.preventDefault();
+      } else if (step) {
         const now = this.order.indexOf(ctx.view.element?.kind === "bus" ? ctx.view.element.id : "");
         const next = this.order[Math.min(this.order.length - 1, Math.max(0, now + step))];
         if (next) ctx.select("bus", next);
@@ -169,20 +174,36 @@ export class Heat {
     const box = this.canvas.getBoundingClientRect(), n = this.ctx.slots();
     const slot = Math.floor(((event.clientX - box.left - M.left) / (box.width - M.left - M.right)) * n);
     const row = Math.floor(((event.clientY - box.top - 2) / (box.height - 2 - M.bottom)) * this.order.length);
-    return slot >= 0 && slot < n && this.order[row] ? { slot, bus: this.order[row] } : null;
+    return slot >= 0 && slot < n && this.order[row] !== undefined ? { slot, bus: this.order[row] } : null;
+  }
+
+  // What is painted: a value per bus and slot, and the value that is neutral.
+  layer() {
+    const { ctx } = this, prices = ctx.prices(), volumes = ctx.volumes();
+    if (ctx.view.layer === "price") {
+      if (!prices) return null;
+      const sorted = Object.values(prices.buses).flat().sort((a, b) => a - b);
+      return { row: prices, buses: prices.buses, sorted, usual: sorted[sorted.length >> 1] };
+    }
+    if (!volumes) return null;
+    const names = new Set([...(ctx.network()?.buses.map((b) => b.bus_id) ?? Object.keys(prices?.buses ?? {})), ...Object.keys(volumes.buses)]);
+    const none = new Array(ctx.slots()).fill(0), buses = {};
+    // Where both ways are cleared at one bus the greater is painted; the line below tells both.
+    for (const bus of names) buses[bus] = volumes.buses[bus]?.UP.map((up, k) => (up >= volumes.buses[bus].DOWN[k] ? up : -volumes.buses[bus].DOWN[k])) ?? none;
+    return { row: volumes, buses, sorted: Object.values(buses).flat().sort((a, b) => a - b), usual: 0 };
   }
 
   draw() {
-    const { ctx, canvas } = this, prices = ctx.prices(), network = ctx.network(), n = ctx.slots();
-    this.empty.hidden = Boolean(prices);
-    canvas.hidden = !prices;
-    if (!prices || !n) { this.key.replaceChildren(); this.readout.textContent = ""; return; }
+    const { ctx, canvas } = this, layer = this.layer(), network = ctx.network(), n = ctx.slots();
+    this.empty.hidden = Boolean(layer);
+    this.empty.textContent = `No ${ctx.view.layer}s before the session is cleared.`;
+    canvas.hidden = !layer;
+    if (!layer || !n) { this.key.replaceChildren(); this.readout.textContent = ""; return; }
     // Rows as they hang on the feeders, so that neighbours in the grid are neighbours here.
     const place = new Map((network?.buses ?? []).map((b) => [b.bus_id, b.tree]));
-    this.order = Object.keys(prices.buses);
+    this.order = Object.keys(layer.buses);
     if (place.size) this.order.sort((a, b) => (place.get(a)?.[1] ?? 0) - (place.get(b)?.[1] ?? 0) || (place.get(a)?.[0] ?? 0) - (place.get(b)?.[0] ?? 0));
-    const values = Object.values(prices.buses).flat();
-    const sorted = [...values].sort((a, b) => a - b), low = sorted[0], high = sorted[sorted.length - 1], usual = sorted[sorted.length >> 1];
+    const { sorted, usual } = layer, low = sorted[0] ?? 0, high = sorted[sorted.length - 1] ?? 0;
     const reach = Math.max(high - usual, usual - low) || 1, dark = matchMedia("(prefers-color-scheme: dark)").matches;
     const box = canvas.getBoundingClientRect(), ratio = devicePixelRatio || 1;
     canvas.width = Math.round(box.width * ratio);
@@ -194,7 +215,7 @@ export class Heat {
     const image = b.createImageData(n, this.order.length);
     this.order.forEach((bus, row) => {
       for (let k = 0; k < n; k++) {
-        const v = at(prices.buses[bus], prices.start_ms, prices.resolution_s, ctx.slotMs(k));
+        const v = at(layer.buses[bus], layer.row.start_ms, layer.row.resolution_s, ctx.slotMs(k));
         const o = (row * n + k) * 4, c = v === null ? [128, 128, 128] : shade((v - usual) / reach, dark);
         image.data.set([...c, v === null ? 60 : 255], o);
       }
@@ -213,14 +234,16 @@ export class Heat {
     }
     g.textAlign = "right";
     const every = Math.max(1, Math.ceil(11 / rowH));
-    this.order.forEach((bus, row) => { if (row % every === 0) g.fillText(bus.length > 8 ? `…${bus.slice(-7)}` : bus, M.left - 4, 2 + (row + 0.5) * rowH + 3.5); });
+    this.order.forEach((bus, row) => { if (row % every === 0) g.fillText(bus.length > 8 ? `…${bus.slice(-7)}` : bus || SPREAD, M.left - 4, 2 + (row + 0.5) * rowH + 3.5); });
     const x = M.left + (ctx.view.slot / n) * W;
     g.strokeStyle = ink;
     g.lineWidth = 1.5;
     g.strokeRect(x - 0.5, 1.5, W / n + 1, H + 1);
     const chosen = ctx.view.element?.kind === "bus" ? this.order.indexOf(ctx.view.element.id) : -1;
     if (chosen >= 0) g.strokeRect(M.left - 0.5, 2 + chosen * rowH - 0.5, W + 1, rowH + 1);
-    this.key.replaceChildren(el("span", {}, price(low)), scale(low < usual ? -1 : 0, high > usual ? 1 : 0, dark), el("span", {}, price(high)), el("span", {}, `usual ${price(usual)} EUR/MWh`));
+    if (ctx.view.layer === "volume") {
+      this.key.replaceChildren(el("span", {}, low < 0 ? `${DOWN} ${power(-low)}` : "0"), scale(low < 0 ? low / reach : 0, high > 0 ? high / reach : 0, dark), el("span", {}, high > 0 ? `${UP} ${power(high)}` : "0"), el("span", {}, "cleared"));
+    } else this.key.replaceChildren(el("span", {}, price(low)), scale(low < usual ? -1 : 0, high > usual ? 1 : 0, dark), el("span", {}, price(high)), el("span", {}, `usual ${price(usual)} EUR/MWh`));
     this.readChosen();
   }
 
@@ -231,6 +254,7 @@ export class Heat {
   }
 
   readSlot() {
+    if (this.ctx.view.layer === "volume") { this.readVolumes(); return; }
     const { ctx } = this, prices = ctx.prices();
     if (!prices) return;
     const ms = ctx.slotMs(), now = Object.entries(prices.buses).map(([bus, v]) => [at(v, prices.start_ms, prices.resolution_s, ms), bus]).filter(([v]) => v !== null).sort((a, b) => a[0] - b[0]);
@@ -239,15 +263,30 @@ export class Heat {
     this.readout.replaceChildren(el("b", {}, `${hhmm(ms)}`), el("span", {}, `lowest ${price(low[0])} at ${low[1]}`), el("span", {}, `highest ${price(high[0])} at ${high[1]} EUR/MWh`));
   }
 
+  // The greatest volume of the quarter-hour each way.
+  readVolumes() {
+    const { ctx } = this, volumes = ctx.volumes(), ms = ctx.slotMs();
+    if (!volumes) return;
+    const most = (way) => Object.entries(volumes.buses).map(([bus, v]) => [at(v[way], volumes.start_ms, volumes.resolution_s, ms) ?? 0, bus]).sort((a, b) => b[0] - a[0])[0];
+    const said = [["UP", UP], ["DOWN", DOWN]].map(([way, sign]) => [most(way), sign]).filter(([found]) => found?.[0]).map(([[w, bus], sign]) => el("span", {}, `most ${sign} ${power(w)} at ${bus || SPREAD}`));
+    this.readout.replaceChildren(el("b", {}, hhmm(ms)), ...(said.length ? said : [el("span", {}, "nothing cleared")]));
+  }
+
   read(bus, slot) {
     const { ctx } = this, prices = ctx.prices(), ms = ctx.slotMs(slot);
+    if (ctx.view.layer === "volume") {
+      const volumes = ctx.volumes(), found = volumes?.buses[bus];
+      const both = ["UP", "DOWN"].map((way) => [way, found ? at(found[way], volumes.start_ms, volumes.resolution_s, ms) : 0]).filter(([, w]) => w);
+      this.readout.replaceChildren(el("b", {}, `${hhmm(ms)}  ${bus || SPREAD}`), el("span", {}, both.map(([way, w]) => `${way === "UP" ? UP : DOWN} ${power(w)}`).join("  ") || "nothing cleared"));
+      return;
+    }
     const v = prices ? at(prices.buses[bus], prices.start_ms, prices.resolution_s, ms) : null;
     this.readout.replaceChildren(el("b", {}, `${hhmm(ms)}  ${bus}`), el("span", {}, v === null ? "no price" : `${price(v)} EUR/MWh`));
   }
 }
 
 function scale(from, to, dark) {
-  const c = el("canvas", { width: 90, height: 9, class: "ramp", "aria-hidden": "true" }), g = c.getContext("2d");
-  for (let k = 0; k < 90; k++) { g.fillStyle = `rgb(${shade(from + ((to - from) * k) / 89, dark)})`; g.fillRect(k, 0, 1, 9); }
+  const W = 64, c = el("canvas", { width: W, height: 9, class: "ramp", "aria-hidden": "true" }), g = c.getContext("2d");
+  for (let k = 0; k < W; k++) { g.fillStyle = `rgb(${shade(from + ((to - from) * k) / (W - 1), dark)})`; g.fillRect(k, 0, 1, 9); }
   return c;
 }
