@@ -26,6 +26,7 @@ __all__ = [
     "Member",
     "MemberTable",
     "build_market",
+    "has_only_a_budget",
     "is_coupled",
     "is_plain_block",
     "offer_cap",
@@ -81,6 +82,12 @@ class Injections:
         self.column += columns
         self.factor += [factor] * len(cells)
 
+    def add_all(self, cells: Index, columns: Index, factors: Real) -> None:
+        """Note what a unit of each column injects in its cell."""
+        self.cell += cells.tolist()
+        self.column += columns.tolist()
+        self.factor += factors.tolist()
+
     def matrix(self, cells: int, columns: int) -> sparse.csr_matrix:
         """Return the matrix; entries at one place add up."""
         entries = np.array(self.factor, dtype=float), (np.array(self.cell, dtype=int), np.array(self.column, dtype=int))
@@ -113,6 +120,7 @@ class Market:
     weight: list[float] = field(default_factory=list)  # probability of each slot
     reserved: dict[tuple[int, int], int] = field(default_factory=dict)  # offer, slot of the day -> column of the award
     called: dict[tuple[int, int], int] = field(default_factory=dict)  # offer, slot -> row "no more than reserved"
+    table: MemberTable | None = None  # the members of all columns, once it was asked for
 
     def column(
         self, cost: float, upper: float, slot: int, *, integer: bool = False, members: list[Member] | None = None
@@ -158,10 +166,12 @@ class Market:
 
     def all_members(self) -> MemberTable:
         """Return the steps that all columns carry."""
-        offer, slot, cap = (np.array(part, dtype=int) for part in self.member)
-        column = np.repeat(np.arange(len(self.cost)), np.diff(self.member_first))
-        whole = np.array(self.integer, dtype=bool)[column]
-        return MemberTable(column=column, offer=offer, slot=slot, cap=cap, whole=whole)
+        if self.table is None or len(self.table.column) < len(self.member[0]):
+            offer, slot, cap = (np.array(part, dtype=int) for part in self.member)
+            column = np.repeat(np.arange(len(self.cost)), np.diff(self.member_first))
+            whole = np.array(self.integer, dtype=bool)[column]
+            self.table = MemberTable(column=column, offer=offer, slot=slot, cap=cap, whole=whole)
+        return self.table
 
     def row(self, tag: tuple[str, str, int], terms: list[tuple[int, float]], low: float, high: float) -> int:
         """Add a structural row and return its number."""
@@ -194,9 +204,17 @@ def offer_cap(offer: Offer, slot: int, horizon: int | None = None) -> int:
 
 def is_coupled(offer: Offer, parents: frozenset[str]) -> bool:
     """Tell whether an offer's slots, or the offer and others, depend on each other."""
+    return offer.max_energy_wh is not None or _is_tied(offer, parents)
+
+
+def has_only_a_budget(offer: Offer, parents: frozenset[str]) -> bool:
+    """Tell whether the energy that an offer has at most is all that couples its slots."""
+    return offer.max_energy_wh is not None and not _is_tied(offer, parents)
+
+
+def _is_tied(offer: Offer, parents: frozenset[str]) -> bool:
     return (
         offer.min_energy_wh is not None
-        or offer.max_energy_wh is not None
         or offer.all_or_nothing
         or offer.exclusive_group_id is not None
         or offer.parent_offer_id is not None
@@ -231,15 +249,15 @@ def build_market(
     market.weight = [w for w, window in zip(weights, market.windows, strict=True) for _ in window]
     builders = [_Builder(case, grid, live, market, table, chosen, n) for n in range(len(market.windows))]
     for builder in builders:
-        for k in builder.own_columns():
-            builder.offer(k)
+        builder.own_columns()
         builder.merged()
         builder.links()
         for unit in sorted(case.units, key=lambda u: u.unit_id):
             builder.unit(unit)
-    delivered = {key: columns for builder in builders for key, columns in builder.delivered.items()}
-    for k, offer in enumerate(offers):
-        if any(offer.reservation_price_milli_per_mwh):
+    reserved = [k for k, offer in enumerate(offers) if any(offer.reservation_price_milli_per_mwh)]
+    if reserved:
+        delivered = {key: columns for builder in builders for key, columns in builder.delivered.items()}
+        for k in reserved:
             _reserve(market, k, delivered)
     if requests:
         matrices, upper = market.injections(case.slots, len(grid.bus_ids)), np.array(market.upper)
@@ -265,6 +283,11 @@ def _reserve(market: Market, k: int, delivered: dict[tuple[int, int], list[int]]
         for t in states:
             terms = [(c, 1.0) for c in delivered[k, t]] + [(column, -1.0)]
             market.called[k, t] = market.row(("CALL", offer.offer_id, t), terms, -INF, 0.0)
+
+
+def _runs(offers: Index, kind: NDArray[np.bool_]) -> list[Index]:
+    """Split offers into runs of one kind, so that columns and rows keep the order of the offers."""
+    return [r for r in np.split(offers, np.flatnonzero(np.diff(kind[offers])) + 1) if len(r)]
 
 
 def is_plain_block(offer: Offer) -> bool:
@@ -297,7 +320,6 @@ class _Builder:
         self.case, self.grid, self.live, self.market, self.table = case, grid, live, market, table
         self.scenario, self.window = scenario, market.windows[scenario]
         mine = np.flatnonzero(chosen & (table.slot >= self.window.start) & (table.slot < self.window.stop))
-        self.rows_of = np.split(mine, np.searchsorted(mine, table.first[1:-1]))
         self.mine = mine[live[table.slot[mine]]]
         self.hours = case.resolution_s / 3600
         self.bus = {b: k for k, b in enumerate(grid.bus_ids)}
@@ -317,21 +339,68 @@ class _Builder:
     def dead(self, offer: Offer) -> bool:
         return any(self.bus_is_dead[b] for b, _ in self.places(offer))
 
-    def own_columns(self) -> list[int]:
-        """Return the offers that need columns of their own; the steps of the others are noted as mergeable."""
-        table, rows = self.table, self.mine
-        mergeable = np.array(
-            [
-                o.bus_id is not None and not self.bus_is_dead[self.bus[o.bus_id]] and not is_coupled(o, self.parents)
-                for o in self.market.offers
-            ],
-            dtype=bool,
-        )
+    def own_columns(self) -> None:
+        """Add the offers that need columns of their own; the steps of the others are noted as mergeable."""
+        table, rows, offers = self.table, self.mine, self.market.offers
+        placed = [o.bus_id is not None and not self.bus_is_dead[self.bus[o.bus_id]] for o in offers]
+        coupled = [is_coupled(o, self.parents) for o in offers]
+        mergeable = np.array(placed, dtype=bool) & ~np.array(coupled, dtype=bool)
         own = mergeable[table.offer[rows]] & table.indivisible[rows]
         self.stacked = rows[mergeable[table.offer[rows]] & ~own]
         alone = ~mergeable
         alone[table.offer[rows[own]]] = True
-        return np.flatnonzero(alone).tolist()
+        lone = [p and has_only_a_budget(o, self.parents) for p, o in zip(placed, offers, strict=True)]
+        budget = np.array(lone, dtype=bool)
+        budget[table.offer[rows[table.indivisible[rows]]]] = False
+        for some in _runs(np.flatnonzero(alone), budget):
+            if budget[some[0]]:
+                self.budgeted(some)
+                continue
+            for k in some.tolist():
+                self.offer(k)
+
+    def rows_of(self, first: int, last: int) -> Index:
+        """Return the rows of the table of some offers, neighbours in canonical order, that take part."""
+        ends = np.searchsorted(self.mine, [self.table.first[first], self.table.first[last + 1]])
+        return self.mine[ends[0] : ends[1]]
+
+    def budgeted(self, offers: Index) -> None:
+        """Add the columns of offers that nothing but a budget ties: at once what `offer` does one by one."""
+        table, market = self.table, self.market
+        rows = self.rows_of(int(offers[0]), int(offers[-1]))
+        rows = rows[np.isin(table.offer[rows], offers)]
+        if not len(rows):
+            return
+        offer, slot = table.offer[rows], table.slot[rows]
+        columns = np.array(market.columns(table.price[rows], offer, slot, table.cap[rows]))
+        first = np.flatnonzero(np.r_[True, offer[1:] != offer[:-1]])
+        mine = [market.offers[k] for k in offer[first].tolist()]
+        of_row = np.repeat(np.arange(len(first)), np.diff(np.r_[first, len(rows)]))
+        bus, reactive, sign, tan = self.traits(mine)[:, of_row]
+        self.inject_alone(slot * len(self.grid.bus_ids) + bus, columns, reactive, sign, tan)
+        market.row_tag += [("MAX_ENERGY", o.offer_id, self.window.start) for o in mine]
+        budgets = [(o.max_energy_wh or 0) / MEGA for o in mine]
+        market.rows.add_alike(np.split(columns, first[1:]), self.hours, budgets)
+
+    def traits(self, offers: list[Offer]) -> Index:
+        """Return bus, whether it is reactive power, sign and tan phi of offers at one bus (4 x offers)."""
+        return np.array(
+            [
+                (self.bus[o.bus_id or ""], o.quantity is Quantity.REACTIVE, o.direction.sign, o.tan_phi_ppm)
+                for o in offers
+            ],
+            dtype=int,
+        ).T
+
+    def inject_alone(self, cells: Index, columns: Index, reactive: Index, sign: Index, tan: Index) -> None:
+        """Note what a unit of columns does to the bus of its cell."""
+        market = self.market
+        for into, which, factor in (
+            (market.inject_p, reactive == 0, sign.astype(float)),
+            (market.inject_q, (reactive == 0) & (tan != 0), sign * (tan / MEGA)),
+            (market.inject_q, reactive == 1, sign.astype(float)),
+        ):
+            into.add_all(cells[which], columns[which], factor[which])
 
     def offer(self, k: int) -> None:
         offer = self.market.offers[k]
@@ -344,8 +413,7 @@ class _Builder:
             self.block(k)
             return
         coupled = is_coupled(offer, self.parents) or offer.bus_id is None
-        rows = self.rows_of[k]
-        rows = rows[self.live[self.table.slot[rows]]]
+        rows = self.rows_of(k, k)
         if not coupled:
             rows = rows[self.table.indivisible[rows]]
         if not len(rows):
@@ -394,12 +462,7 @@ class _Builder:
         offers, buses = market.offers, len(self.grid.bus_ids)
         mine = np.unique(table.offer[rows])
         of_offer = np.zeros((4, len(offers)), dtype=int)
-        of_offer[:, mine] = np.array(
-            [
-                (self.bus[o.bus_id or ""], o.quantity is Quantity.REACTIVE, o.direction.sign, o.tan_phi_ppm)
-                for o in (offers[k] for k in mine.tolist())
-            ]
-        ).T
+        of_offer[:, mine] = self.traits([offers[k] for k in mine.tolist()])
         bus, reactive, sign, tan = of_offer[:, table.offer[rows]]
         keys = np.array([tan, sign, reactive, table.price[rows], bus, table.slot[rows]])
         order = np.lexsort(keys)
@@ -407,15 +470,7 @@ class _Builder:
         first = np.flatnonzero(np.r_[True, (keys[:, 1:] != keys[:, :-1]).any(axis=0)])
         tan, sign, reactive, price, bus, slot = keys[:, first]
         made = market.columns(price, table.offer[rows], table.slot[rows], table.cap[rows], first)
-        columns, cells = np.array(made), slot * buses + bus
-        for into, which, factor in (
-            (market.inject_p, reactive == 0, sign.astype(float)),
-            (market.inject_q, (reactive == 0) & (tan != 0), sign * (tan / MEGA)),
-            (market.inject_q, reactive == 1, sign.astype(float)),
-        ):
-            into.cell += cells[which].tolist()
-            into.column += columns[which].tolist()
-            into.factor += factor[which].tolist()
+        self.inject_alone(slot * buses + bus, np.array(made), reactive, sign, tan)
 
     def take(self, k: int) -> int:
         """Return the binary column "anything of this offer is taken", made on first use."""

@@ -97,7 +97,7 @@ class Explainer:
         reasons: list[_Reasons] = [{} for _ in self.market.offers]
         for window in self.market.windows:
             self.window, self.used = window, {}
-            self.taken = {k for (k, t), w in self.awards.items() if w > 0 and t in window}
+            self.taken = set(np.flatnonzero(self.awards[:, window.start : window.stop].any(axis=1)).tolist())
             left = self._priced_out(reasons)
             for k in np.flatnonzero(left.any(axis=1) | self.chooses).tolist():
                 self._offer(k, reasons[k], (self.window.start + np.flatnonzero(left[k])).tolist())
@@ -152,9 +152,9 @@ class Explainer:
                 note(whole, self.window[offer.start_choice.earliest_slot], sum(offer.start_choice.profile))
         else:
             for t in slots:
-                missing = self._offered(offer.slots[t]) - self.awards.get((k, t), 0)
+                missing = self._offered(offer.slots[t]) - int(self.awards[k, t])
                 if missing > 0:
-                    note(whole or self._slot(k, t, self.awards.get((k, t), 0)), t, missing)
+                    note(whole or self._slot(k, t, int(self.awards[k, t])), t, missing)
 
     def _offered(self, entry: OfferSlot) -> int:
         """Return the power of a whole stack; one that holds for many slots is added up once."""
@@ -285,7 +285,7 @@ class Explainer:
         if offer.max_energy_wh is None:
             return False
         if k not in self.used:
-            self.used[k] = sum(self.awards.get((k, s), 0) for s in self.window) * self.resolution_s
+            self.used[k] = int(self.awards[k, self.window.start : self.window.stop].sum()) * self.resolution_s
         least = max(3600 * max(2, self.resolution_s // 100), self.step_w * self.resolution_s)
         return self.used[k] >= offer.max_energy_wh * 3600 - least
 
@@ -297,14 +297,14 @@ class Explainer:
         if (k, t) not in self.market.called or float(self.value[k, t] + self.call[k, t]) <= bid + SAME:
             return None
         day = [w.start + t - self.window.start for w in self.market.windows]
-        held = max(self.awards.get((k, s), 0) for s in day)
+        held = int(self.awards[k, day].max())
         if got < held - self.step_w - 1:
             return None
         worth = 0.0
         for s in day:
             next_bid = next_price(self.market.offers[k], s, held)
             saved = float(self.value[k, s] + self.call[k, s]) - next_bid
-            if self.awards.get((k, s), 0) >= held - self.step_w - 1:
+            if int(self.awards[k, s]) >= held - self.step_w - 1:
                 worth += self.market.weight[s] * max(saved, 0.0)
         price = self.market.offers[k].reservation_price_milli_per_mwh[t - self.window.start] / 1e3
         return max(math.ceil((price - worth) * 1e3), 0)
@@ -313,8 +313,8 @@ class Explainer:
         offer = self.market.offers[k]
         if offer.max_rise is None and offer.max_fall is None:
             return False
-        before = self.awards.get((k, t - 1), 0) if t > self.window.start else 0
-        after = self.awards.get((k, t + 1), 0)
+        before = int(self.awards[k, t - 1]) if t > self.window.start else 0
+        after = int(self.awards[k, t + 1]) if t + 1 < self.window.stop else 0
         rises = offer.max_rise is not None and got - before >= offer.max_rise - 1
         falls = offer.max_fall is not None and t + 1 < self.window.stop and got - after >= offer.max_fall - 1
         return rises or falls
@@ -325,7 +325,7 @@ class Explainer:
         same = self.twins.get((offer.bus_id, offer.direction, offer.quantity, offer.tan_phi_ppm), ())
         return any(
             j != k
-            and self.awards.get((j, t), 0) > 0
+            and int(self.awards[j, t]) > 0
             and any(abs(s.price_milli_per_mwh / 1e3 - bid) <= SAME for s in self.market.offers[j].slots[t].steps)
             for j in same
             if self.market.offers[j].start_choice is None

@@ -1,19 +1,21 @@
 """From the solver's floats to integers: whole quanta, rounded to the side that relieves the grid."""
 
-import math
-
 import numpy as np
 from numpy.typing import NDArray
 
-from clearing.market import Market, Member
+from clearing.case import Offer
+from clearing.market import Market
 
 __all__ = ["Awards", "columns_of", "round_awards"]
 
 Real = NDArray[np.float64]
-Awards = dict[tuple[int, int], int]
+Index = NDArray[np.int_]
+Awards = NDArray[np.int_]  # offers x slots, W or var
 
 # Closer than this to a whole quantum the solver means the whole quantum.
 NOISE_W = 0.02
+# W over all slots: more than any offer has.
+PLENTY = 1 << 62
 
 
 def round_awards(market: Market, x: Real, relief: Real, step_w: int, resolution_s: int) -> Awards:
@@ -27,61 +29,62 @@ def round_awards(market: Market, x: Real, relief: Real, step_w: int, resolution_
             multiple.
         resolution_s: length of a slot, for energy budgets.
     """
-    awards: Awards = {}
-    integer = market.integer
+    table = market.all_members()
+    awards = np.zeros((len(market.offers), market.windows[-1].stop), dtype=int)
+    steps = np.array([1 if _tied(o) else step_w for o in market.offers], dtype=int)
     # Most steps of a book are not taken.
-    for column in np.flatnonzero((x * 1e6 > NOISE_W) & (np.diff(market.member_first) > 0)).tolist():
-        members = market.members(column)
-        if integer[column]:
-            if x[column] > 0.5:
-                for m in members:
-                    awards[m.offer, m.slot] = awards.get((m.offer, m.slot), 0) + m.cap
-            continue
-        total = sum(m.cap for m in members)
-        step = 1 if _tied(market, members) else step_w
-        watts = _whole(float(x[column]) * 1e6, total, step, float(relief[column]))
-        if watts:
-            for m, part in zip(members, _pro_rata(members, watts, total, step), strict=True):
-                if part:
-                    awards[m.offer, m.slot] = awards.get((m.offer, m.slot), 0) + part
-    _respect_minimum(market, awards)
+    taken = (x * 1e6 > NOISE_W) & (np.diff(market.member_first) > 0)
+    decided = table.whole & (taken & (x > 0.5))[table.column]
+    np.add.at(awards, (table.offer[decided], table.slot[decided]), table.cap[decided])
+    first = np.array(market.member_first)
+    columns = np.flatnonzero(taken & ~np.array(market.integer, dtype=bool))
+    size = np.diff(market.member_first)[columns]
+    shared = columns[size > 1].tolist()
+    alone = columns[size == 1]
+    row = first[alone]
+    watts = _whole(x[alone] * 1e6, table.cap[row], steps[table.offer[row]], relief[alone])
+    np.add.at(awards, (table.offer[row], table.slot[row]), watts)
+    for column in shared:
+        mine = slice(first[column], first[column + 1])
+        caps, step = table.cap[mine], int(steps[table.offer[mine.start]])
+        total = int(caps.sum())
+        whole = _whole(x[[column]] * 1e6, np.array([total]), np.array([step]), relief[[column]])
+        parts = _pro_rata(caps.tolist(), int(whole[0]), total, step)
+        np.add.at(awards, (table.offer[mine], table.slot[mine]), parts)
+    least = _least(market, awards)
+    awards = np.where(awards > 0, np.maximum(awards, least), awards)
     for window in market.windows:
-        _share_budgets(market, awards, x, step_w, resolution_s, window)
+        _share_budgets(market, awards, least, x, step_w, resolution_s, window)
     return awards
 
 
-def _tied(market: Market, members: list[Member]) -> bool:
+def _tied(offer: Offer) -> bool:
     """Tell whether a quantum would break what an offer is bound by: its unit's state, ramps, slices, least energy."""
-    offer = market.offers[members[0].offer]
     ramps = offer.max_rise is not None or offer.max_fall is not None
     return offer.unit_id is not None or ramps or bool(offer.polygons) or offer.min_energy_wh is not None
 
 
-def _whole(watts: float, cap: int, step: int, relief: float) -> int:
-    if watts >= cap - NOISE_W:
-        return cap
-    if watts <= NOISE_W:
-        return 0
-    near = round(watts / step)
-    if abs(watts - near * step) <= NOISE_W or relief == 0:
-        made = near * step
-    else:
-        made = (math.ceil(watts / step) if relief > 0 else math.floor(watts / step)) * step
-    return min(made, cap)
+def _whole(watts: Real, cap: Index, step: Index, relief: Real) -> Index:
+    """Return the whole quanta of some columns."""
+    near = np.rint(watts / step) * step
+    up, down = np.ceil(watts / step) * step, np.floor(watts / step) * step
+    made = np.where((np.abs(watts - near) <= NOISE_W) | (relief == 0), near, np.where(relief > 0, up, down))
+    made = np.minimum(made, cap)
+    return np.where(watts >= cap - NOISE_W, cap, np.where(watts <= NOISE_W, 0, made)).astype(int)
 
 
-def _pro_rata(members: list[Member], watts: int, total: int, step: int) -> list[int]:
+def _pro_rata(caps: list[int], watts: int, total: int, step: int) -> list[int]:
     """Split by size in whole quanta, the largest remainders first, ties to the earlier offer."""
-    if watts == total or len(members) == 1:
-        return [m.cap for m in members] if watts == total else [watts]
-    exact = [watts * m.cap / total for m in members]
-    parts = [min(int(e // step) * step, m.cap) for e, m in zip(exact, members, strict=True)]
+    if watts == total:
+        return caps
+    exact = [watts * cap / total for cap in caps]
+    parts = [min(int(e // step) * step, cap) for e, cap in zip(exact, caps, strict=True)]
     left = watts - sum(parts)
-    by_remainder = sorted(range(len(members)), key=lambda k: (-(exact[k] - parts[k]), k))
+    by_remainder = sorted(range(len(caps)), key=lambda k: (-(exact[k] - parts[k]), k))
     while left > 0:
         before = left
         for k in by_remainder:
-            more = min(step, left, members[k].cap - parts[k])
+            more = min(step, left, caps[k] - parts[k])
             parts[k] += more
             left -= more
             if left == 0:
@@ -91,66 +94,71 @@ def _pro_rata(members: list[Member], watts: int, total: int, step: int) -> list[
     return parts
 
 
-def _respect_minimum(market: Market, awards: Awards) -> None:
-    for (k, t), watts in awards.items():
+def _least(market: Market, awards: Awards) -> Awards:
+    """Return what each offer delivers at least in a slot if it delivers anything (offers x slots), W or var."""
+    least = np.zeros_like(awards)
+    for k in np.flatnonzero(awards.any(axis=1)).tolist():
         offer = market.offers[k]
-        if offer.start_choice is None and 0 < watts < offer.slots[t].min_quantity:
-            awards[k, t] = offer.slots[t].min_quantity
+        if offer.start_choice is None:
+            least[k] = [e.min_quantity for e in offer.slots]
+    return least
 
 
-def _share_budgets(market: Market, awards: Awards, x: Real, step_w: int, resolution_s: int, window: range) -> None:
+def _budget(offer: Offer, resolution_s: int) -> int:
+    """Return the sum of W over slots that an offer has at most, -1 = as much as it likes."""
+    return -1 if offer.max_energy_wh is None else min(offer.max_energy_wh * 3600 // resolution_s, PLENTY)
+
+
+def _share_budgets(
+    market: Market, awards: Awards, least: Awards, x: Real, step_w: int, resolution_s: int, window: range
+) -> None:
     """Round each offer that has an energy budget so that no slot is off by a whole quantum.
 
     Rounded one by one, the quanta of a day add up to more than the budget. So every slot is rounded down, and what
     the budget still holds goes to the slots that lost most, ties to the earlier slot.
     """
-    mine: dict[int, dict[int, float]] = {}
-    table = market.all_members()
-    limited = np.array([o.max_energy_wh is not None for o in market.offers], dtype=bool)
-    inside = (table.slot >= window.start) & (table.slot < window.stop)
-    for m in np.flatnonzero(
-        limited[table.offer] & inside & ~np.array(market.integer, dtype=bool)[table.column]
-    ).tolist():
-        slots, t = mine.setdefault(int(table.offer[m]), {}), int(table.slot[m])
-        slots[t] = slots.get(t, 0.0) + float(x[table.column[m]]) * 1e6
-    for k, watts in sorted(mine.items()):
-        offer = market.offers[k]
-        assert offer.max_energy_wh is not None
-        budget = offer.max_energy_wh * 3600 // resolution_s
-        if sum(awards.get((k, t), 0) for t in watts) <= budget:
-            continue
-        lost = {}
-        for t, exact in sorted(watts.items()):
-            most = awards.get((k, t), 0)
-            least = min(math.floor((exact + NOISE_W) / step_w) * step_w, most)
-            awards[k, t] = max(least, offer.slots[t].min_quantity if most else 0)
-            lost[t] = (exact - awards[k, t], most - awards[k, t])
-        left = budget - sum(awards[k, t] for t in watts)
-        for t in sorted(lost, key=lambda t: (-lost[t][0], t)):
-            more = lost[t][1]
-            if 0 < more <= left:
-                awards[k, t] += more
-                left -= more
+    table, count = market.all_members(), len(market.offers)
+    budget = np.array([_budget(o, resolution_s) for o in market.offers], dtype=int)
+    rows = (budget[table.offer] >= 0) & (table.slot >= window.start) & (table.slot < window.stop) & ~table.whole
+    cell = table.offer[rows] * len(window) + table.slot[rows] - window.start
+    shape = count, len(window)
+    exact = np.bincount(cell, weights=x[table.column[rows]] * 1e6, minlength=count * len(window)).reshape(shape)
+    offered = (np.bincount(cell, minlength=count * len(window)) > 0).reshape(shape)
+    most = np.where(offered, awards[:, window.start : window.stop], 0)
+    over = np.flatnonzero((budget >= 0) & (most.sum(axis=1) > budget))
+    if not len(over):
+        return
+    offered, exact, most, least = offered[over], exact[over], most[over], least[over, window.start : window.stop]
+    down = np.minimum((np.floor((exact + NOISE_W) / step_w) * step_w).astype(int), most)
+    down = np.maximum(down, np.where(most > 0, least, 0))
+    left = budget[over] - np.where(offered, down, 0).sum(axis=1)
+    order = np.argsort(np.where(offered, down - exact, np.inf), axis=1, kind="stable")
+    each = np.arange(len(over))
+    for t in order.T:  # of every offer the slot that comes next
+        more = (most - down)[each, t]
+        more = np.where(offered[each, t] & (more > 0) & (more <= left), more, 0)
+        down[each, t] += more
+        left -= more
+    awards[over, window.start : window.stop] = np.where(offered, down, awards[over, window.start : window.stop])
 
 
 def columns_of(market: Market, awards: Awards, x: Real) -> Real:
     """Return the columns that stand for integer awards; columns without members keep their value."""
     made = x.copy()
-    left = dict(awards)
     table = market.all_members()
-    own = np.unique(table.column[~table.whole])
-    made[own] = 0.0
-    given = np.zeros((len(market.offers), market.windows[-1].stop), dtype=bool)
-    for k, t in awards:
-        given[k, t] = True
-    for column in np.intersect1d(own, table.column[given[table.offer, table.slot]]).tolist():
-        # Own columns of an offer come in the order of its steps, so filling in order is exact.
-        total = 0
-        for m in market.members(column):
-            part = min(m.cap, left.get((m.offer, m.slot), 0))
-            left[m.offer, m.slot] = left.get((m.offer, m.slot), 0) - part
-            total += part
-        made[column] = total / 1e6
+    made[table.column[~table.whole]] = 0.0
+    rows = np.flatnonzero(~table.whole & (awards[table.offer, table.slot] > 0))
+    # Own columns of an offer come in the order of its steps, so filling in order is exact.
+    rows = rows[np.argsort(table.offer[rows] * awards.shape[1] + table.slot[rows], kind="stable")]
+    offer, slot, cap = table.offer[rows], table.slot[rows], table.cap[rows]
+    first = np.flatnonzero(np.r_[True, (offer[1:] != offer[:-1]) | (slot[1:] != slot[:-1])][: len(rows)])
+    filled = np.cumsum(cap) - cap
+    filled -= np.repeat(filled[first], np.diff(np.r_[first, len(rows)]))
+    part = np.clip(awards[offer, slot] - filled, 0, cap)
+    total = np.zeros(len(made), dtype=int)
+    np.add.at(total, table.column[rows], part)
+    columns = np.unique(table.column[rows])
+    made[columns] = total[columns] / 1e6
     for (k, day_slot), column in market.reserved.items():
-        made[column] = max(awards.get((k, w.start + day_slot), 0) for w in market.windows) / 1e6
+        made[column] = int(awards[k, [w.start + day_slot for w in market.windows]].max()) / 1e6
     return made

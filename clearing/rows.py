@@ -52,6 +52,16 @@ class Rows:
         self.high.append(high)
         return len(self.low) - 1
 
+    def add_alike(self, columns: Sequence[NDArray[np.int_]], coefficient: float, high: list[float]) -> None:
+        """Append rows whose terms all have one coefficient, without a lower bound."""
+        count = np.cumsum([len(c) for c in columns])
+        start = len(self.index)
+        self.index += np.concatenate(columns).tolist()
+        self.value += [coefficient] * int(count[-1])
+        self.starts += (count + start).tolist()
+        self.low += [-INF] * len(high)
+        self.high += high
+
     def matrix(self, columns: int) -> sparse.csr_matrix:
         """Return the rows as a matrix; repeated entries of a row are summed."""
         made = sparse.csr_matrix(

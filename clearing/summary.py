@@ -101,7 +101,7 @@ class _Summary:
     def __init__(self, cleared: "Cleared") -> None:
         self.c, self.case, self.grid = cleared, cleared.case, cleared.grid
         self.hours = self.case.resolution_s / 3600
-        self.taken = _award_table(cleared)
+        self.taken = cleared.awards
         self.used = np.asarray(self.taken.any(axis=1))
         self.prices = offer_prices(cleared, self.taken)
         self.p, self.q = dispatch(self.case, cleared.market.offers, self.taken)
@@ -421,13 +421,6 @@ class _Summary:
             InfeedResult(infeed_id=point.infeed_id, power_w=p, reactive_power_var=q)
             for point, p, q in zip(self.case.network.infeed_points, *series, strict=True)
         )
-
-
-def _award_table(cleared: "Cleared") -> NDArray[np.int_]:
-    table = np.zeros((len(cleared.market.offers), cleared.case.slots), dtype=int)
-    for (k, t), watts in cleared.awards.items():
-        table[k, t] = watts
-    return table
 
 
 def _parts(parts: dict[str, Real]) -> dict[str, list[tuple[int, ...]]]:

@@ -140,7 +140,7 @@ class Buyers:
 
     def _left(self, k: int, t: int) -> int:
         offer = self.market.offers[k]
-        return offer_cap(offer, t, len(self.market.windows[0])) - self.awards.get((k, t), 0)
+        return offer_cap(offer, t, len(self.market.windows[0])) - int(self.awards[k, t])
 
     def _any_left(self, request: Request, t: int) -> bool:
         reach = self._reach(request, t)
@@ -174,7 +174,7 @@ class Buyers:
                 continue
             # What the offer earns elsewhere (limits, energy, other requests) the request need not pay.
             elsewhere = float(self.value[k, t]) - helps * worth
-            cost = (next_price(offer, t, self.awards.get((k, t), 0)) - elsewhere) / helps
+            cost = (next_price(offer, t, int(self.awards[k, t])) - elsewhere) / helps
             best = cost if best is None else min(best, cost)
         return best
 

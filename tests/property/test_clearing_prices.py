@@ -184,7 +184,7 @@ def test_no_cheap_step_is_left_and_no_dear_step_is_taken(given: Case) -> None:
         if o.max_energy_wh is not None or o.all_or_nothing:
             continue
         for t, entry in enumerate(o.slots):
-            got = cleared.awards.get((k, t), 0)
+            got = int(cleared.awards[k, t])
             filled = 0
             for step in entry.steps:
                 part = max(0, min(got - filled, step.quantity))
