@@ -26,6 +26,7 @@ from flexbus.events import Receipt, ReceiptsIssued
 from flexbus.signing import sign
 from flexbus.time import iso, parse_ms
 from flexbus.topics import inbox, party_topic
+from flexbus.verdicts import Place, Verdicts, place_of
 from streams.kafka import Connection, Trouble, environment_problem, patiently
 from streams.read_log import ReadLog, resource
 from streams.registry import configured
@@ -128,7 +129,8 @@ class Client:
         self._producer = self._connection.producer(self._trouble)
         self._log = ReadLog(self._connection, interface, party, (self._producer, self._trouble), timeout_s)
         self._receipts: Consumer | None = None
-        self._verdicts: dict[tuple[int, int], Receipt] = {}
+        self._receipts_from: list[TopicPartition] = []
+        self._verdicts = Verdicts()
 
     def __enter__(self) -> Self:
         return self
@@ -208,11 +210,17 @@ class Client:
     def verdicts(self, sent: Iterable[Sent], timeout_s: float | None = None) -> list[Receipt]:
         """Wait for the verdicts on what was sent, in its order.
 
+        A client keeps so many verdicts that were not asked for (`flexbus.verdicts`), and reads older ones again.
+
         Raises:
             EnvironmentProblem: not all came in time; is the sequencer running?
         """
         wanted = [(s.partition, s.offset) for s in sent]
-        missing = {w for w in wanted if w not in self._verdicts}
+        found = self._verdicts.of(wanted)
+        missing = set(wanted) - found.keys()
+        if self._verdicts.may_be_gone(missing) and self._receipts is not None:
+            self._receipts.assign(self._receipts_from)
+            self._verdicts.forget()
         limit_s = timeout_s or self._timeout_s
         deadline = time.monotonic() + limit_s
         while missing:
@@ -223,10 +231,11 @@ class Client:
                     "Sending them again under the same ids is safe."
                 )
             for receipt in self._read_receipts(0.02):
-                place = (receipt.inbox_partition, receipt.inbox_offset)
-                self._verdicts[place] = receipt
-                missing.discard(place)
-        return [self._verdicts[w] for w in wanted]
+                self._verdicts.keep(receipt)
+                if (place := place_of(receipt)) in missing:
+                    found[place] = receipt
+                    missing.discard(place)
+        return [found[w] for w in wanted]
 
     # --- reading
 
@@ -308,12 +317,12 @@ class Client:
                 return delivery
 
     def _delivered(self, delivery: "_Delivery") -> Sent:
-        while delivery.message is None and delivery.error is None:
+        while delivery.place is None and delivery.error is None:
             self._poll(0.1)
-        if delivery.error is not None:
+        if delivery.place is None:
             raise self._refused(delivery.error)
-        message = delivery.message
-        return Sent(event_id=delivery.event_id, partition=message.partition(), offset=message.offset())
+        partition, offset = delivery.place
+        return Sent(event_id=delivery.event_id, partition=partition, offset=offset)
 
     def _refused(self, error: KafkaError) -> FlexbusError:
         if error.code() == KafkaError.MSG_SIZE_TOO_LARGE:
@@ -336,7 +345,8 @@ class Client:
         topic = party_topic(self._own())
         self._log.note(resource(topic, type=_RECEIPTS, from_="end"))
         consumer = self._connection.reader(self._trouble)
-        consumer.assign(self._places(consumer, topic, "end"))
+        self._receipts_from = self._places(consumer, topic, "end")
+        consumer.assign(self._receipts_from)
         return consumer
 
     def _read_receipts(self, wait_s: float) -> Iterator[Receipt]:
@@ -432,18 +442,20 @@ class Client:
 
 
 class _Delivery:
-    """What became of one record on its way to the broker."""
+    """What became of one record on its way to the broker; of the record itself, only its id and place are kept."""
+
+    __slots__ = ("error", "event_id", "place")
 
     def __init__(self, event_id: str | None) -> None:
         self.event_id = event_id
-        self.message: Any = None
+        self.place: Place | None = None
         self.error: Any = None
 
     def done(self, error: Any, message: Any) -> None:
         if error is not None:
             self.error = error
         else:
-            self.message = message
+            self.place = (message.partition(), message.offset())
 
 
 def _received(message: Message, registry: codec.Registry | None) -> Received:

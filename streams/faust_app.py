@@ -18,8 +18,9 @@ __all__ = ["group_error", "new_app"]
 # The broker answers as soon as there is something; this is only how long it holds an empty answer back.
 _FETCH_WAIT_MS = 500
 _SESSION_S, _HEARTBEAT_S = 6.0, 1.5
-# Blocks that wait in memory for a slow stage; with the 4096 messages of Faust they could take gigabytes.
-_MOST_BLOCKS = 64
+# Blocks that wait in memory for a slow stage, once where they are fetched and once where they are handed on: of at most
+# 4 MB each. With the 4096 messages of Faust they could take gigabytes.
+_MOST_BLOCKS = 16
 
 
 class _CommittedThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]

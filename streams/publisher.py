@@ -7,11 +7,11 @@ is who has which role, folded from the journal's own register.
 import logging
 import threading
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterator
 from typing import Any
 
-from confluent_kafka import OFFSET_BEGINNING, KafkaException, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, KafkaException, Message, TopicPartition
 
 from flexbus import codec
 from flexbus.catalogue import CATALOGUE
@@ -115,33 +115,44 @@ class Publisher:
         if self._trouble.hopeless is not None:
             raise environment_problem(self._trouble.hopeless, self._connection.bootstrap)
         self._say_lag()
-        messages = self._member.consume(BATCH, WAIT_S)
-        outputs: list[Output] = []
-        blocks: list[Block] = []
-        nexts: dict[int, int] = {}
-        for number, message in enumerate(messages, 1):
-            block = codec.decode_as(message.value(), Block)
-            blocks.append(block)
-            outputs.extend(self._outputs(message.partition(), block))
-            nexts[message.partition()] = message.offset() + 1
-            self._seen(message.partition(), block, message.offset())
-            self.watchdog.beat()
-            if number == len(messages) or len(outputs) >= BATCH_OUTPUTS:
-                positions = [TopicPartition(JOURNAL, partition, offset) for partition, offset in nexts.items()]
-                if not commit(self._producer, self._consumer, outputs, positions):
-                    self._member.set_back()
-                    break
-                self._count(blocks)
-                outputs, blocks, nexts = [], [], {}
+        messages = deque(self._member.consume(BATCH, WAIT_S))
+        count = len(messages)
+        while messages:
+            blocks: list[Block] = []
+            nexts: dict[int, int] = {}
+            # Handed over one by one; the positions that they lead to are known when the last was.
+            outputs = self._outputs_of(messages, blocks, nexts)
+            if not commit(self._producer, self._consumer, outputs, _positions(nexts)):
+                self._member.set_back()
+                break
+            self._count(blocks)
         if due := [p for p in self._checkpoints.due() if p in self._next]:
             self._checkpoints.write(self._image, due)
-        return len(messages)
+        return count
 
     def close(self) -> None:
         """Leave in good order."""
         self._consumer.close()
         self.watchdog.stop()
         self._checkpoints.close()
+
+    def _outputs_of(self, messages: deque[Message], blocks: list[Block], nexts: dict[int, int]) -> Iterator[Output]:
+        """Take journal records from the left until one transaction is full, and yield what is to be published.
+
+        A block is not parted. What is yielded waits in the producer's queue, whose size is bounded in bytes; who
+        fills it waits.
+        """
+        count = 0
+        while messages and count < BATCH_OUTPUTS:
+            message = messages.popleft()
+            block = codec.decode_as(message.value(), Block)
+            blocks.append(block)
+            for output in self._outputs(message.partition(), block):
+                count += 1
+                yield output
+            nexts[message.partition()] = message.offset() + 1
+            self._seen(message.partition(), block, message.offset())
+            self.watchdog.beat()
 
     def _outputs(self, partition: int, block: Block) -> Iterator[Output]:
         register = self._registers.setdefault(block.area_id, Registry())
@@ -243,6 +254,11 @@ def run(
     while stop is None or not stop.is_set():
         worker.step()
     worker.close()
+
+
+def _positions(nexts: dict[int, int]) -> Iterator[TopicPartition]:
+    for partition, offset in nexts.items():
+        yield TopicPartition(JOURNAL, partition, offset)
 
 
 def _headers(block: Block, index: int) -> dict[str, str]:

@@ -159,8 +159,8 @@ def commit(
     Args:
         producer: the transactional producer, initialised.
         consumer: the group member that the positions belong to.
-        outputs: records to produce.
-        positions: next offset to read of each input partition.
+        outputs: records to produce, taken one by one.
+        positions: next offset to read of each input partition; asked for after the last of them.
         finish: called with what ends the transaction and waits for the broker; has called it when it returns. None
             does nothing else meanwhile.
 
