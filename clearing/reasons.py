@@ -1,6 +1,7 @@
 """Why an offer was not, or not fully, taken: a code, the element that stood in the way, and the number."""
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -8,7 +9,7 @@ from numpy.typing import NDArray
 
 from clearing.case import Location, Offer, OfferSlot, Quantity
 from clearing.market import offer_cap
-from clearing.priced_out import SAME, is_plain, priced_out, table_of
+from clearing.priced_out import SAME, PricedOut, is_plain, priced_out, table_of, used_up
 from clearing.pricing import VOLTAGE, NodalPrices, worth_at_places
 from clearing.repair import Repair
 from clearing.result import NonAward
@@ -86,7 +87,7 @@ class Explainer:
         for k, offer in enumerate(self.market.offers):
             self.twins.setdefault((offer.bus_id, offer.direction, offer.quantity, offer.tan_phi_ppm), []).append(k)
         self.zone = dict(zip(self.grid.bus_ids, repair.zones, strict=False))
-        self.used: dict[int, int] = {}
+        self.spent: set[int] = set()  # offers whose energy budget is used up
         self.bare: Real | None = None
         self.pressers: dict[tuple[str, int, int], tuple[str | None, float, object, float]] = {}
         self.offered: dict[int, int] = {}
@@ -96,9 +97,10 @@ class Explainer:
         """Return the non-awards of all offers, by offer id, reason and element."""
         reasons: list[_Reasons] = [{} for _ in self.market.offers]
         for window in self.market.windows:
-            self.window, self.used = window, {}
+            self.window = window
             self.taken = set(np.flatnonzero(self.awards[:, window.start : window.stop].any(axis=1)).tolist())
-            left = self._priced_out(reasons)
+            self.spent = {k for k, o in enumerate(self.market.offers) if self._budget_used(k, o)}
+            left = self._at_once(reasons)
             for k in np.flatnonzero(left.any(axis=1) | self.chooses).tolist():
                 self._offer(k, reasons[k], (self.window.start + np.flatnonzero(left[k])).tolist())
         return tuple(
@@ -116,24 +118,40 @@ class Explainer:
             for (reason, element), entry in sorted(mine.items(), key=lambda r: (r[0][0].value, r[0][1] or ""))
         )
 
-    def _priced_out(self, reasons: list[_Reasons]) -> NDArray[np.bool_]:
-        """Note what nobody took because of its price alone; return where offers are left (offers x slots)."""
+    def _at_once(self, reasons: list[_Reasons]) -> NDArray[np.bool_]:
+        """Note what is told to many offers alike; return where offers are left (offers x slots)."""
         offers, node = self.market.offers, self.grid.node_of_bus
-        plain = [
-            k not in self.taken and is_plain(o) and bool(node[self.bus[o.bus_id or ""]] >= 0)
-            for k, o in enumerate(offers)
-        ]
-        table = table_of(np.array(plain, dtype=bool), self.steps, self.window)
-        out, told = priced_out(self.repair, self.prices, self.value, table, self.resolution_s)
+        table = table_of(self.steps, self.awards, self.window)
+        left = self.steps.offered[:, self.window.start : self.window.stop].copy()
+
+        def done(rows: NDArray[np.int_]) -> None:
+            left[table.offer[rows], table.slot[rows] - self.window.start] = False
+
+        missing = table.missing > 0
+        done(np.flatnonzero(~missing))
+        spent = np.zeros(len(offers), dtype=bool)
+        spent[list(self.spent)] = True
+        plain = np.array([is_plain(o) and bool(node[self.bus[o.bus_id or ""]] >= 0) for o in offers], dtype=bool)
+        rows = np.flatnonzero(missing & (plain & ~spent)[table.offer])
+        out, told = priced_out(self.repair, self.prices, self.value, table.only(rows), self.resolution_s)
+        self._note_all(told, reasons)
+        done(rows[out])
+        # Of what was not taken at all another rule may be the reason.
+        spent &= self.awards[:, self.window.start : self.window.stop].any(axis=1)
+        rows = np.flatnonzero(missing & spent[table.offer])
+        out, told = used_up(self.repair, self.value, table.only(rows), self.resolution_s)
+        self._note_all(told, reasons)
+        done(rows[out])
+        return left
+
+    def _note_all(self, told: Iterable[PricedOut], reasons: list[_Reasons]) -> None:
         for entry in told:
             found = reasons[entry.offer].setdefault((entry.reason, entry.element), _Found())
             found.slots += entry.slots
             found.amount = max(found.amount, entry.amount)
-            found.distance = max(found.distance or 0, entry.distance)
+            if entry.distance is not None:
+                found.distance = max(found.distance or 0, entry.distance)
             found.rejected_wh += entry.rejected_wh
-        left = self.steps.offered[:, self.window.start : self.window.stop].copy()
-        left[table.offer[out], table.slot[out] - self.window.start] = False
-        return left
 
     def _offer(self, k: int, reasons: _Reasons, slots: list[int]) -> None:
         offer = self.market.offers[k]
@@ -246,7 +264,7 @@ class Explainer:
         offered, most = self._offered(offer.slots[t]), offer.slots[t].max_quantity
         if most is not None and got >= min(offered, most):
             return _Why(NonAwardReason.CLIPPED, None, offered - min(offered, most), distance)
-        if self._budget_used(k):
+        if k in self.spent:
             return _Why(NonAwardReason.ENERGY_BUDGET, None, offer.max_energy_wh or 0, distance)
         if self._ramp_binds(k, t, got):
             return _Why(NonAwardReason.OTHER_CONSTRAINT, None, 0, distance)
@@ -280,14 +298,12 @@ class Explainer:
             return _Why(NonAwardReason.NO_DEMAND, None, far, far)
         return _Why(NonAwardReason.OTHER_CONSTRAINT, offer.unit_id)
 
-    def _budget_used(self, k: int) -> bool:
-        offer = self.market.offers[k]
+    def _budget_used(self, k: int, offer: Offer) -> bool:
         if offer.max_energy_wh is None:
             return False
-        if k not in self.used:
-            self.used[k] = int(self.awards[k, self.window.start : self.window.stop].sum()) * self.resolution_s
+        used = int(self.awards[k, self.window.start : self.window.stop].sum()) * self.resolution_s
         least = max(3600 * max(2, self.resolution_s // 100), self.step_w * self.resolution_s)
-        return self.used[k] >= offer.max_energy_wh * 3600 - least
+        return used >= offer.max_energy_wh * 3600 - least
 
     def _held_back(self, k: int, t: int, got: int, bid: float) -> int | None:
         """Return by how much its reservation price is too high if that keeps an offer from being called, else None.

@@ -14,7 +14,7 @@ from clearing.certificate.stages import evidences, value_and_bound_nano
 from clearing.dispatch import dispatch
 from clearing.formulation import SlotLimit
 from clearing.matching import Matching
-from clearing.payments import bid_cost, offer_prices, worth_to_buyer, zone_prices
+from clearing.payments import Bids, offer_prices, revenue_nano, worth_to_buyer, zone_prices
 from clearing.phases import expected
 from clearing.power_flow import ac_grid
 from clearing.reasons import Explainer
@@ -42,7 +42,7 @@ from clearing.result import (
 )
 from flexbus.events.clearing import SlotStatus
 from flexbus.events.market import PricingRule
-from flexbus.quantities import PPM, Direction, amount_nano, energy_wh
+from flexbus.quantities import PPM, Direction
 
 if TYPE_CHECKING:
     from clearing.pipeline import Cleared
@@ -102,8 +102,10 @@ class _Summary:
         self.c, self.case, self.grid = cleared, cleared.case, cleared.grid
         self.hours = self.case.resolution_s / 3600
         self.taken = cleared.awards
-        self.used = np.asarray(self.taken.any(axis=1))
-        self.prices = offer_prices(cleared, self.taken)
+        self.bids = Bids(cleared.market.offers, cleared.steps, self.taken)
+        self.prices = offer_prices(cleared, self.bids)
+        self.revenue = revenue_nano(self.taken, self.prices, self.case.resolution_s)
+        self.cost = self.bids.cost_nano(self.case.resolution_s)
         self.p, self.q = dispatch(self.case, cleared.market.offers, self.taken)
         self.ac = ac_grid(self.case.network).solve(self.p, self.q)
         self.element = cleared.repair.element
@@ -146,7 +148,7 @@ class _Summary:
             buses=self._buses(),
             branches=self._branches(),
             infeed_points=self._infeeds(),
-            zone_prices=zone_prices(c, self.taken) if case.pricing_rule is PricingRule.ZONAL else (),
+            zone_prices=zone_prices(c, self.bids) if case.pricing_rule is PricingRule.ZONAL else (),
             cost_nano=cost,
             bid_cost_nano=bids,
             request_value_nano=value,
@@ -229,6 +231,8 @@ class _Summary:
         made = []
         held = {r.offer_id: r for r in self.reservations}
         series = _Shared()
+        revenue = [self.revenue[:, w.start : w.stop].sum(axis=1).tolist() for w in self.windows]
+        cost = [self.cost[:, w.start : w.stop].sum(axis=1).tolist() for w in self.windows]
         for k, offer in enumerate(self.c.market.offers):
             first = held.get(offer.offer_id)
             made.append(
@@ -236,47 +240,29 @@ class _Summary:
                     offer_id=offer.offer_id,
                     quantity=series.of(self.taken[k]),
                     price_milli_per_mwh=series.of(self.prices[k]),
-                    revenue_nano=expected(self.case, [self._revenue(k, w) for w in self.windows])
+                    revenue_nano=expected(self.case, [r[k] for r in revenue])
                     + (0 if first is None else first.revenue_nano),
-                    cost_nano=expected(self.case, [self._bids(k, w) for w in self.windows])
-                    + (0 if first is None else first.cost_nano),
+                    cost_nano=expected(self.case, [c[k] for c in cost]) + (0 if first is None else first.cost_nano),
                 )
             )
         return tuple(made)
 
-    def _revenue(self, k: int, window: range) -> int:
-        """Return what is paid for the calls of an offer in a scenario, 1e-9 EUR."""
-        if not self.used[k]:
-            return 0
-        used = window.start + np.flatnonzero(self.taken[k, window.start : window.stop])
-        return sum(
-            amount_nano(energy_wh(q, self.case.resolution_s), m)
-            for q, m in zip(self.taken[k, used].tolist(), self.prices[k, used].tolist(), strict=True)
-        )
-
-    def _bids(self, k: int, window: range) -> int:
-        if not self.used[k]:
-            return 0
-        offer = self.c.market.offers[k]
-        used = window.start + np.flatnonzero(self.taken[k, window.start : window.stop])
-        return sum(bid_cost(offer, t, int(self.taken[k, t]), self.case.resolution_s) for t in used.tolist())
-
     def _scenarios(self, requests: tuple[RequestResult, ...]) -> tuple[ScenarioResult, ...]:
         """Return the sums of each scenario; without scenarios those of the whole market."""
-        offers, repair = range(len(self.c.market.offers)), self.c.repair
+        repair = self.c.repair
         base_excess = repair.limits.excess(repair.base_values)
         names = [(s.scenario_id, s.probability_ppm) for s in self.case.scenarios] or [("", PPM)]
         made = []
         for (name, ppm), window in zip(names, self.windows, strict=True):
             value, infeed = self._request_value(requests, window), self._infeed_cost(window)
-            bids = sum(self._bids(k, window) for k in offers)
+            bids = int(self.cost[:, window.start : window.stop].sum())
             violation = self._violation_cost(self.c.point.excess, window)
             base = self._violation_cost(base_excess, window)
             made.append(
                 ScenarioResult(
                     scenario_id=name,
                     probability_ppm=ppm,
-                    cost_nano=sum(self._revenue(k, window) for k in offers),
+                    cost_nano=int(self.revenue[:, window.start : window.stop].sum()),
                     bid_cost_nano=bids,
                     request_value_nano=value,
                     infeed_cost_nano=infeed,
@@ -312,11 +298,6 @@ class _Summary:
         made = []
         losses = self.ac.losses_w()
         for t in range(case.slots):
-            used = np.flatnonzero(self.taken[:, t])
-            paid = sum(
-                amount_nano(energy_wh(q, case.resolution_s), m)
-                for q, m in zip(self.taken[used, t].tolist(), self.prices[used, t].tolist(), strict=True)
-            )
             shortfalls = self._shortfalls(t, requests)
             made.append(
                 SlotResult(
@@ -329,7 +310,7 @@ class _Summary:
                     loss_gap_w=_whole(self.c.bound.gap_mw[t] * MEGA),
                     ac_violation_ppm=self._ac_violation(t, shortfalls),
                     repair_steps=int(c.repair.steps[t]) if c.active[t] else 0,
-                    cost_nano=paid,
+                    cost_nano=int(self.revenue[:, t].sum()),
                     binding=tuple(binding[t]),
                     shortfalls=shortfalls,
                 )

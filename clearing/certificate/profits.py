@@ -72,12 +72,11 @@ class Earnings:
         return total + sum(groups.values())
 
     def _is_simple(self, offer: Offer) -> bool:
-        """Tell whether each step of an offer earns on its own."""
+        """Tell whether each step of an offer earns on its own, within the energy that the offer has."""
         return (
             offer.bus_id is not None
             and offer.start_choice is None
             and not offer.all_or_nothing
-            and offer.max_energy_wh is None
             and offer.exclusive_group_id is None
             and offer.payback is None
             and offer.unit_id is None
@@ -108,12 +107,33 @@ class Earnings:
         counts = np.diff(first)[which] * (self.energised[bus][:, None] & self.alive)
         active, other = self.worth[Quantity.ACTIVE][:, bus], self.worth[Quantity.REACTIVE][:, bus]
         worth = (sign * np.where(reactive, other, active + tan / PPM * other)).T
+        limited = np.array([o.max_energy_wh is not None for o in offers], dtype=bool)
         total = 0.0
+        tied: list[tuple[NDArray[np.int_], Real, Real]] = []  # offer, margin, MW
         for number in range(int(counts.max())):
-            here = counts > number
-            row = first[which[here]] + number
-            total += float(np.maximum(worth[here] - price[row], 0.0) @ cap_mw[row])
-        return total
+            offer, slot = np.nonzero(counts > number)
+            row = first[which[offer, slot]] + number
+            margin = worth[offer, slot] - price[row]
+            free = ~limited[offer]
+            total += float(np.maximum(margin[free], 0.0) @ cap_mw[row[free]])
+            gains = ~free & (margin > 0)
+            tied.append((offer[gains], margin[gains], cap_mw[row[gains]]))
+        return total + self._within_budgets(offers, tied)
+
+    def _within_budgets(self, offers: list[Offer], parts: list[tuple[NDArray[np.int_], Real, Real]]) -> float:
+        """Return what offers earn with steps (offer, margin, MW) that share its energy, EUR per hour; best first."""
+        offer, margin, cap_mw = (np.concatenate([p[k] for p in parts]) for k in range(3))
+        if not len(offer):
+            return 0.0
+        order = np.lexsort((-margin, offer))
+        offer, margin, cap_mw = offer[order], margin[order], cap_mw[order]
+        first = np.flatnonzero(np.r_[True, offer[1:] != offer[:-1]])
+        size = np.diff(np.r_[first, len(offer)])
+        before = np.cumsum(cap_mw) - cap_mw
+        before -= np.repeat(before[first], size)
+        energy = np.array([offers[k].max_energy_wh for k in offer[first].tolist()], dtype=float)
+        left = np.repeat(energy / MEGA / self.hours, size) - before
+        return float(margin @ np.clip(left, 0.0, cap_mw))
 
     def _worth_of(self, offer: Offer) -> Real:
         total = np.zeros(self.case.slots)
