@@ -98,12 +98,22 @@ class Broker:
         port: where clients connect; None takes the port of the last start if it is free, else any.
         secure: SASL/SCRAM over TLS and access control, see `streams.broker_security`. A directory keeps the
             mode it was made with.
+        reauthenticate_s: on a secure broker, how often a client must prove its password again on a connection that
+            stays open, s; a password that was rotated or removed is of no use after that. Counts from the next start.
     """
 
-    def __init__(self, data_dir: Path, *, port: int | None = None, secure: bool = False) -> None:
+    def __init__(
+        self,
+        data_dir: Path,
+        *,
+        port: int | None = None,
+        secure: bool = False,
+        reauthenticate_s: float = security.REAUTHENTICATE_S,
+    ) -> None:
         self.data_dir = data_dir.absolute()
         self.port = port
         self.secure = secure
+        self.reauthenticate_s = reauthenticate_s
         self._child: subprocess.Popen[bytes] | None = None
 
     @property
@@ -290,7 +300,7 @@ class Broker:
         made_secure = security.is_secure(self.data_dir)
         if self._formatted and made_secure != self.secure:
             raise self._other_mode(made_secure)
-        extra = security.prepare(self.data_dir) if self.secure else None
+        extra = security.prepare(self.data_dir, self.reauthenticate_s) if self.secure else None
         lines = server_properties(self.data_dir / "data", port=port, controller_port=controller_port, security=extra)
         path = self.data_dir / "server.properties"
         security.write_private(path, as_java_properties(lines))

@@ -33,6 +33,7 @@ from flexbus.errors import EnvironmentProblem
 
 __all__ = [
     "ADMIN",
+    "REAUTHENTICATE_S",
     "add_users",
     "aiokafka_config",
     "client_config",
@@ -53,6 +54,9 @@ ITERATIONS = 4096  # the least Kafka takes; passwords are random, not chosen, so
 CA_DAYS = 3650
 CERTIFICATE_DAYS = 398
 RENEW_DAYS = 30
+# How long an open connection outlives its password at most. librdkafka proves itself again within that time and goes
+# on; aiokafka cannot, so its connections are closed by the broker then and made anew.
+REAUTHENTICATE_S = 300.0
 _KNOWN_WITHIN_S = 15.0
 _PRINCIPAL = re.compile(r"[a-z0-9][a-z0-9._-]{0,99}")
 
@@ -71,8 +75,13 @@ def is_secure(data_dir: Path) -> bool:
     return (data_dir / "security").is_dir()
 
 
-def prepare(data_dir: Path) -> dict[str, str]:
-    """Make what is missing (authority, certificate, first passwords) and return Kafka's settings for it."""
+def prepare(data_dir: Path, reauthenticate_s: float = REAUTHENTICATE_S) -> dict[str, str]:
+    """Make what is missing (authority, certificate, first passwords) and return Kafka's settings for it.
+
+    Args:
+        data_dir: directory of the broker.
+        reauthenticate_s: how often a client must prove its password again on a connection that stays open, s.
+    """
     home = data_dir / "security"
     if not (home / "ca.pem").exists():
         _make_authority(home)
@@ -90,6 +99,7 @@ def prepare(data_dir: Path) -> dict[str, str]:
         "ssl.truststore.type": "PEM",
         "ssl.truststore.location": str(home / "ca.pem"),
         "sasl.enabled.mechanisms": MECHANISM,
+        "connections.max.reauth.ms": str(round(reauthenticate_s * 1000)),
         "sasl.mechanism.inter.broker.protocol": MECHANISM,
         f"listener.name.client.{MECHANISM.lower()}.sasl.jaas.config": (
             "org.apache.kafka.common.security.scram.ScramLoginModule required "

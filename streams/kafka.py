@@ -36,6 +36,9 @@ _HOPELESS = frozenset(
         KafkaError.CLUSTER_AUTHORIZATION_FAILED,
     }
 )
+# librdkafka says "authentication" of a connection that was lost before the broker had answered, too: as when the broker
+# ends one that is to be proven again, or is itself ended in that moment.
+_UNANSWERED = "handshake failed: Local:"
 # A topic just made, a broker just started or given up for a moment: such answers pass by themselves.
 _PASSING = frozenset(
     {
@@ -66,7 +69,7 @@ class Trouble:
     def __call__(self, error: KafkaError) -> None:
         """Remember an error; librdkafka calls this."""
         self.last = error
-        if error.code() in _HOPELESS:
+        if error.code() in _HOPELESS and _UNANSWERED not in error.str():
             self.hopeless = error
 
 
@@ -92,6 +95,8 @@ def environment_problem(
         cause = trouble.last
     code = cause.code() if isinstance(cause, KafkaError) else None
     text = cause.str() if isinstance(cause, KafkaError) else str(cause)
+    if _UNANSWERED in text:
+        return EnvironmentProblem(f"Kafka at {bootstrap} went away before it answered: {text}")
     if code in (KafkaError._AUTHENTICATION, KafkaError.SASL_AUTHENTICATION_FAILED):
         return EnvironmentProblem(f"Kafka at {bootstrap} refused the user name or password: {text}")
     if code == KafkaError._SSL:

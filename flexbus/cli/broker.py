@@ -34,14 +34,21 @@ def command() -> None:
 @data_dir_option
 @click.option("--port", type=click.IntRange(1, 65535), help="Where clients connect.  [default: a free port]")
 @click.option("--secure", is_flag=True, help="SCRAM over TLS and access control, with an own CA.")
-def start(data_dir: Path, port: int | None, secure: bool) -> None:
+@click.option(
+    "--reauthenticate-s",
+    type=click.FloatRange(1),
+    default=security.REAUTHENTICATE_S,
+    show_default=True,
+    help="With --secure: how long an open connection outlives a password that was rotated or removed, at most.",
+)
+def start(data_dir: Path, port: int | None, secure: bool, reauthenticate_s: float) -> None:
     """Start the broker, if it does not run already, and print its address."""
     if not secure:
         click.echo(
             "PLAIN MODE: no passwords, no encryption; loopback only. Use --secure for access control.",
             err=True,
         )
-    click.echo(Broker(data_dir, port=port, secure=secure).start())
+    click.echo(Broker(data_dir, port=port, secure=secure, reauthenticate_s=reauthenticate_s).start())
 
 
 @command.command()
@@ -83,7 +90,7 @@ def logs(data_dir: Path, lines: int) -> None:
 @command.command()
 @click.argument("name")
 @data_dir_option
-@click.option("--rotate", is_flag=True, help="Give a new password; the old one no longer opens a connection.")
+@click.option("--rotate", is_flag=True, help="Give a new password; the old one opens no connection more.")
 @click.option("--remove", is_flag=True, help="Make the broker forget the principal.")
 def user(name: str, data_dir: Path, rotate: bool, remove: bool) -> None:
     """Make a secure broker know principal NAME; print the file that FLEXBUS_KAFKA_PROPERTIES may name.

@@ -80,7 +80,7 @@ def main() -> None:
     monitor.serve()
     context = Context(
         service=SERVICE,
-        connection=Connection(bootstrap),
+        connection=Connection.of(bootstrap),
         monitor=monitor,
         stop=stop,
         slot=int(slot),
