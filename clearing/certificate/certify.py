@@ -10,6 +10,7 @@ from clearing.certificate.money import check_money
 from clearing.certificate.offers import check_offers
 from clearing.certificate.physics import check_physics
 from clearing.certificate.prices import check_prices
+from clearing.certificate.shape import misshapen
 from clearing.certificate.stages import check_stages, evidences, stage_frame, value_and_bound_nano
 from clearing.check import check_case
 from clearing.phases import ends, unfold
@@ -85,10 +86,4 @@ def _frame(case: Case, result: Result) -> list[Finding]:
             found.append(Finding(f"$.{name}", "must have one entry per element of the case, sorted by id"))
     if len(result.slots) != case.slots:
         found.append(Finding("$.slots", f"{len(result.slots)} slots published, the case has {case.slots}"))
-    for k, offer in enumerate(result.offers):
-        if len(offer.quantity) != case.slots:
-            found.append(Finding(f"$.offers[{k}].quantity", f"{len(offer.quantity)} values for {case.slots} slots"))
-    for k, request in enumerate(result.requests):
-        if not len(request.requested) == len(request.matched) == len(request.price_milli_per_mwh) == case.slots:
-            found.append(Finding(f"$.requests[{k}]", f"every series needs {case.slots} values"))
-    return [*found, *stage_frame(case, result)]
+    return [*found, *misshapen(result, case.slots), *stage_frame(case, result)]

@@ -1,0 +1,54 @@
+"""What numbers may be: so many as there are slots, and none that no machine number holds.
+
+Arrays of other lengths would be stretched in the comparisons that follow, and a shorter series would hold.
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import fields, is_dataclass
+from typing import Any
+
+from clearing.certificate.evidence import Finding
+from clearing.result import Result
+
+__all__ = ["misshapen"]
+
+_LISTS = ("offers", "requests", "buses", "branches", "infeed_points", "zone_prices")
+_GREATEST = 2**63 - 1
+
+
+def misshapen(result: Result, slots: int) -> Iterator[Finding]:
+    """Yield every series of another length than the slots, every slot that there is not, every number out of range.
+
+    Args:
+        result: the result.
+        slots: how many entries a series of it must have.
+    """
+    for name in _LISTS:
+        for k, item in enumerate(getattr(result, name)):
+            for field in fields(item):
+                value = getattr(item, field.name)
+                if isinstance(value, tuple) and len(value) != slots:
+                    yield Finding(f"$.{name}[{k}].{field.name}", f"{len(value)} values for {slots} slots")
+    for k, award in enumerate(result.non_awards):
+        if any(not 0 <= slot < slots for slot in award.slots):
+            yield Finding(f"$.non_awards[{k}].slots", f"names a slot that is none of the {slots}")
+    for k, duals in enumerate(result.certificate.duals):
+        if not 0 <= duals.slot < slots:
+            yield Finding(f"$.certificate.duals[{k}].slot", f"is none of the {slots} slots")
+    yield from _out_of_range("$", result)
+
+
+def _out_of_range(path: str, value: Any) -> Iterator[Finding]:
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            yield Finding(path, f"{value} is no number")
+    elif isinstance(value, int):
+        if not -_GREATEST <= value <= _GREATEST:
+            yield Finding(path, "is out of the range of 64 bits")
+    elif isinstance(value, tuple):
+        for k, item in enumerate(value):
+            yield from _out_of_range(f"{path}[{k}]", item)
+    elif is_dataclass(value):
+        for field in fields(value):
+            yield from _out_of_range(f"{path}.{field.name}", getattr(value, field.name))
