@@ -180,7 +180,11 @@ class Client:
         return self.post_records(self.record(event, on_behalf_of=on_behalf_of) for event in events)
 
     def record(self, event: Any, *, on_behalf_of: str | None = None, event_id: str | None = None) -> Record:
-        """Return an event as the record that would be sent; see `send`."""
+        """Return an event as the record that would be sent; see `send`.
+
+        Raises:
+            FaultyInputError: the JSON is no event, or a text in it or in a header is no Unicode.
+        """
         if not hasattr(event, "area_id"):
             event = codec.from_json(event)
         headers: dict[str, str | bytes] = {
@@ -193,10 +197,16 @@ class Client:
         }
         if on_behalf_of is not None:
             headers["ce_onbehalfof"] = on_behalf_of
-        value = codec.encode(event, self._registry)
+        try:
+            value, key = codec.encode(event, self._registry), event.area_id.encode()
+            for text in headers.values():
+                str(text).encode()
+        except UnicodeEncodeError as error:
+            fault = Fault(code=FaultCode.BAD_VALUE, path="$", message=f"a text is no Unicode: {error.reason}")
+            raise FaultyInputError((fault,)) from error
         if self.signing_key is not None:
             headers["ce_signature"] = sign(self.signing_key, value)
-        return Record(value, event.area_id.encode(), headers)
+        return Record(value, key, headers)
 
     def post_records(self, records: Iterable[Record]) -> list[Sent]:
         """Send records as they are; for gateways that pass on signed events, and for tests of what is refused.

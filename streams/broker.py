@@ -23,7 +23,7 @@ from flexbus.errors import EnvironmentProblem
 from streams import broker_security as security
 from streams.broker_runtime import exclusive, find_java, kafka_jars
 from streams.broker_settings import LOG4J, as_java_properties, server_properties
-from streams.process import started_at
+from streams.process import noted_process
 
 __all__ = ["Broker", "BrokerStatus", "free_port"]
 
@@ -179,10 +179,15 @@ class Broker:
         )
 
     def _note(self) -> _Note | None:
+        path = self.data_dir / "broker.json"
         try:
-            return _Note(**json.loads((self.data_dir / "broker.json").read_text()))
+            return _Note(**json.loads(path.read_text()))
         except FileNotFoundError:
             return None
+        except (ValueError, TypeError, RecursionError) as error:
+            raise EnvironmentProblem(
+                f"{path} is no note of a broker ({error}): if no Kafka runs in {self.data_dir}, remove it."
+            ) from error
 
     def _write_note(self, note: _Note) -> None:
         fresh = self.data_dir / f"broker.json.{secrets.token_hex(4)}"
@@ -190,17 +195,13 @@ class Broker:
         fresh.replace(self.data_dir / "broker.json")
 
     def _process(self, note: _Note) -> psutil.Process | None:
+        process = noted_process(note.pid, note.created)
         try:
-            process = psutil.Process(note.pid)
-            # A zombie has ended and only waits for its parent to ask; a copied directory notes the original's.
-            alive = (
-                started_at(process, note.created)
-                and process.status() != psutil.STATUS_ZOMBIE
-                and Path(process.cwd()) == self.data_dir.resolve()
-            )
+            # A copied directory notes the original's.
+            ours = process is not None and Path(process.cwd()) == self.data_dir.resolve()
         except (psutil.NoSuchProcess, psutil.AccessDenied):
             return None
-        return process if alive else None
+        return process if ours else None
 
     def _end(self, *, force: bool) -> bool:
         if not self.data_dir.is_dir():

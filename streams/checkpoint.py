@@ -267,8 +267,20 @@ class Checkpoints:
         return False
 
     def _load(self, path: Path) -> Image:
+        """Read a file.
+
+        Raises:
+            OSError: it is missing, or cannot be read.
+            PackingError: a state in it cannot be read.
+            ValueError: it is damaged, or of another version.
+        """
         with no_collection():
-            return self._loaded(path)
+            try:
+                return self._loaded(path)
+            except (OSError, ValueError, PackingError):
+                raise
+            except Exception as error:  # its SHA-256 fits, but nobody here wrote it
+                raise ValueError(f"it is no checkpoint: {type(error).__name__}: {error}") from error
 
     def _loaded(self, path: Path) -> Image:
         digest = hashlib.sha256()
@@ -290,14 +302,14 @@ class Checkpoints:
             row = json.loads(line)
             areas.append(
                 AreaImage(
-                    area_id=row["area"],
-                    number=row["number"],
+                    area_id=str(row["area"]),
+                    number=_whole(row["number"]),
                     hash=bytes.fromhex(row["hash"]),
-                    offset=row["offset"],
+                    offset=_whole(row["offset"]),
                     state=unpack(row, self._packages),
                 )
             )
-        return Image(partition=head["partition"], next_offset=head["next_offset"], areas=tuple(areas))
+        return Image(partition=_whole(head["partition"]), next_offset=_whole(head["next_offset"]), areas=tuple(areas))
 
     def _confirm(self, image: Image, connection: Connection, end: int) -> None:
         if image.next_offset > end:
@@ -307,6 +319,12 @@ class Checkpoints:
             area = wanted[offset]
             if block is None or (block.area_id, block.number, block.hash) != (area.area_id, area.number, area.hash):
                 raise ValueError(f"the journal has another block at offset {offset} than {area.number} of it")
+
+
+def _whole(value: Any) -> int:
+    if type(value) is not int or not 0 <= value < 1 << 63:
+        raise ValueError(f"{value!r} is no number of a block, a partition or an offset")
+    return value
 
 
 @cache

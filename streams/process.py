@@ -22,6 +22,7 @@ __all__ = [
     "die_with_parent",
     "end_at_once",
     "no_collection",
+    "noted_process",
     "started_at",
     "stop_on_end_of_input",
     "stop_on_signals",
@@ -103,6 +104,22 @@ def started_at(process: psutil.Process, started: float) -> bool:
         psutil.NoSuchProcess: there is none any more.
     """
     return bool(abs(process.create_time() - started) < _CLOCK_STEP_S)
+
+
+def noted_process(pid: object, started: object) -> psutil.Process | None:
+    """Return the process that a note names, if it still runs; a note that makes no sense names none.
+
+    Args:
+        pid: process id, as the note has it.
+        started: start time, seconds since the epoch, as the note has it.
+    """
+    if type(pid) is not int or pid <= 0 or not isinstance(started, int | float):
+        return None
+    try:
+        found = psutil.Process(pid)
+        return found if started_at(found, started) and found.status() != psutil.STATUS_ZOMBIE else None
+    except (psutil.Error, OverflowError):
+        return None
 
 
 def end_at_once(error: BaseException) -> NoReturn:

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 import psutil
 
-from streams.process import started_at
+from streams.process import noted_process
 
 __all__ = ["command"]
 
@@ -55,9 +55,8 @@ def _found(root: Path) -> list[Path]:
 def _supervisor(folder: Path) -> psutil.Process | None:
     try:
         known = json.loads((folder / "supervisor.json").read_text())
-        process = psutil.Process(known["pid"])
-        return process if started_at(process, known["started"]) else None
-    except (OSError, ValueError, KeyError, psutil.Error):
+        return noted_process(known["pid"], known["started"])
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
         return None
 
 

@@ -134,8 +134,8 @@ def _read(
                 on_behalf_of=attributes.get("ce_onbehalfof") or on_behalf_of,
             )
             line.record = Record(made.value, made.key, {**made.headers, **given})
-        except (FaultyInputError, UnicodeEncodeError) as error:
-            line.faults = error.faults if isinstance(error, FaultyInputError) else (_no_text(error),)
+        except FaultyInputError as error:
+            line.faults = error.faults
             if raw:
                 line.record = _as_it_is(text, fields, given)
         line.event_id = line.record.event_id if line.record else None
@@ -191,10 +191,6 @@ def _json(text: bytes, **options: Any) -> Any:
     except (ValueError, RecursionError) as error:
         fault = Fault(code=FaultCode.NOT_DECODABLE, path="$", message=f"not JSON: {error}")
         raise FaultyInputError((fault,)) from error
-
-
-def _no_text(error: UnicodeEncodeError) -> Fault:
-    return Fault(code=FaultCode.BAD_VALUE, path="$", message=f"a text is no Unicode: {error.reason}")
 
 
 def _is_object(value: Any) -> bool:

@@ -5,6 +5,7 @@ A refusal is fine, if it names its faults; anything else that is raised is a cra
 
 import io
 import json
+import random
 import tempfile
 from collections.abc import Callable
 from functools import cache
@@ -19,23 +20,20 @@ from clearing.convert.matpower import network_from_matpower, read_matpower
 from clearing.files import case_to_text, read_case, read_result
 from flexbus import codec
 from flexbus.cli.send import _read as lines_of
-from flexbus.client import Client
-from flexbus.errors import CodecError, Fault, FaultyInputError
+from flexbus.errors import CodecError, FaultyInputError
 from flexbus.views.harmonise import Source
 from streams.intake import Input, Intake
 from tests import clearing_cases
+from tests.fuzz.files import FILES, FORECAST, file_seeds
+from tests.fuzz.mutate import meddled_avro, meddled_json
+from tests.fuzz.sender import Sender, named, sendable
 from tests.integration.core import FSP_A, FSP_B, founding, offer_of
 from tests.unit.test_intake import AREA, HOME, Inbox, fresh
 
-__all__ = ["TARGETS", "seeds"]
+__all__ = ["TARGETS", "meddled", "seeds"]
 
 PARTIES = (FSP_A, FSP_B, "fmo", "dso", "scheduler", "clearing", "nobody", "")
 _HEADERS = ("ce_id", "ce_type", "ce_subject", "ce_time", "ce_onbehalfof", "ce_signature", "other")
-
-
-def named(faults: tuple[Fault, ...]) -> None:
-    assert faults
-    assert all(f.message and f.path.startswith("$") for f in faults), faults
 
 
 def decode(data: bytes) -> None:
@@ -60,22 +58,12 @@ def foreign(data: bytes) -> None:
 
 
 def _sendable(data: bytes, source: Source | None) -> None:
-    for line in lines_of(_Sender(), io.BytesIO(data), None, False, {}, source):  # type: ignore[arg-type]
+    for line in lines_of(Sender(), io.BytesIO(data), None, False, {}, source):  # type: ignore[arg-type]
         if line.record is None:
             named(tuple(line.faults))
         else:
             codec.decode(line.record.value)
-
-
-class _Sender:
-    """The part of the client that makes records."""
-
-    record = Client.record
-    signing_key = None
-    _registry = None
-
-    def _own(self) -> str:
-        return FSP_A
+            sendable(line.record)
 
 
 @cache
@@ -146,7 +134,10 @@ def matpower(data: bytes) -> None:
 
 TARGETS: dict[str, Callable[[bytes], None]] = {
     f.__name__: f for f in (decode, send, foreign, sequencer, case, matpower)
-}
+} | FILES
+# What an input is beneath its bytes, where one may meddle with it there too.
+JSON_LINES = {"send", "foreign", "case", "raw", "source", "repaired", "checkpoint", "certificate", "notes_of_a_run"}
+AVRO_AFTER = {"decode": 0, "sequencer": 4}  # bytes
 
 
 @cache
@@ -162,7 +153,18 @@ def seeds() -> dict[str, list[bytes]]:
         "sequencer": [bytes([n % 8, 3, 0, 0]) + v for n, v in enumerate(values)],
         "case": [case_to_text(c).encode() for c in [clearing_cases.market_day(1, 4, 4, 3)]],
         "matpower": [MATPOWER],
+        **file_seeds(),
     }
+
+
+def meddled(name: str, data: bytes, chance: random.Random) -> bytes:
+    """Return an input of a target with other values in it, where it is JSON or an event; else as it is."""
+    if name in JSON_LINES:
+        return meddled_json(data, chance)
+    if name in AVRO_AFTER:
+        head = AVRO_AFTER[name]
+        return data[:head] + meddled_avro(data[head:], chance)
+    return data
 
 
 def json_line(event: Any) -> bytes:
@@ -170,12 +172,6 @@ def json_line(event: Any) -> bytes:
 
 
 PLANNER = Source(unit="kW", export_positive=False, elements={"Trafo 1": "T1"})
-FORECAST = b"""\
-{"area_id": "north", "forecast_id": "p", "revision": 1, "element": "Trafo 1", \
-"issued_at": "2027-01-14T09:30:00+02:00", "resolution_s": 900, \
-"times": ["2027-01-15T00:00:00Z", "2027-01-15T00:15:00Z"], "values": [4.9, "-5e2"], \
-"limit_import": 5}
-"""
 MATPOWER = b"""function mpc = two
 mpc.version = '2';
 mpc.baseMVA = 10;

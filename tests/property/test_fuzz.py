@@ -7,17 +7,20 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.fuzz.targets import TARGETS, seeds
+from tests.fuzz.targets import TARGETS, meddled, seeds
 
 
 @st.composite
 def mutated(draw: st.DrawFn, name: str) -> bytes:
-    """A valid input that somebody has meddled with."""
-    return draw(meddled(draw(st.sampled_from(seeds()[name]))))
+    """A valid input that somebody has meddled with: with its bytes, its values or both."""
+    whole = draw(st.sampled_from(seeds()[name]))
+    for _ in range(draw(st.integers(0, 3))):
+        whole = meddled(name, whole, draw(st.randoms(use_true_random=False)))
+    return draw(cut(whole) if draw(st.booleans()) else st.just(whole))
 
 
 @st.composite
-def meddled(draw: st.DrawFn, whole: bytes) -> bytes:
+def cut(draw: st.DrawFn, whole: bytes) -> bytes:
     """Bytes of which some were changed, put in, cut off, or are there twice."""
     value = bytearray(whole)
     for _ in range(draw(st.integers(0, 5))):
