@@ -44,9 +44,8 @@ def canonical_case(case: Case) -> Case:
 def case_hash(case: Case) -> str:
     """Return the SHA-256 of the canonical case as compact JSON with sorted keys."""
     case = canonical_case(case)
-    texts: dict[int, str] = {}  # a stack that holds for many slots is one object, and written once
-    for slot in {id(s): s for o in case.offers for s in o.slots}.values():
-        texts[id(slot)] = _text(to_json_values(slot))
+    stacks = {id(s): s for o in case.offers for s in o.slots}  # one that holds for many slots is written once
+    texts = dict(zip(stacks, _texts([to_json_values(s) for s in stacks.values()]), strict=True))
     slots = (f'"slots":[{",".join(map(texts.__getitem__, map(id, o.slots)))}]' for o in case.offers)
     offers = _filled([replace(o, slots=()) for o in case.offers], '"slots":[]', slots)
     return _digest(_around(replace(case, offers=()), offers))
@@ -54,9 +53,9 @@ def case_hash(case: Case) -> str:
 
 def result_hash(result: Result) -> str:
     """Return the SHA-256 of a result as compact JSON with sorted keys, its own hash field empty."""
-    texts: dict[int, str] = {}  # a series that many offers have is one object, and written once
-    for series in {id(s): s for o in result.offers for s in (o.quantity, o.price_milli_per_mwh)}.values():
-        texts[id(series)] = _text(series)
+    # A series that many offers have is one object, and written once.
+    series = {id(s): s for o in result.offers for s in (o.quantity, o.price_milli_per_mwh)}
+    texts = dict(zip(series, _texts(list(series.values())), strict=True))
     bare = [replace(o, quantity=(), price_milli_per_mwh=()) for o in result.offers]
     both = (
         f'"price_milli_per_mwh":{texts[id(o.price_milli_per_mwh)]},"quantity":{texts[id(o.quantity)]}'
@@ -67,6 +66,12 @@ def result_hash(result: Result) -> str:
 
 
 _text = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False).encode
+
+
+def _texts(values: list[Any]) -> list[str]:
+    """Return each of many values, in which there are no strings, as text: one call is much faster than many."""
+    parted = [part for value in values for part in (value, "|")][:-1]
+    return _text(parted)[1:-1].split(',"|",') if values else []
 
 
 def _filled(values: Any, place: str, texts: Iterable[str]) -> Iterator[str]:

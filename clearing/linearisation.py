@@ -139,6 +139,7 @@ class Linearisation:
         self.group, self.column_group = self._groups()
         self.basis: Basis | None = None
         self.basis_keys: list[tuple[int, ...]] = []
+        self.solved: tuple[LinearProgram, Solution] | None = None  # the last one
         self.pins: dict[int, float] = {}
         # What is reserved costs the same anywhere and moves nothing in the grid: no trust region holds it.
         self.near = np.ones(len(self.cost), dtype=bool)
@@ -379,13 +380,16 @@ class Linearisation:
         return np.asarray(self.node_p.T @ worth[0].ravel() + self.node_q.T @ worth[1].ravel())
 
     def _solve(self, program: LinearProgram, model: Model) -> Solution | None:
-        """Solve, from where the program before ended."""
+        """Solve, from where the program before ended; the same program again is not solved again."""
+        if self.solved is not None and self.solved[0].is_same(program):
+            return self.solved[1]
         basis = self.basis
         if basis is not None and self.basis_keys != model.keys:
             basis = basis.carried(len(self.cost), model.structural, self.basis_keys, model.keys)
         found = solve_linear(program, basis=basis)
         if found is not None and found.basis is not None:
             self.basis, self.basis_keys = found.basis, model.keys
+            self.solved = program, found
         return found
 
     def _duals(self, program: LinearProgram, model: Model) -> Multipliers:

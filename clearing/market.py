@@ -72,26 +72,26 @@ class MeasuredRequest:
 class Injections:
     """What one unit of a column injects: entries of a matrix (slots x buses) x columns."""
 
-    cell: list[int] = field(default_factory=list)
-    column: list[int] = field(default_factory=list)
-    factor: list[float] = field(default_factory=list)
+    cell: list[Index] = field(default_factory=list)
+    column: list[Index] = field(default_factory=list)
+    factor: list[Real] = field(default_factory=list)
 
     def add(self, cells: list[int], columns: list[int], factor: float) -> None:
         """Note that a unit of each column injects that much in its cell."""
-        self.cell += cells
-        self.column += columns
-        self.factor += [factor] * len(cells)
+        self.add_all(np.array(cells, dtype=int), np.array(columns, dtype=int), np.full(len(cells), factor))
 
     def add_all(self, cells: Index, columns: Index, factors: Real) -> None:
         """Note what a unit of each column injects in its cell."""
-        self.cell += cells.tolist()
-        self.column += columns.tolist()
-        self.factor += factors.tolist()
+        self.cell.append(cells)
+        self.column.append(columns)
+        self.factor.append(factors)
 
     def matrix(self, cells: int, columns: int) -> sparse.csr_matrix:
         """Return the matrix; entries at one place add up."""
-        entries = np.array(self.factor, dtype=float), (np.array(self.cell, dtype=int), np.array(self.column, dtype=int))
-        return sparse.csr_matrix(entries, shape=(cells, columns))
+        if not self.cell:
+            return sparse.csr_matrix((cells, columns))
+        places = np.concatenate(self.cell), np.concatenate(self.column)
+        return sparse.csr_matrix((np.concatenate(self.factor), places), shape=(cells, columns))
 
 
 @dataclass(slots=True)

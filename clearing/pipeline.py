@@ -42,6 +42,7 @@ WORTH_MORE = 1e-3
 # spread of all prices from what they are worth.
 MANY_STEPS = 20_000
 PROMISING = 0.2
+WORTH_LEAVING = 0.8
 MAX_ROUNDS = 12
 # Linear programs of a round that only has to find out which steps matter.
 SCOUT_STEPS = 1
@@ -184,8 +185,11 @@ class _Problem:
         steps = most if chosen.all() else min(SCOUT_STEPS, most)
         repair, start = self._repair(chosen), None
         if chosen.all() and len(chosen) > MANY_STEPS:
-            chosen = self._promising(repair)
-            repair = self._repair(chosen)
+            promising = self._promising(repair)
+            # A market that stays almost as large is not worth building again: it goes on from the basis of the look.
+            if int(promising.sum()) < WORTH_LEAVING * len(chosen):
+                chosen = promising
+                repair = self._repair(chosen)
         for last in (*(False,) * (MAX_ROUNDS - 1), True):
             repair.max_steps = steps
             point, multipliers, prices, value = self._settle(repair, start)

@@ -22,8 +22,9 @@ Real = NDArray[np.float64]
 
 # EUR per hour: less than a thousandth of a cent on a quarter-hour is noise.
 FLAT = 1e-7
-# Nor is a hundred-millionth of what the market costs.
-FLAT_SHARE = 1e-8
+# Nor is a hundred-millionth of what the market costs; in a large book, where each program is dear, a ten-millionth.
+FLAT_SHARE, LARGE_FLAT_SHARE = 1e-8, 1e-7
+LARGE_COLUMNS = 50_000
 HAIR = 1e-6
 # MW: what makes up for rounding moves no further.
 SMALL_STEP = 1e-2
@@ -236,6 +237,7 @@ class Repair(Linearisation):
         n = len(self.cost)
         fixed = self.fixed
         open_groups = frozenset(self.group[self.live].tolist()) if groups is None else groups
+        flat = FLAT_SHARE if n <= LARGE_COLUMNS else LARGE_FLAT_SHARE
         for _ in range(self.max_steps):
             if not open_groups:
                 break
@@ -259,7 +261,7 @@ class Repair(Linearisation):
                 gained = float((best.merit - candidate.merit)[mine].sum())
                 if gained > 0:
                     accept.append(g)
-                if promised <= FLAT + FLAT_SHARE * abs(float(best.merit[mine].sum())):
+                if promised <= FLAT + flat * abs(float(best.merit[mine].sum())):
                     closed |= {g} if not new_limit else set()
                     continue
                 self._resize(mine, (candidate.merit - promise)[mine], promised, gained, x - best.x)

@@ -84,6 +84,15 @@ class LinearProgram:
     row_high: Real
     integer: NDArray[np.bool_]
 
+    def is_same(self, other: "LinearProgram") -> bool:
+        """Tell whether another program is this one, bit by bit."""
+        own = (*self._vectors(), self.matrix.indptr, self.matrix.indices, self.matrix.data)
+        others = (*other._vectors(), other.matrix.indptr, other.matrix.indices, other.matrix.data)
+        return all(map(np.array_equal, own, others))
+
+    def _vectors(self) -> tuple[NDArray[Any], ...]:
+        return self.cost, self.lower, self.upper, self.row_low, self.row_high, self.integer
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Basis:
