@@ -183,14 +183,14 @@ export class Heat {
     if (ctx.view.layer === "price") {
       if (!prices) return null;
       const sorted = Object.values(prices.buses).flat().sort((a, b) => a - b);
-      return { row: prices, buses: prices.buses, sorted, usual: sorted[sorted.length >> 1] };
+      return { row: prices, buses: prices.buses, sorted, usual: sorted[sorted.length >> 1], sign: 1 };
     }
     if (!volumes) return null;
     const names = new Set([...(ctx.network()?.buses.map((b) => b.bus_id) ?? Object.keys(prices?.buses ?? {})), ...Object.keys(volumes.buses)]);
     const none = new Array(ctx.slots()).fill(0), buses = {};
     // Where both ways are cleared at one bus the greater is painted; the line below tells both.
     for (const bus of names) buses[bus] = volumes.buses[bus]?.UP.map((up, k) => (up >= volumes.buses[bus].DOWN[k] ? up : -volumes.buses[bus].DOWN[k])) ?? none;
-    return { row: volumes, buses, sorted: Object.values(buses).flat().sort((a, b) => a - b), usual: 0 };
+    return { row: volumes, buses, sorted: Object.values(buses).flat().sort((a, b) => a - b), usual: 0, sign: -1 }; // up is blue, as in the bars
   }
 
   draw() {
@@ -216,7 +216,7 @@ export class Heat {
     this.order.forEach((bus, row) => {
       for (let k = 0; k < n; k++) {
         const v = at(layer.buses[bus], layer.row.start_ms, layer.row.resolution_s, ctx.slotMs(k));
-        const o = (row * n + k) * 4, c = v === null ? [128, 128, 128] : shade((v - usual) / reach, dark);
+        const o = (row * n + k) * 4, c = v === null ? [128, 128, 128] : shade((layer.sign * (v - usual)) / reach, dark);
         image.data.set([...c, v === null ? 60 : 255], o);
       }
     });
@@ -242,7 +242,7 @@ export class Heat {
     const chosen = ctx.view.element?.kind === "bus" ? this.order.indexOf(ctx.view.element.id) : -1;
     if (chosen >= 0) g.strokeRect(M.left - 0.5, 2 + chosen * rowH - 0.5, W + 1, rowH + 1);
     if (ctx.view.layer === "volume") {
-      this.key.replaceChildren(el("span", {}, low < 0 ? `${DOWN} ${power(-low)}` : "0"), scale(low < 0 ? low / reach : 0, high > 0 ? high / reach : 0, dark), el("span", {}, high > 0 ? `${UP} ${power(high)}` : "0"), el("span", {}, "cleared"));
+      this.key.replaceChildren(el("span", {}, low < 0 ? `${DOWN} ${power(-low)}` : "0"), scale(low < 0 ? -low / reach : 0, high > 0 ? -high / reach : 0, dark), el("span", {}, high > 0 ? `${UP} ${power(high)}` : "0"), el("span", {}, "cleared"));
     } else this.key.replaceChildren(el("span", {}, price(low)), scale(low < usual ? -1 : 0, high > usual ? 1 : 0, dark), el("span", {}, price(high)), el("span", {}, `usual ${price(usual)} EUR/MWh`));
     this.readChosen();
   }

@@ -1,7 +1,7 @@
 // The grid as a one-line diagram: what is violated must be seen without reading, and without telling colours apart.
 import { at, percent, perUnit, power, svg, UP, DOWN } from "./format.js";
 
-const PAD = { left: 34, right: 30, top: 22, bottom: 20 };
+const PAD = { left: 34, right: 30, top: 22, bottom: 38 }; // below: the names of the last buses, then the line that tells what is shown
 export const PPM = 1e6;
 const TOLERANCE_PPM = 1; // as in the summary: the clearing promises limits to 1e-6 pu
 
