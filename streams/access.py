@@ -1,5 +1,6 @@
 """Rights on a broker with access control: principals with passwords, signing keys, ACLs exactly as the table says."""
 
+import secrets
 import time
 from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -114,11 +115,14 @@ class Provisioned:
         admin: connection that may do everything; for making topics and rights, not for work.
         properties: file of client properties by principal, services and participants.
         readers: directory of the page's tokens, one for each participant.
+        metrics_token: file of the token for what the services' metrics tell of the market: it is all-seeing, so it is
+            for who runs the bus, as Prometheus.
     """
 
     admin: Connection
     properties: Mapping[str, Path]
     readers: Path
+    metrics_token: Path
 
     def connection(self, principal: str) -> Connection:
         """Return the connection of a principal."""
@@ -147,7 +151,10 @@ def provision(broker: Broker, parties: Mapping[str, Iterable[Role]], partitions:
     for party, roles in parties.items():
         # Roles in a market area come from its journal; who audits all of them, from who runs the bus.
         make_reader(readers, party, frozenset(roles) & {Role.AUDITOR})
-    return Provisioned(admin, {name: security.properties_file(broker.data_dir, name) for name in names}, readers)
+    token = broker.data_dir / "security" / "metrics.token"
+    if not token.exists():
+        security.write_private(token, secrets.token_urlsafe(32) + "\n")
+    return Provisioned(admin, {name: security.properties_file(broker.data_dir, name) for name in names}, readers, token)
 
 
 def signing_key(file: Path) -> Any:

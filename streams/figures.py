@@ -117,7 +117,7 @@ class MarketFigures(Collector):
 
 def run(context: Context, feed_of: Callable[[Context], Feed] = lambda context: Feed(context.connection)) -> None:
     """Read journal, rejections and clock from the beginning and show the figures until told to stop."""
-    registry = context.monitor.registry
+    registry = context.monitor.market
     figures = MarketFigures(
         Histogram(
             "hedge_request_latency_seconds",

@@ -293,7 +293,7 @@ class _Counts:
     def __init__(self, monitor: Monitor) -> None:
         self.monitor = monitor
         self._rejections = Counter(
-            "flexbus_rejections", "Faults of rejected inputs.", ("code",), registry=monitor.registry
+            "flexbus_rejections", "Faults of rejected inputs.", ("code",), registry=monitor.market
         )
         self._duplicates = Counter("flexbus_duplicates", "Inputs that were known already.", registry=monitor.registry)
         self._lag_at = 0.0

@@ -76,6 +76,7 @@ class Supervisor:
         workers: how many processes of a service, where it is not one.
         properties: file of Kafka client properties per service, for a broker with access control.
         page_readers: directory of the tokens of the page's readers; None = plain mode.
+        metrics_token: file of the token for what the services' metrics tell of the market; None = plain mode.
     """
 
     def __init__(
@@ -89,16 +90,18 @@ class Supervisor:
         workers: Mapping[str, int] | None = None,
         properties: Mapping[str, Path] | None = None,
         page_readers: Path | None = None,
+        metrics_token: Path | None = None,
     ) -> None:
         self._connection = connection
         self.run_dir = run_dir.absolute()
         self._clock, self._page_port, self._page_readers = clock, page_port, page_readers
+        self._metrics_token = metrics_token
         self._properties = dict(properties or {})
         counts = workers or {}
         self._children = [_Child(s, n) for s in services or SERVICES for n in range(counts.get(s, 1))]
         self._asked = _Asked()
         self._thread: threading.Thread | None = None
-        self._monitor = Monitor("supervisor", self.run_dir)
+        self._monitor = Monitor("supervisor", self.run_dir, token=metrics_token)
         self._up = self._monitor.gauge("hedge_up", "1 while every service answers and is ready, from outside them.")
 
     def start(self) -> None:
@@ -231,6 +234,8 @@ class Supervisor:
             command += ["--page-port", str(self._page_port)]
         if child.service == "monitor" and self._page_readers:
             command += ["--page-readers", str(self._page_readers.absolute())]
+        if self._metrics_token:
+            command += ["--metrics-token", str(self._metrics_token.absolute())]
         if child.service in self._properties:
             command += ["--kafka-properties", str(self._properties[child.service])]
         with self._log(child).open("ab") as output:

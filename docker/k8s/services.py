@@ -79,6 +79,7 @@ def _container(service: str, ports: dict[str, int], cpu: str, memory: str) -> di
         "volumeMounts": [
             {"name": "scratch", "mountPath": "/tmp"},
             {"name": "scratch", "mountPath": "/var/lib/flexbus"},
+            {"name": "metrics-token", "mountPath": "/run/secrets/flexbus", "readOnly": True},
         ],
     }
 
@@ -107,7 +108,10 @@ def _workers(service: str, replicas: int, cpu: str, memory: str, ports: dict[str
                         "seccompProfile": {"type": "RuntimeDefault"},
                     },
                     "containers": [_container(service, ports, cpu, memory)],
-                    "volumes": [{"name": "scratch", "emptyDir": {"sizeLimit": "2Gi"}}],
+                    "volumes": [
+                        {"name": "scratch", "emptyDir": {"sizeLimit": "2Gi"}},
+                        {"name": "metrics-token", "secret": {"secretName": "metrics", "defaultMode": 0o440}},
+                    ],
                 },
             },
         },

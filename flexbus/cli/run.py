@@ -35,7 +35,7 @@ _ALIASES = {"page": "monitor"}
 @click.option(
     "--anyone-may-read",
     is_flag=True,
-    help="Plain mode beyond loopback: everything is shown to whoever reaches the page; something else must guard it.",
+    help="Plain mode beyond loopback: everything is shown to whoever reaches it; something else must guard it.",
 )
 @click.option(
     "--checkpoint-every",
@@ -48,6 +48,12 @@ _ALIASES = {"page": "monitor"}
     "--page-readers",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
     help="Tokens of those who may read the page (flexbus access reader); without it, anyone who reaches it.",
+)
+@click.option(
+    "--metrics-token",
+    envvar="FLEXBUS_METRICS_TOKEN",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="File of the token for what is of the market in /metrics, and for /view; without it, anyone who reaches them.",
 )
 @click.option("--supervised", is_flag=True, hidden=True)
 def command(
@@ -62,6 +68,7 @@ def command(
     page_port: int | None,
     page_readers: Path | None,
     anyone_may_read: bool,
+    metrics_token: Path | None,
     checkpoint_every: int,
     supervised: bool,
 ) -> int:
@@ -79,7 +86,7 @@ def command(
     for talkative in ("faust", "streams.faust_app", "aiokafka", "mode", "aiohttp"):
         logging.getLogger(talkative).setLevel(logging.WARNING)
     if workers > 1:
-        return _run_several(service, workers, connection, run_dir, clock, properties)
+        return _run_several(service, workers, connection, run_dir, clock, properties, metrics_token)
 
     from streams.context import Context
     from streams.monitor import Monitor
@@ -99,8 +106,14 @@ def command(
             "stay on loopback, or say --anyone-may-read if something else guards it"
         )
     page_listens = service == "monitor" and page_port is None  # with a port of its own, metrics keep --listen's
-    monitor = Monitor(service, run_dir, slot)
-    address = monitor.serve("127.0.0.1" if page_listens else host, 0 if page_listens else int(port))
+    metrics_host = "127.0.0.1" if page_listens else host
+    if metrics_token is None and metrics_host not in _LOOPBACK and not anyone_may_read:
+        raise click.UsageError(
+            f"on {metrics_host} /metrics and /view would tell what is of the market to anyone who reaches them: name a "
+            "token by --metrics-token, stay on loopback, or say --anyone-may-read if something else guards them"
+        )
+    monitor = Monitor(service, run_dir, slot, metrics_token)
+    address = monitor.serve(metrics_host, 0 if page_listens else int(port))
     logging.getLogger("flexbus").info("%s %d: http://127.0.0.1:%d/health", service, slot, address)
     context = Context(
         service=service,
@@ -122,7 +135,13 @@ def command(
 
 
 def _run_several(
-    service: str, workers: int, connection: Any, run_dir: Path | None, clock: str, properties: Path | None
+    service: str,
+    workers: int,
+    connection: Any,
+    run_dir: Path | None,
+    clock: str,
+    properties: Path | None,
+    metrics_token: Path | None,
 ) -> int:
     from streams.process import stop_on_signals
     from streams.supervisor import Supervisor
@@ -136,6 +155,7 @@ def _run_several(
         services=(service,),
         workers={service: workers},
         properties={service: properties} if properties else None,
+        metrics_token=metrics_token,
     )
     supervisor.start()
     try:

@@ -85,6 +85,7 @@ def command(
             workers=dict.fromkeys(STAGES, workers),
             properties=made.properties if made else None,
             page_readers=made.readers if made else None,
+            metrics_token=made.metrics_token if made else None,
         )
         supervisor.start()
         stops_broker = True

@@ -106,6 +106,7 @@ class Day:
                 page_port=options.page_port,
                 properties=made.properties if made else None,
                 page_readers=made.readers if made else None,
+                metrics_token=made.metrics_token if made else None,
             )
             self.supervisor.start()
             scenario = loading.result()

@@ -15,7 +15,7 @@ from streams.page.rows import Lens
 
 __all__ = ["OPEN", "Gate"]
 
-OPEN = frozenset({"/health", "/metrics"})  # for probes: whether it works, and counts without names
+OPEN = frozenset({"/health", "/metrics"})  # for probes: whether it works, and nothing of the market
 _READER = "reader"
 
 

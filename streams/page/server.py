@@ -392,23 +392,19 @@ class PageServer:
         return web.json_response(value, status=200 if good else 503)
 
     async def _metrics(self, _: web.Request) -> web.Response:
-        entries = sum(chain["entries"] for chain in self.state.chains.values())
         broken = sum(1 for chain in self.state.chains.values() if not chain["verified"])
-        lines = (
-            "# HELP flexbus_page_entries_total Journal entries folded.",
-            "# TYPE flexbus_page_entries_total counter",
-            f"flexbus_page_entries_total {entries}",
-            "# HELP flexbus_page_rejections_total Rejections folded.",
-            "# TYPE flexbus_page_rejections_total counter",
-            f"flexbus_page_rejections_total {self.state.rejected}",
-            "# HELP flexbus_page_broken_chains Areas whose hash chain does not hold.",
-            "# TYPE flexbus_page_broken_chains gauge",
-            f"flexbus_page_broken_chains {broken}",
-            "# HELP flexbus_page_browsers Browsers connected.",
-            "# TYPE flexbus_page_browsers gauge",
-            f"flexbus_page_browsers {self.browsers}",
-        )
-        return web.Response(text="\n".join(lines) + "\n", content_type="text/plain")
+        found = [
+            ("flexbus_page_broken_chains", "gauge", "Areas whose hash chain does not hold.", broken),
+            ("flexbus_page_browsers", "gauge", "Browsers connected.", self.browsers),
+        ]
+        if not self.gate.asks:  # whoever asks has proven nothing
+            entries = sum(chain["entries"] for chain in self.state.chains.values())
+            found += [
+                ("flexbus_page_entries_total", "counter", "Journal entries folded.", entries),
+                ("flexbus_page_rejections_total", "counter", "Rejections folded.", self.state.rejected),
+            ]
+        lines = [f"# HELP {name} {text}\n# TYPE {name} {kind}\n{name} {value}\n" for name, kind, text, value in found]
+        return web.Response(text="".join(lines), content_type="text/plain")
 
 
 def _number(text: str) -> int | None:

@@ -26,8 +26,10 @@ from streams.demo.scenario import METER
 from streams.demo.world import PARTIES
 from streams.journal_reader import read_blocks
 from streams.kafka import Connection
+from streams.monitor import notes
 from streams.page.readers import token_file
 from streams.read_log import read_logs
+from streams.services import STAGES
 from streams.topics import journal_partitions
 
 pytestmark = [pytest.mark.kafka, pytest.mark.slow, pytest.mark.timeout(600)]
@@ -51,6 +53,7 @@ class Played:
         files = [*(self.security / "users").iterdir(), *(self.security / "readers").iterdir()]
         lines = ((p, line.partition("=")) for p in files for line in p.read_text().splitlines())
         found = {f"{p.parent.name}/{p.name}": v for p, (name, _, v) in lines if name in ("sasl.password", "token")}
+        found["metrics.token"] = (self.security / "metrics.token").read_text().strip()
         keys = (self.security / "signing").iterdir()
         return found | {f"signing/{p.name}": p.read_text().splitlines()[1] for p in keys}
 
@@ -128,6 +131,27 @@ def test_the_page_knows_its_readers_and_their_reads_are_on_record(played: Played
     assert played.day.connection is not None
     reads = [n.read for n in read_logs(played.day.connection) if n.writer == PAGE]
     assert [(r and r.reader_id, r and r.status) for r in reads] == [("", 401), ("auditor", 200), ("fsp-storage", 403)]
+
+
+def test_what_the_services_tell_of_the_market_needs_the_token(played: Played) -> None:
+    """To everybody else, on this machine too, they tell of themselves."""
+    ports = {note.service: note.port for note in notes(played.run_dir)}
+    assert {*SERVICE_PRINCIPALS, "supervisor"} <= ports.keys()
+    token = {"Authorization": f"Bearer {played.secrets()['metrics.token']}"}
+    whole = ""
+    for service, port in ports.items():
+        url = f"http://127.0.0.1:{port}"
+        with urllib.request.urlopen(f"{url}/metrics", timeout=30) as answer:
+            told = answer.read().decode()
+        assert "process_cpu_seconds_total" in told
+        assert "hedge_" not in told.replace("hedge_up", ""), service
+        assert "area=" not in told, service
+        if service in STAGES:
+            assert get(f"{url}/view") == get(f"{url}/view", "Bearer guessed") == 401
+        with urllib.request.urlopen(urllib.request.Request(f"{url}/metrics", headers=token), timeout=30) as answer:
+            whole += answer.read().decode()
+    assert "hedge_cleared_wh_total{" in whole
+    assert 'flexbus_events_total{area="' in whole
 
 
 def test_what_the_parties_read_is_on_record_in_their_own_names(played: Played) -> None:

@@ -35,6 +35,7 @@ from tests.integration import core
 
 DASHBOARD = DOCKER / "grafana" / "dashboards" / "flexbus.json"
 AREAS = ("north", "south")
+TOKEN = "metrics.token"
 
 
 def panels() -> Iterator[dict[str, Any]]:
@@ -109,12 +110,13 @@ def targets(run_dir: Path) -> list[dict[str, Any]]:
 
 
 def start_prometheus(folder: Path, run_dir: Path) -> tuple[subprocess.Popen[bytes], Prometheus]:
-    """The shipped configuration; only where the processes are, and how often they are asked, is of the test."""
+    """The shipped configuration; only where processes and token are, and how often is asked, is of the test."""
     config = yaml.safe_load((DOCKER / "prometheus" / "prometheus.yml").read_text())
     config["global"] = {"scrape_interval": "1s", "evaluation_interval": "1s"}
     (scrape,) = config["scrape_configs"]
     del scrape["dns_sd_configs"], scrape["relabel_configs"]
     scrape["static_configs"] = targets(run_dir)
+    scrape["authorization"]["credentials_file"] = str(folder / TOKEN)
     (folder / "prometheus.yml").write_text(yaml.safe_dump(config))
     shutil.copy(DOCKER / "prometheus" / "rules.yml", folder)
     port = free_port()
@@ -214,7 +216,8 @@ def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]
     with core.own_kafka(folder / "kafka") as connection:
         ticker = Ticker(connection)
         ticker.tick(market.START - 20 * market.HOUR)
-        supervisor = Supervisor(connection, folder / "run", clock="played")
+        (folder / TOKEN).write_text("a-token-for-the-market\n")
+        supervisor = Supervisor(connection, folder / "run", clock="played", metrics_token=folder / TOKEN)
         supervisor.start()
         scraper = None
         try:
@@ -267,6 +270,22 @@ def test_the_figures_are_those_of_the_story(prometheus: Prometheus) -> None:
     assert procured == dict.fromkeys(AREAS, 1.0)
     prices = {(m["area"], m["direction"]): v for m, v in prometheus.until("hedge_market_price_milli_per_mwh")}
     assert prices == {(area, "DOWN"): pytest.approx(40_000, rel=0.01) for area in AREAS}, "what was bid, and losses"
+
+
+@pytest.mark.kafka
+def test_nobody_else_is_told_the_figures(prometheus: Prometheus) -> None:
+    """Prometheus has them by its token, from the same processes that tell others of themselves alone."""
+    instances = {m["instance"] for m, _ in prometheus.until('up{job="flexbus"} == 1')}
+    for instance in instances:
+        with urllib.request.urlopen(f"http://{instance}/metrics", timeout=10) as answer:
+            told = answer.read().decode()
+        assert "process_resident_memory_bytes" in told
+        assert not re.search(r"^hedge_(?!up)|area=|kind=", told, re.M), instance
+        with pytest.raises(urllib.error.HTTPError, match="401"):
+            urllib.request.urlopen(
+                urllib.request.Request(f"http://{instance}/metrics", headers={"Authorization": "Bearer guess"}),
+                timeout=10,
+            )
 
 
 def test_metrics_that_queries_name_are_defined_in_the_code() -> None:

@@ -314,11 +314,65 @@ def test_no_pod_runs_as_root_or_may_become_it(manifests: str) -> None:
             assert "memory" in container["resources"]["limits"]
 
 
+# who may know of the market
+
+METRICS_TOKEN = "/run/secrets/flexbus/metrics_token"
+
+
+def test_what_is_of_the_market_is_told_for_a_token_in_compose(composed: dict[str, Any]) -> None:
+    """The services and Prometheus have the same secret at the same place, and nobody else has it."""
+    (secret,) = {name for name in composed["secrets"] if name.startswith("metrics")}
+    for name, service in composed["services"].items():
+        has = [s for s in service.get("secrets") or [] if s["source"] == secret]
+        assert bool(has) == (name in (*SERVICES, "topics", "prometheus")), name
+        assert all(s["target"] == METRICS_TOKEN for s in has)
+    for name in SERVICES:
+        assert composed["services"][name]["environment"]["FLEXBUS_METRICS_TOKEN"] == METRICS_TOKEN
+    (job,) = yaml.safe_load((DOCKER / "prometheus" / "prometheus.yml").read_text())["scrape_configs"]
+    assert job["authorization"] == {"credentials_file": METRICS_TOKEN}
+    head = (DOCKER / "compose.yaml").read_text().split("name: flexbus")[0]
+    assert f"> docker/{composed['secrets'][secret]['file'].rpartition('docker/')[2]}" in head, "the head makes it"
+
+
+def test_prometheus_which_asks_nobody_who_comes_is_not_published(composed: dict[str, Any], manifests: str) -> None:
+    prometheus = composed["services"]["prometheus"]
+    assert (prometheus.get("ports"), list(prometheus["networks"])) == (None, ["bus"])
+    policies = [d for d in yaml.safe_load_all(manifests) if d["kind"] == "NetworkPolicy"]
+    let_in = [
+        peer["podSelector"]["matchLabels"]
+        for p in policies
+        if p["spec"]["podSelector"].get("matchLabels") == {"app.kubernetes.io/name": "prometheus"}
+        for rule in p["spec"]["ingress"]
+        for peer in rule["from"]
+    ]
+    assert let_in == [{"app.kubernetes.io/name": "grafana"}]
+
+
+def test_what_is_of_the_market_is_told_for_a_token_in_kubernetes(manifests: str) -> None:
+    documents = list(yaml.safe_load_all(manifests))
+    (settings,) = (d["data"] for d in documents if d["kind"] == "ConfigMap" and "FLEXBUS_BOOTSTRAP" in d["data"])
+    assert settings["FLEXBUS_METRICS_TOKEN"] == METRICS_TOKEN
+    folder, _, key = METRICS_TOKEN.rpartition("/")
+    pods = {d["metadata"]["name"]: d["spec"]["template"]["spec"] for d in documents if d["kind"] == "StatefulSet"}
+    for name in (*map(dns_name, SERVICES), "prometheus"):
+        (volume,) = (v for v in pods[name]["volumes"] if v.get("secret", {}).get("secretName") == "metrics")
+        assert volume["secret"]["defaultMode"] == 0o440
+        (container,) = pods[name]["containers"]
+        assert {"name": volume["name"], "mountPath": folder, "readOnly": True} in container["volumeMounts"]
+    assert f"secret generic metrics --from-literal={key}=" in (DOCKER / "kustomization.yaml").read_text()
+
+
 # Prometheus
 
 
-def test_promtool_takes_configuration_and_rules() -> None:
-    done = run("promtool", "check", "config", "prometheus/prometheus.yml")
+def test_promtool_takes_configuration_and_rules(tmp_path: Path) -> None:
+    """It looks for the token where the containers have it; here that is another place."""
+    config = (DOCKER / "prometheus" / "prometheus.yml").read_text()
+    assert METRICS_TOKEN in config
+    (tmp_path / "token").write_text("x")
+    (tmp_path / "prometheus.yml").write_text(config.replace(METRICS_TOKEN, str(tmp_path / "token")))
+    shutil.copy(DOCKER / "prometheus" / "rules.yml", tmp_path)
+    done = run("promtool", "check", "config", tmp_path / "prometheus.yml")
     assert done.returncode == 0, done.stdout + done.stderr
 
 

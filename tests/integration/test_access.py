@@ -469,7 +469,7 @@ def test_groups_and_transactional_ids_are_their_owners(bus: Bus) -> None:
 def test_rights_that_are_too_many_are_taken_away_and_a_revoked_party_has_none(bus: Bus) -> None:
     bus.broker.add_users("leaver")
     config = {"bootstrap.servers": bus.broker.bootstrap, **security.client_config(bus.broker.data_dir, "leaver")}
-    leaver = Bus(bus.broker, Provisioned(bus.made.admin, {"leaver": Path()}, bus.made.readers))
+    leaver = Bus(bus.broker, replace(bus.made, properties={"leaver": Path()}))
     leaver.config = lambda _: config  # type: ignore[method-assign]
     trading = grants_of({"leaver": (Role.FSP,)})
     mine = [g for g in trading if g.principal == "leaver"]

@@ -12,8 +12,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from streams.monitor import Monitor, ServiceNote, notes
 
 
-def get(monitor: Monitor, path: str) -> tuple[int, Any]:
-    status, kind, body = monitor.answer(path)
+def get(monitor: Monitor, path: str, authorization: str | None = None) -> tuple[int, Any]:
+    status, kind, body = monitor.answer(path, authorization)
     return status, json.loads(body) if kind == "application/json" else body.decode()
 
 
