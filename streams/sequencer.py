@@ -167,7 +167,8 @@ class Sequencer:
         self._ending = self._pool.submit(end)
         try:
             self._ahead = self._consume(0.0)
-            for given in self._ahead:
+            # Decoded, an event takes many times its bytes; what is beyond the next batch waits as it came.
+            for given in next(iter(_by_size(self._ahead)), []):
                 if (intake := self._intakes.get(given.partition)) is not None:
                     self._readings[given.topic, given.partition, given.offset] = intake.read(given)
             self._ending.result()

@@ -332,6 +332,11 @@ def test_a_closed_gate_needs_one_result() -> None:
     ]
 
 
+def test_a_gate_opens_once() -> None:
+    later = replace(market.gate_opened(), at_ms=START)
+    assert told(facts(*CLOSED[:3], later), None).doubled == [("GateOpened", market.SESSION)]
+
+
 def test_each_run_of_awarded_slots_is_ordered_before_it_begins() -> None:
     acknowledged = [ev.ActivationAcknowledged(area_id=AREA, activation_id=a, fsp_id=FSP_A) for a in ("a0", "a3")]
     award = result().awards[0].award_id
@@ -394,7 +399,7 @@ def test_a_fact_that_never_comes_is_counted_in_the_report() -> None:
     report = with_journal(records, rechained(blocks, entries))
     assert report.lost == 1
     assert f"lost: area {AREA}: MarketCleared {market.SESSION} never came" in report.faults
-    assert set(CLOCK_FACTS) <= {"GateOpened", *KEYS}
+    assert set(CLOCK_FACTS) <= set(KEYS)
 
 
 def test_what_the_tso_activates_is_split_and_ordered() -> None:
