@@ -40,7 +40,7 @@ class Bound:
     """Lower bound of the market's cost (EUR per hour, summed over slots) and the exactness per slot."""
 
     value: float
-    solved: bool
+    solved: NDArray[np.bool_]  # per slot: a proof or the cone solver gave the bound
     exact: NDArray[np.bool_]
     gap_mw: Real
     slots: dict[int, SlotMultipliers]
@@ -126,19 +126,23 @@ class _Bounder:
         answers = dict(zip(asked, solve_slots([self.problem(t) for t in asked], workers), strict=True))
         exact = np.ones(self.slots, dtype=bool)
         gap = np.zeros(self.slots)
-        total, solved = self.offset, True
+        total, solved = self.offset, np.ones(self.slots, dtype=bool)
         total += self._away_terms()
         total += self._closed_terms(active & repair.live)
         found: dict[int, SlotMultipliers] = {}
         requests: dict[int, dict[str, float]] = {}
         for t in np.flatnonzero(active & repair.live).tolist():
-            if t not in answers:
+            relaxed = answers.get(t)
+            if relaxed is None:
                 found[t] = self.ac.slot(t)
                 requests[t] = self._of_requests(t, None)
+                if t in answers:  # the solver broke down
+                    solved[t] = exact[t] = False
+                    total = -np.inf
                 continue
-            found[t] = relaxed = answers[t]
+            found[t] = relaxed
             requests[t] = self._of_requests(t, relaxed)
-            solved &= relaxed.solved
+            solved[t] = relaxed.solved
             size = max(1.0, float(np.abs(repair.base.s[t]).sum()))
             exact[t] = relaxed.solved and relaxed.losses_mw <= EXACT_MW * size and self._closes(relaxed)
             gap[t] = relaxed.losses_mw

@@ -64,6 +64,7 @@ class Multipliers:
     measured: dict[int, float]
     structural: Real
     column: Real
+    known: bool = True  # False: no solver gave any
 
 
 class Linearisation:
@@ -396,7 +397,9 @@ class Linearisation:
         found = self._solve(program, model)
         n = len(self.cost)
         if found is None:
-            return Multipliers(limit={}, measured={}, structural=np.zeros(model.structural), column=np.zeros(n))
+            return Multipliers(
+                limit={}, measured={}, structural=np.zeros(model.structural), column=np.zeros(n), known=False
+            )
         dual = found.row_dual
         return Multipliers(
             limit={

@@ -193,6 +193,8 @@ class _Problem:
         for last in (*(False,) * (MAX_ROUNDS - 1), True):
             repair.max_steps = steps
             point, multipliers, prices, value = self._settle(repair, start)
+            if repair.given_up:
+                break
             call = call_worth(repair.market, point.x, multipliers, value)
             wanted = self._wanted(chosen, value - call, repair.market, multipliers)
             if last or (steps == most and not wanted.any()):
@@ -238,6 +240,8 @@ class _Problem:
             point, multipliers = repair.run(start, banned)
             prices = nodal_prices(repair, point, multipliers)
             value = _offer_values(case, self.grid, market, prices)
+            if repair.given_up:
+                break
             losing = _losing_blocks(case, market, point.x, value) | _too_little(market, repair, point)
             if not losing:
                 break

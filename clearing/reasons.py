@@ -21,6 +21,8 @@ from flexbus.quantities import energy_wh
 __all__ = ["Explainer"]
 
 Real = NDArray[np.float64]
+# EUR per MWh: a partly taken offer worth up to this much more than its bid sets the price, on the curve of the losses.
+SETS_PRICE = 0.01
 
 
 @dataclass(slots=True)
@@ -255,7 +257,7 @@ class Explainer:
     def _slot(self, k: int, t: int, got: int) -> _Why:
         """Return why the next unit of an offer was not taken in one slot."""
         offer = self.market.offers[k]
-        if not self.repair.base.converged[t]:
+        if not self.repair.base.converged[t] or self.repair.given_up:
             return _Why(NonAwardReason.OTHER_CONSTRAINT)
         bid = next_price(offer, t, got)
         value = float(self.value[k, t])
@@ -279,6 +281,8 @@ class Explainer:
             if value <= SAME:
                 return _Why(NonAwardReason.NO_DEMAND, None, distance or 0, distance)
             return _Why(NonAwardReason.PRICE, self._place(offer), distance or 0, distance)
+        if distance is None and value <= bid + SETS_PRICE and not _has_rules(offer):
+            distance = 0
         if got < offer.slots[t].min_quantity:
             return _Why(NonAwardReason.MINIMUM_QUANTITY, None, offer.slots[t].min_quantity)
         for other in self.group.get(offer.exclusive_group_id or "", ()):
@@ -394,6 +398,19 @@ class Explainer:
         return worst
 
 
+def _has_rules(offer: Offer) -> bool:
+    """Tell whether an offer has rules of its own beside its price that can keep it from being taken."""
+    return (
+        offer.unit_id is not None
+        or offer.max_rise is not None
+        or offer.max_fall is not None
+        or offer.max_run_slots is not None
+        or offer.min_rest_slots > 0
+        or offer.payback is not None
+        or bool(offer.polygons)
+    )
+
+
 def _text(offer: Offer, reason: NonAwardReason, element: str | None, amount: int, distance: int | None) -> str:
     """Say a reason to the provider."""
     active = offer.quantity is Quantity.ACTIVE
@@ -439,7 +456,7 @@ def _text(offer: Offer, reason: NonAwardReason, element: str | None, amount: int
             if element is None and offer.polygons:
                 return "its own dependency-based slices stood in the way"
             if element is None:
-                return "the forecast has no AC solution in these slots"
+                return "the baseline was kept in these slots: it has no AC solution, or no solver found a dispatch"
             if element == offer.unit_id:
                 return f"the state or capability of its unit {element} stood in the way"
             return f"bus {element} has no closed path to an infeed point"

@@ -23,6 +23,10 @@ FEW_COLUMNS = 100
 WORTH_TAKING = 1e-6
 
 
+class SolverFailedError(Exception):
+    """The cone solver broke down, or its numbers are none."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Relaxed(SlotMultipliers):
     """The optimum of the relaxation; `bound` is the lower of its primal and dual value, with the tie-break."""
@@ -39,8 +43,10 @@ class Relaxed(SlotMultipliers):
     measured: Real  # per measured request
 
 
-def solve_slots(problems: list[SlotProblem], workers: int = 1) -> list[Relaxed]:
+def solve_slots(problems: list[SlotProblem], workers: int = 1) -> list[Relaxed | None]:
     """Solve the relaxations of many slots, in their order; the same digits with any number of workers.
+
+    Where the solver breaks down there is no answer (None).
 
     Args:
         problems: the slots.
@@ -48,9 +54,16 @@ def solve_slots(problems: list[SlotProblem], workers: int = 1) -> list[Relaxed]:
     """
     workers = min(workers, len(problems))
     if workers <= 1:
-        return [solve_slot(problem) for problem in problems]
+        return [_answer(problem) for problem in problems]
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        return list(pool.map(solve_slot, problems, chunksize=-(-len(problems) // (4 * workers))))
+        return list(pool.map(_answer, problems, chunksize=-(-len(problems) // (4 * workers))))
+
+
+def _answer(problem: SlotProblem) -> Relaxed | None:
+    try:
+        return solve_slot(problem)
+    except SolverFailedError:
+        return None
 
 
 def solve_slot(problem: SlotProblem) -> Relaxed:
@@ -61,6 +74,9 @@ def solve_slot(problem: SlotProblem) -> Relaxed:
 
     Args:
         problem: the slot.
+
+    Raises:
+        SolverFailedError: the solver broke down.
     """
     chosen = _first_columns(problem)
     while not chosen.all():
@@ -146,6 +162,9 @@ def solve_cone(cost: Real, matrix: sparse.csc_matrix, rhs: Real, kinds: tuple[An
 
     Refining every linear system is half of the time and most programs reach the tolerance without; one that does not
     is solved again with it.
+
+    Raises:
+        SolverFailedError: the solver broke down.
     """
     # Costs of the order of one make Clarabel fast; violation prices would otherwise cost 200 iterations.
     scale = 1.0 / max(float(np.abs(cost).max(initial=0.0)) / 30, 1e-9)
@@ -153,8 +172,15 @@ def solve_cone(cost: Real, matrix: sparse.csc_matrix, rhs: Real, kinds: tuple[An
     for refine in (False, True):
         settings = cone_settings()
         settings.iterative_refinement_enable = refine
-        solver = clarabel.DefaultSolver(quadratic, cost * scale, matrix, rhs, list(kinds), settings)
-        solution = solver.solve()
+        try:
+            solver = clarabel.DefaultSolver(quadratic, cost * scale, matrix, rhs, list(kinds), settings)
+            solution = solver.solve()
+        except (KeyboardInterrupt, SystemExit, MemoryError):
+            raise
+        except BaseException as error:  # a panic of a Rust program is no Exception
+            raise SolverFailedError(str(error)) from error
+        if not (np.isfinite(solution.x).all() and np.isfinite(solution.z).all()):
+            raise SolverFailedError(str(solution.status))
         if str(solution.status) == "Solved":
             break
     return solution, scale

@@ -45,6 +45,7 @@ class Repair(Linearisation):
 
     max_steps = 1  # most linear programs of a descent
     fixed: Real | None = None  # the whole-or-nothing decisions, once they are taken
+    given_up: bool = False  # no solver found multipliers: nothing is taken, as a dispatch without prices is none
 
     @cached_property
     def steps(self) -> NDArray[np.int_]:
@@ -84,7 +85,11 @@ class Repair(Linearisation):
             best, fixed = self._decide(best)
         self.fixed = fixed
         best = self._descend(best)
-        return best, self.multipliers(best)
+        multipliers = self.multipliers(best)
+        self.given_up = not multipliers.known
+        if self.given_up:
+            best = self.point(np.zeros(len(self.cost)), self.base)
+        return best, multipliers
 
     def polish(self, best: Point, multipliers: "Multipliers", inexact: NDArray[np.bool_]) -> Point:
         """Look for a better local optimum in slots where the problem is not convex.

@@ -30,6 +30,8 @@ _OPTIONS = (
     ("mip_abs_gap", ABSOLUTE_GAP),
     ("mip_feasibility_tolerance", 1e-9),
 )
+# What is tried in turn when HiGHS as it is set ends without an optimum: 4 is the primal simplex method.
+_OTHER_WAYS = (("presolve", "choose"), ("simplex_strategy", 4), ("solver", "ipm"))
 
 
 @dataclass(slots=True)
@@ -143,6 +145,11 @@ def solve_linear(program: LinearProgram, *, basis: Basis | None = None) -> Solut
         program: the linear or mixed-integer program.
         basis: basis of a solution of a program of the same shape to start from.
     """
+    if not len(program.cost):  # HiGHS has no optimum of nothing
+        nothing = np.zeros(0)
+        return Solution(
+            x=nothing, row_dual=np.zeros(len(program.row_low)), column_dual=nothing, objective=0.0, bound=0.0
+        )
     if not program.integer.any():
         return _continuous(_loaded(program), program, basis)
     known, found = _branched(program, basis)
@@ -194,6 +201,12 @@ def _continuous(solver: Any, program: LinearProgram, basis: Basis | None) -> Sol
     if basis is not None and solver.getModelStatus() not in _GOOD:
         # From a basis of another program HiGHS may end at "infeasible" where a fresh start finds the optimum.
         solver.clearSolver()
+        solver.run()
+    for option, value in _OTHER_WAYS:
+        if solver.getModelStatus() in (*_GOOD, highspy.HighsModelStatus.kInfeasible):
+            break
+        solver.clearSolver()
+        solver.setOptionValue(option, value)
         solver.run()
     if solver.getModelStatus() not in _GOOD:
         return None

@@ -322,6 +322,10 @@ class _Summary:
             return SlotStatus.BASELINE_KEPT
         if not self.c.active[t]:
             return SlotStatus.IDLE
+        if self.c.repair.given_up:
+            return SlotStatus.BASELINE_KEPT
+        if not self.c.bound.solved[t]:
+            return SlotStatus.LINEARISED
         return SlotStatus.EXACT if self.c.bound.exact[t] else SlotStatus.REPAIRED
 
     def _binding(self) -> list[list[Binding]]:

@@ -122,9 +122,9 @@ class Earnings:
 
     def _within_budgets(self, offers: list[Offer], parts: list[tuple[NDArray[np.int_], Real, Real]]) -> float:
         """Return what offers earn with steps (offer, margin, MW) that share its energy, EUR per hour; best first."""
-        offer, margin, cap_mw = (np.concatenate([p[k] for p in parts]) for k in range(3))
-        if not len(offer):
+        if not any(len(offer) for offer, _, _ in parts):
             return 0.0
+        offer, margin, cap_mw = (np.concatenate([p[k] for p in parts]) for k in range(3))
         order = np.lexsort((-margin, offer))
         offer, margin, cap_mw = offer[order], margin[order], cap_mw[order]
         first = np.flatnonzero(np.r_[True, offer[1:] != offer[:-1]])

@@ -107,13 +107,22 @@ def test_forgotten_length_of_the_time_step_is_seen(monkeypatch: pytest.MonkeyPat
 
 
 def test_turned_direction_of_offers_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
-    right = clearing.market._Builder.inject
+    builder = clearing.market._Builder
+    one, many = builder.inject, builder.inject_alone
 
-    def turned(self: Any, k: int, column: int, t: int, amount: float) -> None:
-        right(self, k, column, t, -amount)
+    def turned(self: Any, k: int, columns: list[int], slots: list[int], amount: float) -> None:
+        one(self, k, columns, slots, -amount)
 
-    monkeypatch.setattr(clearing.market._Builder, "inject", turned)
+    def all_turned(self: Any, cells: Any, columns: Any, reactive: Any, sign: Any, tan: Any) -> None:
+        many(self, cells, columns, reactive, -sign, tan)
+
+    monkeypatch.setattr(builder, "inject_alone", all_turned)
     assert findings(day())
+    monkeypatch.undo()
+    monkeypatch.setattr(builder, "inject", turned)
+    # Offers that more than a budget ties are turned one by one.
+    tied = [replace(o, max_rise=10**9) for o in day().offers]
+    assert findings(replace(day(), offers=tuple(tied)))
 
 
 def test_wrong_gradient_is_seen_by_ac_opf(monkeypatch: pytest.MonkeyPatch) -> None:
