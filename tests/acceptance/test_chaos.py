@@ -33,6 +33,10 @@ def test_whatever_is_killed_nothing_is_lost_or_doubled() -> None:
     assert sum(strikes.values()) == 21
     assert len(pauses) == len(twins) == 1
     assert not set(pauses) & set(twins), "a pause and a twin of one kind"
+    match = re.search("^slow disk: ([0-9]+) writes and ([0-9]+) syncs", found.stdout, re.MULTILINE)
+    assert match is not None, said
+    assert int(match[1]) > 100
+    assert int(match[2]) > 10
     # The counts below are of something: offers that had to be taken, and what had to follow from gates, awards, orders.
     match = re.search("^had to be taken: ([0-9]+), to be derived: ([0-9]+)$", found.stdout, re.MULTILINE)
     assert match is not None

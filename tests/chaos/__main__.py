@@ -1,5 +1,6 @@
 """`make chaos [SEED=] [KILLS=]`: seeded kills, pauses, twins, stalls and broker restarts under load; and a count.
 
+For two strikes of five the disk of Kafka's log and of the checkpoints is slow (`tests.disk`).
 Everything runs as in production: one process per service, checkpoints, all that ends is started again. The count is
 by `tests.chaos.checker`, which shares no code with sequencer and stages.
 """
@@ -26,10 +27,13 @@ from tests.chaos.bus import ChaoticBus
 from tests.chaos.checker import Report, check, read_all
 from tests.chaos.load import AREAS, CLOSES_MS, Days, Offers, later, undisturbed
 from tests.chaos.schedule import schedule
+from tests.disk import SlowDisk
 from tests.integration import core
 
 PARTITIONS = 4
 SETTLE_S = 180.0
+SLOW_EVERY = 5
+SLOW_ACCESS_S, SLOW_SYNC_S, SLOW_BYTES_PER_S = 0.01, 0.1, 5_000_000
 
 
 def main() -> int:
@@ -38,12 +42,16 @@ def main() -> int:
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # so that nothing is left running
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="flexbus-chaos-") as folder, ExitStack() as stack:
-        broker = Broker(Path(folder) / "broker")
+        below = Path(folder) / "disk"
+        below.mkdir()
+        disk = SlowDisk(below, Path(folder))
+        stack.enter_context(disk.mounted())
+        broker = Broker(below / "broker")
         stack.callback(lambda: broker.stop())
         connection = Connection(broker.start())
-        broker = Broker(Path(folder) / "broker", port=int(connection.bootstrap.rpartition(":")[2]))
+        broker = Broker(below / "broker", port=int(connection.bootstrap.rpartition(":")[2]))
         create_topics(connection, {*core.PARTIES, *PARTIES}, PARTITIONS)
-        bus = ChaoticBus(connection, Path(folder))
+        bus = ChaoticBus(connection, below)
         stack.callback(bus.close)
         stack.callback(lambda: print(bus.logs(), file=sys.stderr) if sys.exc_info()[0] else None)
         spawning = multiprocessing.get_context("spawn")
@@ -56,7 +64,7 @@ def main() -> int:
         stack.callback(offers.stop)
         days.start()
         stack.callback(days.stop)
-        strikes = struck(bus, broker, random.Random(seed), kills)
+        strikes = struck(bus, broker, disk, random.Random(seed), kills)
         say("no more strikes; the last day is played to its end")
         offers.stop()
         days.stop()
@@ -73,6 +81,8 @@ def main() -> int:
             print(bus.logs())
     print(f"seed {seed}; starts: {starts}; from checkpoints: {restored}")
     print(f"strikes: {json.dumps(strikes)}")
+    waits = disk.waits
+    print(f"slow disk: {waits.writes} writes and {waits.syncs} syncs took {waits.waited_s:.0f} s longer")
     print(f"inputs: {report.inputs}, in the journal: {report.accepted}, derived: {report.derived}")
     print(f"had to be taken: {report.marked}, to be derived: {report.due}")
     print(f"had to be published: {report.published}, receipts: {report.receipts}")
@@ -90,10 +100,17 @@ def main() -> int:
     return 0 if report.ok and not (views or others) else 1
 
 
-def struck(bus: ChaoticBus, broker: Broker, chance: random.Random, kills: int) -> Counter[str]:
-    """Strike as the schedule says, and return what was struck how often, by what and kind."""
+def struck(bus: ChaoticBus, broker: Broker, disk: SlowDisk, chance: random.Random, kills: int) -> Counter[str]:
+    """Strike as the schedule says, and return what was struck how often, by what and kind.
+
+    Before every fifth strike the disk becomes slow, and stays so until the next but one has fallen.
+    """
     found: Counter[str] = Counter()
     for number, (what, name) in enumerate(schedule(sorted(bus.workers), chance, kills), 1):
+        if number % SLOW_EVERY == 0:
+            disk.slow(SLOW_ACCESS_S, SLOW_SYNC_S, SLOW_BYTES_PER_S)
+        elif number % SLOW_EVERY == 2:
+            disk.quick()
         time.sleep(chance.uniform(1.0, 4.0))
         if (what, name) == ("kill", "broker"):
             broker.kill()
@@ -105,6 +122,7 @@ def struck(bus: ChaoticBus, broker: Broker, chance: random.Random, kills: int) -
             {"kill": bus.kill, "pause": bus.pause, "twin": bus.twin}[what](name)
         found[f"{what} {name.partition(' ')[0]}"] += 1
         say(f"{number}: {what} {name}")
+    disk.quick()
     return found
 
 
