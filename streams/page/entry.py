@@ -4,6 +4,7 @@ import hashlib
 from typing import Any
 
 from flexbus import codec
+from flexbus.access import ALL_SEEING
 from flexbus.catalogue import CATALOGUE, Sight
 from flexbus.journal import GENESIS, Block, Entry, block_hash
 from flexbus.sight import public_view, views_of
@@ -28,6 +29,9 @@ def opened(block: Block, index: int, hash_before: bytes | None, folded_hash: byt
     if shown is None:
         return None
     full = shown is event
+    # A hash of what has names removed, and its length, would tell them to who tries the few there are, and so would the
+    # hash of a block with such an entry in it. Where entries lay in an inbox tells which of them are of one sender.
+    all_seeing = lens.role is None or lens.role in ALL_SEEING
     computed = block_hash(block.area_id, block.number, block.previous_hash, block.entries)
     before = GENESIS if block.number == 0 else hash_before
     return {
@@ -42,14 +46,14 @@ def opened(block: Block, index: int, hash_before: bytes | None, folded_hash: byt
         "sender_id": entry.sender_id if full else None,
         "on_behalf_of": entry.on_behalf_of if full else None,
         "received_at_ms": entry.received_at_ms,
-        "inbox_partition": entry.inbox_partition,
-        "inbox_offset": entry.inbox_offset,
+        "inbox_partition": entry.inbox_partition if full else None,
+        "inbox_offset": entry.inbox_offset if full else None,
         "schema_fingerprint": entry.schema_fingerprint.hex(),
-        "signed": entry.signature is not None,
-        "payload_bytes": len(entry.payload),
-        "payload_sha256": hashlib.sha256(entry.payload).hexdigest(),
-        "block_hash": block.hash.hex(),
-        "previous_hash": block.previous_hash.hex(),
+        "signed": entry.signature is not None if full else None,
+        "payload_bytes": len(entry.payload) if full else None,
+        "payload_sha256": hashlib.sha256(entry.payload).hexdigest() if full else None,
+        "block_hash": block.hash.hex() if all_seeing else None,
+        "previous_hash": block.previous_hash.hex() if all_seeing else None,
         "checks": {
             "content matches the block's hash": computed == block.hash,
             "names the hash of the block before": before is not None and block.previous_hash == before,

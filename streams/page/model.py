@@ -111,7 +111,9 @@ def fold(state: PageState, block: Block) -> PageState:
         "entries": chain["entries"] + len(block.entries),
         "last_hash": block.hash.hex(),
     }
-    state.rows.put(area_id, "chain", "chain", chain)
+    state.rows.put(area_id, "chain", "chain", {name: chain[name] for name in chain if name != "last_hash"})
+    # Who knows all of a block but a few names could find them by trying which give its hash.
+    state.rows.put(area_id, "chain", "head", {"last_hash": chain["last_hash"]}, source=Block.__name__)
     return state
 
 
@@ -132,7 +134,7 @@ def _remember(state: PageState, area_id: str, block: Block, fact: Fact) -> None:
         value=value,
         source=entry.event_type,
         parties=parties_of(fact.event) | {fact.sender_id, fact.actor_id},
-        hidden=("sender_id", "on_behalf_of", "text"),
+        hidden=("sender_id", "on_behalf_of", "text", "bytes"),
     )
     state.tail.append((area_id, row))
     if entry.event_type in TURNING_POINTS:

@@ -179,14 +179,14 @@ function head() {
   $("clock-date").textContent = now === null ? "no market clock yet" : dated(now);
   gate(session, now);
 
-  const chain = store.get("chain", "chain");
+  const chain = store.get("chain", "chain"), head = store.get("chain", "head");
   const box = $("chain");
   if (chain) {
     box.className = `chain ${chain.verified ? "good" : "bad"}`;
     box.replaceChildren(
       el("b", {}, chain.verified ? "✓ chain verified" : "✗ chain broken"),
       el("span", {}, `${chain.blocks} blocks · ${chain.entries} entries`),
-      el("code", { title: `hash of the last block: ${chain.last_hash}` }, chain.last_hash.slice(0, 12)),
+      ...(head ? [el("code", { title: `hash of the last block: ${head.last_hash}` }, head.last_hash.slice(0, 12))] : []),
     );
     box.title = chain.fault ?? "every block names the hash of the one before and matches its own";
   }

@@ -92,7 +92,7 @@ export class Journal {
       el("td", {}, el("button", { type: "button", class: "open", onclick: () => this.show(e.block, e.index) }, `${e.block}.${e.index}`)),
       el("td", {}, hhmmss(e.received_at_ms)), el("td", { class: "kind" }, e.type),
       el("td", {}, e.sender_id === null ? el("i", {}, "removed") : e.on_behalf_of ? `${e.sender_id} for ${e.on_behalf_of}` : e.sender_id),
-      el("td", { class: "what" }, e.text ?? ""), el("td", { class: "num" }, `${e.bytes} B`)));
+      el("td", { class: "what" }, e.text ?? ""), el("td", { class: "num" }, e.bytes === null ? "" : `${e.bytes} B`)));
   }
 
   // The neighbour among those held, else the neighbour in the journal itself.
@@ -121,9 +121,10 @@ export class Journal {
     this.size = e.entries;
     const good = Object.values(e.checks).every(Boolean);
     const rows = [["event", `${e.event_type}: ${e.meaning}`], ["id", e.event_id], ["sender", e.sender_id === null ? "removed for this role" : e.on_behalf_of ? `${e.sender_id} on behalf of ${e.on_behalf_of}` : e.sender_id],
-      ["received", new Date(e.received_at_ms).toISOString()], ["inbox", `partition ${e.inbox_partition}, offset ${e.inbox_offset}`],
-      ["schema", `${e.schema_fingerprint} (CRC-64-AVRO)`], ["payload", `${e.payload_bytes} bytes, SHA-256 ${e.payload_sha256}${e.signed ? ", signed" : ""}`],
-      ["place", `entry ${e.index + 1} of ${e.entries} in block ${e.block}`], ["block hash", e.block_hash], ["previous", e.previous_hash]];
+      ["received", new Date(e.received_at_ms).toISOString()], ["schema", `${e.schema_fingerprint} (CRC-64-AVRO)`], ["place", `entry ${e.index + 1} of ${e.entries} in block ${e.block}`]];
+    // With the sender goes what would tell it: where the entry lay in an inbox, and hashes of what names it.
+    if (e.payload_sha256 !== null) rows.push(["inbox", `partition ${e.inbox_partition}, offset ${e.inbox_offset}`], ["payload", `${e.payload_bytes} bytes, SHA-256 ${e.payload_sha256}${e.signed ? ", signed" : ""}`]);
+    if (e.block_hash !== null) rows.push(["block hash", e.block_hash], ["previous", e.previous_hash]);
     body.replaceChildren(
       el("p", { class: good ? "verdict good" : "verdict bad" }, good ? "✓ chain ok" : "✗ chain broken"),
       el("ul", { class: "checks" }, ...Object.entries(e.checks).map(([name, ok]) => el("li", { class: ok ? "good" : "bad" }, `${ok ? "✓" : "✗"} ${name}`))),
