@@ -17,9 +17,10 @@ from flexbus.views.fact import Fact
 from streams.access import Provisioned, provision
 from streams.broker import Broker
 from streams.demo.grid_day import DEFAULT_GRID, scenario_of
+from streams.demo.preparation import PARTIES, ROLES
 from streams.demo.scenario import another_day
 from streams.demo.signing import Keys
-from streams.demo.world import PARTIES, ROLES, KafkaPorts, World
+from streams.demo.world import KafkaPorts, World
 from streams.kafka import Connection
 from streams.page.model import summary
 from streams.page.readers import token_file

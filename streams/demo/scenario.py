@@ -13,10 +13,11 @@ from flexbus import events as ev
 from flexbus.events import AssetKind, ConnectionPointKind, FlexOffer, OfferSlot, PriceStep
 from flexbus.quantities import Direction, energy_wh
 
-__all__ = ["DSO", "FMO", "FSPS", "METER", "SLOT_S", "TSO", "Scenario", "Site", "another_day", "offers_of"]
+__all__ = ["DSO", "FMO", "FSPS", "HOUR_MS", "METER", "SLOT_S", "TSO", "Scenario", "Site", "another_day", "offers_of"]
 
 FMO, DSO, TSO, METER = "fmo", "dso", "tso", "meter-operator"
 SLOT_S = 900
+HOUR_MS = 3_600_000
 
 # Provider -> what it markets.
 FSPS: dict[str, tuple[str, tuple[AssetKind, ...]]] = {
@@ -118,6 +119,26 @@ class Scenario:
         """End of delivery, UTC ms."""
         return self.start_ms + self.slots * SLOT_S * 1000
 
+    @property
+    def session_id(self) -> str:
+        """Its day-ahead session."""
+        return f"da-{self.day.isoformat()}"
+
+    @property
+    def gate_opens_ms(self) -> int:
+        """When the gate of that session opens, UTC ms."""
+        return self.start_ms - 16 * HOUR_MS
+
+    @property
+    def gate_closes_ms(self) -> int:
+        """When it closes, UTC ms."""
+        return self.start_ms - 12 * HOUR_MS
+
+    @property
+    def settlement_due_ms(self) -> int:
+        """When it is settled, UTC ms."""
+        return self.end_ms + 12 * HOUR_MS
+
 
 def another_day(scenario: Scenario, area_id: str, days: int = 0) -> Scenario:
     """Return the same day in another area, some days later; a broker that lives on has seen the first one."""
@@ -130,7 +151,7 @@ def another_day(scenario: Scenario, area_id: str, days: int = 0) -> Scenario:
     )
 
 
-def offers_of(scenario: Scenario, session_id: str) -> tuple[FlexOffer, ...]:
+def offers_of(scenario: Scenario) -> tuple[FlexOffer, ...]:
     """Return every offer of the day: per site and direction a price stack, for industry all-or-nothing blocks."""
     found: list[FlexOffer] = []
     for site in scenario.sites:
@@ -139,9 +160,9 @@ def offers_of(scenario: Scenario, session_id: str) -> tuple[FlexOffer, ...]:
             if not any(quantities):
                 continue
             if site.block_slots:
-                found += _blocks(scenario, site, direction, quantities, session_id)
+                found += _blocks(scenario, site, direction, quantities)
             else:
-                found.append(_stack(scenario, site, direction, quantities, session_id))
+                found.append(_stack(scenario, site, direction, quantities))
     return tuple(found)
 
 
@@ -152,9 +173,7 @@ def _price(site: Site, direction: Direction, step: int) -> int:
     return (base + digest[0] % 21) * 1000 + step * 12_000
 
 
-def _stack(
-    scenario: Scenario, site: Site, direction: Direction, quantities: Sequence[int], session_id: str
-) -> FlexOffer:
+def _stack(scenario: Scenario, site: Site, direction: Direction, quantities: Sequence[int]) -> FlexOffer:
     slots = []
     for quantity in quantities:
         first = quantity * 3 // 5 // scenario.step_w * scenario.step_w
@@ -164,7 +183,7 @@ def _stack(
     return FlexOffer(
         offer_id=f"{site.connection_point_id}.{direction.value.lower()}",
         revision=1,
-        session_id=session_id,
+        session_id=scenario.session_id,
         fsp_id=site.fsp_id,
         connection_point_id=site.connection_point_id,
         direction=direction,
@@ -175,9 +194,7 @@ def _stack(
     )
 
 
-def _blocks(
-    scenario: Scenario, site: Site, direction: Direction, quantities: Sequence[int], session_id: str
-) -> list[FlexOffer]:
+def _blocks(scenario: Scenario, site: Site, direction: Direction, quantities: Sequence[int]) -> list[FlexOffer]:
     found = []
     length = site.block_slots
     for begin in range(0, len(quantities) - length + 1, length):
@@ -189,7 +206,7 @@ def _blocks(
             FlexOffer(
                 offer_id=f"{site.connection_point_id}.{direction.value.lower()}.{begin:02d}",
                 revision=1,
-                session_id=session_id,
+                session_id=scenario.session_id,
                 fsp_id=site.fsp_id,
                 connection_point_id=site.connection_point_id,
                 direction=direction,

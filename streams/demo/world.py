@@ -12,27 +12,18 @@ from typing import Any, Protocol
 from flexbus import events as ev
 from flexbus.access import PLAYER
 from flexbus.client import Client, Record
-from flexbus.events import Role
-from flexbus.quantities import Direction
 from flexbus.views.fact import Fact
 from streams.clock import Ticker
+from streams.demo import preparation
 from streams.demo.mirror import Mirror
 from streams.demo.plant import Plant
-from streams.demo.scenario import DSO, FMO, FSPS, METER, SLOT_S, TSO, Scenario, Site, offers_of
+from streams.demo.preparation import PARTIES
+from streams.demo.scenario import DSO, FMO, FSPS, HOUR_MS, METER, SLOT_S, TSO, Scenario, offers_of
 from streams.demo.signing import Keys, policy
 from streams.kafka import Connection
 
-__all__ = ["PARTIES", "ROLES", "KafkaPorts", "Ports", "World"]
+__all__ = ["KafkaPorts", "Ports", "World"]
 
-PARTIES = (FMO, DSO, TSO, METER, *FSPS)
-ROLES = {
-    FMO: Role.FMO,
-    DSO: Role.DSO,
-    TSO: Role.TSO,
-    METER: Role.METER_OPERATOR,
-    **dict.fromkeys(FSPS, Role.FSP),
-}
-_HOUR_MS = 3_600_000
 _SLOT_MS = SLOT_S * 1000
 _READ_EVERY = 4
 _PATIENCE_S = 120.0  # as a party's own system has: the broker may be away for a while
@@ -99,7 +90,6 @@ class World:
         keys: Keys | None = None,
     ) -> None:
         self.scenario = scenario
-        self.session_id = f"da-{scenario.day.isoformat()}"
         self.mirror = ports.mirror(scenario.area_id, self._on_fact)
         self._say, self._pace, self._watch = say, pace, on_fact
         self._clients = {party: ports.client(party) for party in PARTIES}
@@ -118,9 +108,6 @@ class World:
         self._aggregates: list[ev.AggregateOffered] = []
         self._late_point: str | None = None
         self._stop_point: str | None = None
-        self._opens = scenario.start_ms - 16 * _HOUR_MS
-        self._closes = scenario.start_ms - 12 * _HOUR_MS
-        self._due = scenario.end_ms + 12 * _HOUR_MS
 
     def play(self) -> None:
         """Play the whole day.
@@ -209,95 +196,27 @@ class World:
     # -- the phases of the day ------------------------------------------------------------------------------------
 
     def _register(self) -> None:
-        s, area = self.scenario, self.scenario.area_id
+        s = self.scenario
         self._say("registering participants, grid, connection points and assets")
-        self._tick(self._opens - 2 * _HOUR_MS)
-        self._send(FMO, ev.AreaOpened(area_id=area, name=s.title, fmo_id=FMO, time_zone=s.time_zone))
+        self._tick(s.gate_opens_ms - 2 * HOUR_MS)
+        self._send(FMO, preparation.area(s))
         self._quiet("the area")
-        names = {
-            FMO: "Local Flexibility Market Operator",
-            DSO: "Distribution System Operator",
-            TSO: "Transmission System Operator",
-            METER: "Meter Operator",
-            **{fsp: name for fsp, (name, _) in FSPS.items()},
-        }
-        for party, role in ROLES.items():
-            admitted = ev.ParticipantRegistered(area_id=area, participant_id=party, name=names[party], roles=(role,))
+        for admitted in preparation.participants(s):
             self._send(FMO, admitted)
         self._demand_signatures()
-        small = s.step_w < 1000
-        self._send(
-            FMO,
-            ev.MarketProductDefined(
-                area_id=area,
-                product_id="energy-15",
-                name="Local flexibility, quarter-hours",
-                step_w=s.step_w,
-                min_offer_w=s.step_w,
-                request_step_w=s.step_w if small else 10_000,
-                min_need_w=s.step_w if small else 20_000,
-                amend_step_w=s.step_w if small else 10_000,
-                request_max_price_milli_per_mwh=400_000,
-                violation_price_milli_per_mwh=400_000,
-                voltage_price_milli_per_puh=1_000_000_000,
-            ),
-        )
+        self._send(FMO, preparation.product(s))
         self._quiet("the participants")
-        self._send(
-            FMO,
-            ev.MarketSessionScheduled(
-                area_id=area,
-                session_id=self.session_id,
-                product_id="energy-15",
-                delivery_start_ms=s.start_ms,
-                delivery_end_ms=s.end_ms,
-                gate_opens_ms=self._opens,
-                gate_closes_ms=self._closes,
-                settlement_due_ms=self._due,
-            ),
-        )
+        self._send(FMO, preparation.session(s))
         self._send(DSO, s.network)
         self._quiet("the grid")
-        for site in s.sites:
-            self._send(
-                DSO,
-                ev.ConnectionPointRegistered(
-                    area_id=area,
-                    connection_point_id=site.connection_point_id,
-                    kind=site.point_kind,
-                    bus_id=site.bus_id,
-                    fsp_id=site.fsp_id,
-                    meter_operator_id=METER,
-                    max_feed_in_w=site.max_feed_in_w,
-                    max_draw_w=site.max_draw_w,
-                ),
-            )
+        for point in preparation.points(s):
+            self._send(DSO, point)
         self._quiet("the connection points")
-        for site in s.sites:
-            self._send(
-                site.fsp_id,
-                ev.AssetRegistered(
-                    area_id=area,
-                    asset_id=f"asset-{site.connection_point_id}",
-                    fsp_id=site.fsp_id,
-                    connection_point_id=site.connection_point_id,
-                    kind=site.kind,
-                    max_feed_in_w=site.max_feed_in_w,
-                    max_draw_w=site.max_draw_w,
-                    storage_capacity_wh=site.storage_wh,
-                ),
-            )
+        for asset in preparation.assets(s):
+            self._send(asset.fsp_id, asset)
         self._quiet("the assets")
-        for site in s.sites:
-            self._send(
-                DSO,
-                ev.AssetApproved(
-                    area_id=area,
-                    asset_id=f"asset-{site.connection_point_id}",
-                    validated_up_w=max(site.up_w),
-                    validated_down_w=max(site.down_w),
-                ),
-            )
+        for approved in preparation.approvals(s):
+            self._send(DSO, approved)
         self._quiet("the approvals")
 
     def _demand_signatures(self) -> None:
@@ -322,50 +241,25 @@ class World:
     def _auction(self) -> None:
         s, area = self.scenario, self.scenario.area_id
         self._say("gate open: forecast, baselines, limits, offers")
-        self._tick(self._opens)
+        self._tick(s.gate_opens_ms)
         self._quiet("the gate's opening")
-        self._send(
-            DSO,
-            ev.NetForecastPublished(
-                area_id=area,
-                forecast_id="forecast-1",
-                revision=1,
-                network_id=s.network.network_id,
-                issued_at_ms=self._opens,
-                start_ms=s.start_ms,
-                resolution_s=SLOT_S,
-                injections=s.injections,
-            ),
-        )
-        for site in s.sites:
-            self._send(
-                site.fsp_id,
-                ev.BaselineSubmitted(
-                    area_id=area,
-                    baseline_id=f"baseline-{site.connection_point_id}",
-                    revision=1,
-                    connection_point_id=site.connection_point_id,
-                    fsp_id=site.fsp_id,
-                    session_id=self.session_id,
-                    start_ms=s.start_ms,
-                    resolution_s=SLOT_S,
-                    power_w=site.baseline_w,
-                ),
-            )
+        self._send(DSO, preparation.forecast(s))
+        for baseline in preparation.baselines(s):
+            self._send(baseline.fsp_id, baseline)
         self._quiet("the congestion forecast")
-        self._limits()
-        offers = offers_of(s, self.session_id)
-        waves = 8
+        self._send(DSO, *preparation.restrictions(s))
+        offers = offers_of(s)
+        waves, opened_ms = 8, s.gate_closes_ms - s.gate_opens_ms
         for wave in range(waves):
             for offer in offers[wave::waves]:
                 self._send(offer.fsp_id, ev.FlexOfferSubmitted(area_id=area, offer=offer))
-            self._tick(self._opens + (self._closes - self._opens) * (wave + 1) // (waves + 1), self._pace * 2)
+            self._tick(s.gate_opens_ms + opened_ms * (wave + 1) // (waves + 1), self._pace * 2)
         self._quiet("the offers")
         self._second_thoughts(offers)
         self._hostile(offers[0])
         self._quiet("the rejections")
         self._say(f"gate closes: {len(offers)} offers; clearing")
-        self._tick(self._closes)
+        self._tick(s.gate_closes_ms)
         self._quiet("MarketCleared")
         # Too late by one event: the gate is a position in the journal, so this one is refused.
         late = replace(offers[0], offer_id=f"{offers[0].offer_id}.late")
@@ -373,93 +267,13 @@ class World:
         self._quiet("the clearing")
         self._after_clearing()
 
-    def _limits(self) -> None:
-        """The DSO's restrictions: a foreseen limit, a yellow light and a red one."""
-        s, area = self.scenario, self.scenario.area_id
-        noon = s.start_ms + 12 * _HOUR_MS
-        # First what offers something at noon: cars that charge in the evening alone have nothing to be cut then.
-        hour = slice(52, 56)
-
-        def order(x: Site) -> tuple[bool, int, str]:
-            idle = max(*x.up_w[hour], *x.down_w[hour]) < s.step_w
-            return (idle, -max(map(abs, x.baseline_w)), x.connection_point_id)
-
-        by_size = sorted(s.sites, key=order)
-        limited, yellow, red = by_size[:3]
-        self._send(
-            DSO,
-            ev.CapacityLimitForeseen(
-                area_id=area,
-                limit_id="limit-maintenance",
-                revision=1,
-                connection_point_id=limited.connection_point_id,
-                start_ms=noon - 2 * _HOUR_MS,
-                end_ms=noon,
-                max_feed_in_w=limited.max_feed_in_w or None,
-                max_draw_w=max(map(abs, limited.baseline_w)) * 105 // 100,
-                reason="maintenance in the substation",
-            ),
-            ev.TrafficLightSet(
-                area_id=area,
-                light_id="light-yellow",
-                revision=1,
-                connection_point_id=yellow.connection_point_id,
-                start_ms=noon,
-                end_ms=noon + 4 * _HOUR_MS,
-                colour=ev.Colour.YELLOW,
-                max_up_w=max(yellow.up_w) // 2,
-                max_down_w=max(yellow.down_w) // 2,
-                reason="protection setting not yet confirmed",
-            ),
-            ev.TrafficLightSet(
-                area_id=area,
-                light_id="light-red",
-                revision=1,
-                connection_point_id=red.connection_point_id,
-                start_ms=noon + _HOUR_MS,
-                end_ms=noon + 2 * _HOUR_MS,
-                colour=ev.Colour.RED,
-                reason="switching in the feeder",
-            ),
-        )
-
     def _second_thoughts(self, offers: tuple[ev.FlexOffer, ...]) -> None:
         """One provider replaces an offer, another withdraws one; the DSO asks by hand for some flexibility."""
         area = self.scenario.area_id
         first, last = offers[0], offers[-1]
-        cheaper = tuple(
-            replace(
-                slot,
-                steps=tuple(replace(p, price_milli_per_mwh=p.price_milli_per_mwh - 3000) for p in slot.steps),
-            )
-            for slot in first.slots
-        )
-        self._send(first.fsp_id, ev.FlexOfferReplaced(area_id=area, offer=replace(first, revision=2, slots=cheaper)))
+        self._send(first.fsp_id, ev.FlexOfferReplaced(area_id=area, offer=preparation.cheaper(first)))
         self._send(last.fsp_id, ev.FlexOfferWithdrawn(area_id=area, offer_id=last.offer_id, fsp_id=last.fsp_id))
-        store = next((x for x in self.scenario.sites if x.storage_wh), self.scenario.sites[0])
-        step = self.scenario.step_w
-        wanted = max(store.down_w) // 4 // step * step or step
-        self._send(
-            DSO,
-            ev.FlexRequestSubmitted(
-                area_id=area,
-                request=ev.FlexRequest(
-                    request_id="request-by-hand",
-                    revision=1,
-                    session_id=self.session_id,
-                    requester_id=DSO,
-                    direction=Direction.DOWN,
-                    location_kind=ev.LocationKind.BUS,
-                    location_id=store.bus_id,
-                    start_ms=self.scenario.start_ms + 4 * _HOUR_MS,
-                    resolution_s=SLOT_S,
-                    power_w=(wanted,) * 4,
-                    max_price_milli_per_mwh=200_000,
-                    causes=("MANUAL",),
-                    reason="acceptance test of a new protection relay",
-                ),
-            ),
-        )
+        self._send(DSO, preparation.request_by_hand(self.scenario))
 
     def _hostile(self, good: ev.FlexOffer) -> None:
         """What a bus must survive: another's name, watts mistaken, and bytes that are no event."""
@@ -511,7 +325,7 @@ class World:
                     revision=1,
                     connection_point_id=point,
                     fsp_id=self._sites[point].fsp_id,
-                    session_id=self.session_id,
+                    session_id=self.scenario.session_id,
                     start_ms=self.scenario.start_ms,
                     resolution_s=SLOT_S,
                     power_w=tuple(power),
@@ -622,7 +436,7 @@ class World:
 
     def _settle(self) -> None:
         self._say("settlement")
-        self._tick(self._due)
+        self._tick(self.scenario.settlement_due_ms)
         self._quiet("the settlement")
         if self._late_point:
             self._say(f"late meter reading of {self._late_point}: settlement is corrected")

@@ -21,9 +21,9 @@ from flexbus.client import Client
 from flexbus.journal import Entry
 from flexbus.signing import private_key, public_key
 from flexbus.topics import PAGE
+from streams.demo.preparation import PARTIES
 from streams.demo.run import Day, Options
 from streams.demo.scenario import METER
-from streams.demo.world import PARTIES
 from streams.journal_reader import read_blocks
 from streams.kafka import Connection
 from streams.monitor import notes

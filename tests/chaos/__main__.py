@@ -20,7 +20,7 @@ from pathlib import Path
 
 from streams.broker import Broker
 from streams.clock import Ticker
-from streams.demo.world import PARTIES
+from streams.demo.preparation import PARTIES
 from streams.kafka import Connection
 from streams.topics import create_topics
 from tests.chaos.bus import ChaoticBus
