@@ -2,10 +2,12 @@
 
 pip-audit passes over what its advisory service does not know, and ends with 0. Behind a mirror that holds packages
 and no advisories that is every package: an audit that looked at nothing. So its answer is counted here.
-Exit codes: 0 nothing found, or nothing could be looked up and --required was not given; 1 findings; 3 not audited.
+With --required, or FLEXBUS_AUDIT=required as the hosted CI has it, an audit that could not look is a failure.
+Exit codes: 0 nothing found, or nothing could be looked up and that is not a failure; 1 findings; 3 not audited.
 """
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -54,4 +56,4 @@ def main(required: bool) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main("--required" in sys.argv))
+    sys.exit(main("--required" in sys.argv or os.environ.get("FLEXBUS_AUDIT") == "required"))

@@ -1,10 +1,15 @@
 """What can be said of the dependencies without asking anybody: pinned, hashed, and not below a known fix."""
 
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
+from tests import audit
 from tests.audit import verdict
 
 LOCK = (Path(__file__).parents[2] / "requirements.lock").read_text(encoding="utf-8")
@@ -53,3 +58,33 @@ def test_an_audit_that_looked_at_nothing_is_none() -> None:
     assert verdict([known, skipped])[0] == 3
     assert verdict([skipped])[1][0].startswith("NOT AUDITED: 1 of 1 packages")
     assert verdict([])[0] == 3
+
+
+@pytest.mark.parametrize(("environment", "code"), [({}, 0), ({"FLEXBUS_AUDIT": "required"}, 3)])
+def test_where_nobody_can_be_asked_only_the_hosted_ci_fails(
+    tmp_path: Path, environment: dict[str, str], code: int
+) -> None:
+    """An empty cache and no network: pip-audit itself cannot be had."""
+    nothing = {"UV_OFFLINE": "1", "UV_CACHE_DIR": str(tmp_path / "cache"), "UV_TOOL_DIR": str(tmp_path / "tools")}
+    known = {name: value for name, value in os.environ.items() if name != "FLEXBUS_AUDIT"}
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.audit"],
+        env=known | nothing | environment,
+        cwd=Path(audit.__file__).parents[1],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout.split(":")[0]) == (code, "NOT AUDITED"), done.stderr
+
+
+def test_the_hosted_ci_runs_all_that_must_pass_and_demands_the_audit() -> None:
+    root = Path(audit.__file__).parents[1]
+    flow = yaml.safe_load((root / ".github" / "workflows" / "ci.yml").read_text())
+    assert flow["env"] == {"FLEXBUS_AUDIT": "required"}
+    assert flow["permissions"] == {"contents": "read"}
+    (job,) = flow["jobs"].values()
+    assert job["steps"][-1] == {"run": ".ci/run"}
+    assert "make audit" in (root / ".ci" / "run").read_text().splitlines()
+    events = flow[True]  # YAML 1.1 reads the key `on` so
+    assert {"push", "pull_request", "schedule"} == set(events)
