@@ -31,12 +31,13 @@ def private_key(pem: bytes) -> Any:
     Raises:
         ValueError: it is no Ed25519 private key without a password.
     """
+    from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
     from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
     try:
         key = load_pem_private_key(pem, None)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, UnsupportedAlgorithm) as error:
         raise ValueError("not a PEM private key without a password") from error
     if not isinstance(key, Ed25519PrivateKey):
         raise ValueError("the private key is of another kind than Ed25519")

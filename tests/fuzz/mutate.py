@@ -7,6 +7,7 @@ value gets in.
 import json
 import random
 from collections.abc import Iterator
+from copy import deepcopy
 from typing import Any
 
 from flexbus import codec
@@ -52,22 +53,22 @@ def _meddled(value: Any, chance: random.Random) -> Any:
         inside, key = chance.choice(places)
         match chance.randrange(6):
             case 0:
-                inside[key] = chance.choice(_VALUES)
+                inside[key] = deepcopy(chance.choice(_VALUES))
             case 1 | 2:
                 inside[key] = _near(inside[key], chance)
             case 3 if inside is not whole:
                 del inside[key]
             case 4 if isinstance(inside, list) and inside is not whole:
-                inside.insert(key, inside[key])
+                inside.insert(key, deepcopy(inside[key]))
             case _:
                 other, there = chance.choice(places)
-                inside[key] = json.loads(json.dumps(other[there]))
+                inside[key] = deepcopy(other[there])
     return whole[0]
 
 
 def _near(value: Any, chance: random.Random) -> Any:
     if isinstance(value, bool) or not isinstance(value, int | float):
-        return value[:-1] if isinstance(value, str | list) else chance.choice(_VALUES)
+        return value[:-1] if isinstance(value, str | list) else deepcopy(chance.choice(_VALUES))
     return chance.choice((value + 1, value - 1, -value, value * 2, value * 1000, value // 2, str(value)))
 
 
