@@ -14,15 +14,13 @@ infeed points and transformers need nothing more. Slots that do not contract go 
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import sparse
-from scipy.sparse import csgraph
-from scipy.sparse.linalg import splu
 
-from clearing.newton import newton
+from clearing.factors import Factors
+from clearing.newton import newton, transposed_solve
 from flexbus.errors import FlexbusError
 from flexbus.events.grid import NetworkModelPublished
 
@@ -30,6 +28,7 @@ __all__ = ["AcGrid", "AcState", "PowerFlowInputError", "ac_grid", "solve_ac"]
 
 Complex = NDArray[np.complexfloating[Any, Any]]
 Real = NDArray[np.float64]
+Index = NDArray[np.int_]
 
 BASE_VA = 1e6
 SQRT3 = 3.0**0.5
@@ -37,6 +36,18 @@ SQRT3 = 3.0**0.5
 SWEEPS = 60
 # Largest last step of any voltage.
 TOLERANCE_PU = 1e-12
+
+
+class Factorised(Protocol):
+    """Factors of a square matrix, from its size and its entries."""
+
+    def __init__(self, size: int, row: Index, column: Index, value: Complex) -> None: ...
+
+    def solve(self, right: Complex) -> Complex:
+        """Return x with ``matrix @ x = right``."""
+
+    def solve_transposed(self, right: Complex) -> Complex:
+        """Return x with ``matrix.T @ x = right``."""
 
 
 class PowerFlowInputError(FlexbusError):
@@ -85,13 +96,15 @@ class AcGrid:
 
     Args:
         network: the network model; its order of buses, branches and infeed points is that of all arrays.
+        factors: what factorises the admittance matrix.
 
     Raises:
         PowerFlowInputError: unknown buses, a zero-impedance branch with a ratio, infeed points that disagree.
     """
 
-    def __init__(self, network: NetworkModelPublished) -> None:
+    def __init__(self, network: NetworkModelPublished, factors: type[Factorised] = Factors) -> None:
         self.network = network
+        self._factors = factors
         buses, branches = network.buses, network.branches
         index = {bus.bus_id: k for k, bus in enumerate(buses)}
         self._nominal_v = np.array([b.nominal_voltage_v for b in buses], dtype=float)
@@ -110,6 +123,7 @@ class AcGrid:
         z_base = self._nominal_v[self._to] ** 2 / BASE_VA
         self._bonds = np.flatnonzero(closed & (z == 0))
         live = closed & (z != 0)
+        self._closed = closed
         y = np.zeros(len(branches), dtype=complex)
         y[live] = z_base[live] / z[live]
         half = np.where(closed, ys * z_base / 2, 0)
@@ -122,19 +136,9 @@ class AcGrid:
         y_ft = -y / np.conj(ratio)
         y_tf = -y / ratio
         y_tt = y + half
-        rows = np.arange(len(branches))
-        f, t = self._node[self._from], self._node[self._to]
-        shape = (len(branches), nodes)
-        self._y_from = sparse.csr_matrix((np.r_[y_ff, y_ft], (np.r_[rows, rows], np.r_[f, t])), shape=shape)
-        self._y_to = sparse.csr_matrix((np.r_[y_tf, y_tt], (np.r_[rows, rows], np.r_[f, t])), shape=shape)
+        self._ends = self._node[self._from], self._node[self._to]
+        self._terms = y_ff, y_ft, y_tf, y_tt
         self._shunt = np.array([complex(b.shunt_g_s, b.shunt_b_s) for b in buses]) * self._nominal_v**2 / BASE_VA
-        node_of_bus = sparse.csr_matrix((np.ones(n), (self._node, np.arange(n))), shape=(nodes, n))
-        self._gather = node_of_bus
-        at_from = sparse.csr_matrix((closed.astype(float), (self._from, rows)), shape=(n, len(branches)))
-        at_to = sparse.csr_matrix((closed.astype(float), (self._to, rows)), shape=(n, len(branches)))
-        self._at_from, self._at_to = at_from, at_to
-        admittance = node_of_bus @ (at_from @ self._y_from + at_to @ self._y_to + self._shunt_matrix())
-        self._admittance = sparse.csr_matrix(admittance)
         self._split(live)
         self._limits()
 
@@ -146,21 +150,27 @@ class AcGrid:
                     f"{branch.branch_id}: zero impedance needs ratio 1, shift 0 and one nominal voltage"
                 )
 
-    def _fuse(self, n: int) -> NDArray[np.int_]:
+    def _fuse(self, n: int) -> Index:
         """Number the electrical nodes: buses joined by zero-impedance branches are one."""
         pairs = (self._from[self._bonds], self._to[self._bonds])
-        graph = sparse.csr_matrix((np.ones(len(self._bonds)), pairs), shape=(n, n))
-        return np.asarray(csgraph.connected_components(graph, directed=False)[1], dtype=int)
+        return _islands(n, *pairs)
 
-    def _shunt_matrix(self) -> sparse.csr_matrix:
-        n = len(self._shunt)
-        return sparse.csr_matrix((self._shunt, (np.arange(n), self._node)), shape=(n, self._nodes))
+    def _entries(self) -> tuple[Index, Index, Complex]:
+        """Return row, column and value of the entries of the nodal admittance matrix; those at one place add up."""
+        (f, t), closed = self._ends, self._closed
+        row = np.concatenate([f[closed], f[closed], t[closed], t[closed], self._node])
+        column = np.concatenate([f[closed], t[closed], f[closed], t[closed], self._node])
+        return row, column, np.concatenate([*(term[closed] for term in self._terms), self._shunt])
+
+    def _gathered(self, values: Complex, node: Index, count: int) -> Complex:
+        """Return the sums of rows per node."""
+        total = np.zeros((count, values.shape[1]), dtype=complex)
+        np.add.at(total, node, values)
+        return total
 
     def _split(self, live: NDArray[np.bool_]) -> None:
         """Sort the nodes into held, to be solved and de-energised; factorise what is to be solved."""
-        ends = (self._node[self._from[live]], self._node[self._to[live]])
-        graph = sparse.csr_matrix((np.ones(int(live.sum())), ends), shape=(self._nodes, self._nodes))
-        island = csgraph.connected_components(graph, directed=False)[1]
+        island = _islands(self._nodes, self._ends[0][live], self._ends[1][live])
         held = np.zeros(self._nodes, dtype=bool)
         held_v = np.zeros(self._nodes, dtype=complex)
         for point, bus, v in zip(self.network.infeed_points, self._root, self._root_v, strict=True):
@@ -175,16 +185,19 @@ class AcGrid:
         self._held_v = held_v[self._held]
         self._free = np.flatnonzero(fed & ~held)
         self.energised: NDArray[np.bool_] = np.asarray(fed[self._node])
-        y_free = self._admittance[self._free]
-        self._y_fs = y_free[:, self._held]
-        self._y_ff = sparse.csc_matrix(y_free[:, self._free])
-        # Symmetric mode: the matrix has a symmetric pattern and a heavy diagonal, a tree then has no fill-in.
-        options = {"SymmetricMode": True}
-        self._factor = (
-            splu(self._y_ff, permc_spec="MMD_AT_PLUS_A", diag_pivot_thresh=0.01, options=options)
-            if len(self._free)
-            else None
-        )
+        place = np.full(self._nodes, -1)
+        place[self._free] = np.arange(len(self._free))
+        volts = np.zeros(self._nodes, dtype=complex)
+        volts[self._held] = self._held_v
+        row, column, value = self._entries()
+        mine, held = place[row] >= 0, place[column] < 0
+        inner = mine & ~held
+        self._y_ff = place[row[inner]], place[column[inner]], value[inner]
+        self._i_held = np.zeros(len(self._free), dtype=complex)  # what the held voltages drive out of the free nodes
+        edge = mine & held
+        np.add.at(self._i_held, place[row[edge]], value[edge] * volts[column[edge]])
+        self._factor = self._factors(len(self._free), *self._y_ff) if len(self._free) else None
+        self._no_load = self._factor.solve(-self._i_held[:, None])[:, 0] if self._factor else self._i_held
         self._bond_solver()
 
     def _bond_solver(self) -> None:
@@ -197,15 +210,14 @@ class AcGrid:
         rows = np.arange(len(self._bonds))
         f = np.array([position[int(b)] for b in self._from[self._bonds]])
         t = np.array([position[int(b)] for b in self._to[self._bonds]])
-        ones = np.ones(len(rows))
-        incidence = sparse.csr_matrix(
-            (np.r_[ones, -ones], (np.r_[rows, rows], np.r_[f, t])), shape=(len(rows), len(buses))
-        )
+        incidence = np.zeros((len(rows), len(buses)))
+        incidence[rows, f] += 1.0
+        incidence[rows, t] -= 1.0
         _, first = np.unique(self._node[buses], return_index=True)
         keep = np.setdiff1d(np.arange(len(buses)), first)
         self._bond_keep = keep
-        self._bond_incidence = incidence[:, keep]
-        self._bond_factor = splu(sparse.csc_matrix(self._bond_incidence.T @ self._bond_incidence, dtype=complex))
+        # Currents per demand: couplers of a busbar are few.
+        self._bond_share = np.linalg.pinv(incidence[:, keep].T)
 
     def _limits(self) -> None:
         branches = self.network.branches
@@ -223,29 +235,67 @@ class AcGrid:
         return self._nodes
 
     @property
-    def node_of_bus(self) -> NDArray[np.int_]:
+    def node_of_bus(self) -> Index:
         """Node of every bus."""
         return self._node
 
     @property
-    def free(self) -> NDArray[np.int_]:
+    def free(self) -> Index:
         """Nodes whose voltage is solved for."""
         return self._free
 
-    @property
-    def admittance(self) -> sparse.csr_matrix:
-        """Nodal admittance matrix (nodes x nodes), per unit of 1 MVA."""
-        return self._admittance
+    def row(self, node: int) -> tuple[Index, Complex]:
+        """Return nodes and entries of a row of the nodal admittance matrix, per unit of 1 MVA."""
+        row, column, value = self._entries()
+        mine = row == node
+        nodes, place = np.unique(column[mine], return_inverse=True)
+        total = np.zeros(len(nodes), dtype=complex)
+        np.add.at(total, place, value[mine])
+        return nodes, total
 
-    @property
-    def y_from(self) -> sparse.csr_matrix:
-        """Current into the from side of every branch per nodal voltage (branches x nodes), per unit."""
-        return self._y_from
+    def end(self, branch: int, at_from: bool) -> tuple[Index, Complex]:
+        """Return nodes and entries of the current that enters a branch at an end, per unit."""
+        nodes = np.array([self._ends[0][branch], self._ends[1][branch]])
+        terms = self._terms[:2] if at_from else self._terms[2:]
+        return nodes, np.array([terms[0][branch], terms[1][branch]])
 
-    @property
-    def y_to(self) -> sparse.csr_matrix:
-        """Current into the to side of every branch per nodal voltage (branches x nodes), per unit."""
-        return self._y_to
+    def adjoint(self, v: Complex, pull: Complex) -> tuple[Real, Real]:
+        """Return the derivatives of functions of the voltages by what the free nodes inject, through their equations.
+
+        The power flow turned around: with Z the inverse of the admittances, ``dv = Z conj((ds - s dv / v) / v)``, so
+        that the derivative g of a function becomes ``w = Z' (conj(g) - conj(w) s / v^2)`` by the currents.
+
+        Args:
+            v: converged voltages (nodes x slots).
+            pull: g with dH = Re(conj(g) . dv), one function per slot (nodes x slots).
+
+        Returns:
+            dH/dP and dH/dQ (nodes x slots), per unit; 0 at all other nodes.
+        """
+        by_p, by_q = np.zeros((2, *v.shape))
+        if self._factor is None:
+            return by_p, by_q
+        inner, right = v[self._free], np.conj(pull[self._free])
+        current = self._gathered(self._y_ff[2][:, None] * inner[self._y_ff[1]], self._y_ff[0], len(inner))
+        bend = np.conj(current + self._i_held[:, None]) / inner
+        w = np.zeros_like(right)
+        for _ in range(SWEEPS):
+            with np.errstate(all="ignore"):
+                new = self._factor.solve_transposed(right - np.conj(w) * bend)
+                step, size = np.abs(new - w).max(axis=0), np.abs(new).max(axis=0)
+            w = new
+            there = step <= TOLERANCE_PU * size
+            if there.all():
+                break
+        found = w / np.conj(inner)
+        by_p[self._free], by_q[self._free] = found.real, found.imag
+        n = len(inner)
+        for t in np.flatnonzero(~there).tolist():  # does not contract
+            g, unit = right[:, t], inner[:, t] / np.abs(inner[:, t])
+            both = np.r_[(g * 1j * inner[:, t]).real, (g * unit).real]
+            solved = transposed_solve(self._y_ff, self._i_held, inner[:, t], both)
+            by_p[self._free, t], by_q[self._free, t] = solved[:n], solved[n:]
+        return by_p, by_q
 
     def solve(self, p_w: Real, q_var: Real) -> AcState:
         """Solve all slots.
@@ -259,12 +309,10 @@ class AcGrid:
         """
         s_bus = self._injections(p_w, q_var)
         slots = s_bus.shape[1]
-        s = (self._gather @ s_bus)[self._free]
+        s = self._gathered(s_bus, self._node, self._nodes)[self._free]
         v_free, done = self._fixed_point(s, slots)
         for t in np.flatnonzero(~done):
-            v_free[:, t], done[t] = newton(
-                self._y_ff, np.asarray(self._y_fs @ self._held_v), s[:, t], self._no_load(), TOLERANCE_PU
-            )
+            v_free[:, t], done[t] = newton(self._y_ff, self._i_held, s[:, t], self._no_load, TOLERANCE_PU)
         v_free[:, ~done] = np.nan
         v = np.zeros((self._nodes, slots), dtype=complex)
         v[self._held] = self._held_v[:, None]
@@ -289,16 +337,10 @@ class AcGrid:
         s[~self.energised] = 0
         return s
 
-    def _no_load(self) -> Complex:
-        """Voltages of the unloaded grid; the start that already knows ratios and phase shifts."""
-        if self._factor is None:
-            return np.zeros(0, dtype=complex)
-        return np.asarray(self._factor.solve(-np.asarray(self._y_fs @ self._held_v, dtype=complex)))
-
     def _fixed_point(self, s: Complex, slots: int) -> tuple[Complex, NDArray[np.bool_]]:
         if self._factor is None:
             return np.zeros((0, slots), dtype=complex), np.ones(slots, dtype=bool)
-        start = self._no_load()
+        start = self._no_load
         v = np.repeat(start[:, None], slots, axis=1)
         done = np.zeros(slots, dtype=bool)
         active = np.arange(slots)
@@ -320,7 +362,8 @@ class AcGrid:
         return v, done
 
     def _state(self, v: Complex, s_bus: Complex, done: NDArray[np.bool_]) -> AcState:
-        i_from, i_to = np.asarray(self._y_from @ v), np.asarray(self._y_to @ v)
+        (f, t), (y_ff, y_ft, y_tf, y_tt) = self._ends, (term[:, None] for term in self._terms)
+        i_from, i_to = y_ff * v[f] + y_ft * v[t], y_tf * v[f] + y_tt * v[t]
         v_bus = v[self._node]
         root_i = self._add_bonds(v_bus, s_bus, i_from, i_to)
         s_from, s_to = v_bus[self._from] * np.conj(i_from), v_bus[self._to] * np.conj(i_to)
@@ -348,24 +391,26 @@ class AcGrid:
     def _add_bonds(self, v_bus: Complex, s_bus: Complex, i_from: Complex, i_to: Complex) -> Complex:
         """Add the currents of zero-impedance branches in place; return those of the infeed points."""
         with np.errstate(all="ignore"):
-            demand = self._at_from @ i_from + self._at_to @ i_to + self._shunt[:, None] * v_bus
+            n, closed = len(v_bus), self._closed
+            demand = self._gathered(i_from[closed], self._from[closed], n) + self._shunt[:, None] * v_bus
+            demand += self._gathered(i_to[closed], self._to[closed], n)
             demand = demand - np.where(v_bus == 0, 0, np.conj(s_bus / v_bus))
         # The infeed points of a node share its balance evenly (one per node is the normal case).
         at_node = np.bincount(self._node[self._root], minlength=self._nodes)
-        node_demand = self._gather @ demand
+        node_demand = self._gathered(demand, self._node, self._nodes)
         root_i = node_demand[self._node[self._root]] / at_node[self._node[self._root]][:, None]
         if len(self._bonds):
             np.subtract.at(demand, self._root, root_i)
-            flow = self._bond_incidence @ self._bond_factor.solve(-demand[self._bond_buses[self._bond_keep]])
+            flow = self._bond_share @ -demand[self._bond_buses[self._bond_keep]]
             i_from[self._bonds] += flow
             i_to[self._bonds] -= flow
         return np.asarray(root_i)
 
 
 @lru_cache(maxsize=4)
-def ac_grid(network: NetworkModelPublished) -> AcGrid:
+def ac_grid(network: NetworkModelPublished, factors: type[Factorised] = Factors) -> AcGrid:
     """Return the prepared grid of a network; the same one for the same network."""
-    return AcGrid(network)
+    return AcGrid(network, factors)
 
 
 def solve_ac(network: NetworkModelPublished, p_w: Real, q_var: Real) -> AcState:
@@ -386,3 +431,19 @@ def _find(index: dict[str, int], bus_id: str, owner: str) -> int:
     if bus_id not in index:
         raise PowerFlowInputError(f"{owner}: bus {bus_id} is not in the network")
     return index[bus_id]
+
+
+def _islands(size: int, a: Index, b: Index) -> Index:
+    """Number the groups of what is joined by pairs, by their first member."""
+    top = list(range(size))
+
+    def find(k: int) -> int:
+        while top[k] != k:
+            top[k] = top[top[k]]
+            k = top[k]
+        return k
+
+    for i, j in zip(a.tolist(), b.tolist(), strict=True):
+        i, j = find(i), find(j)
+        top[max(i, j)] = min(i, j)
+    return np.unique([find(k) for k in range(size)], return_inverse=True)[1] if size else np.zeros(0, dtype=int)

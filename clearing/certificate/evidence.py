@@ -67,8 +67,14 @@ class Evidence:
         return self.case.resolution_s / 3600
 
 
-def gather(case: Case, result: Result) -> Evidence:
-    """Compute the physics of a case with the awards of a result (offers and slots must match)."""
+def gather(case: Case, result: Result, grid: AcGrid | None = None) -> Evidence:
+    """Compute the physics of a case with the awards of a result (offers and slots must match).
+
+    Args:
+        case: the case.
+        result: what was published for it.
+        grid: its network prepared for the power flow; prepared with numpy alone without.
+    """
     index = {bus.bus_id: k for k, bus in enumerate(case.network.buses)}
     base_p, base_q = np.zeros((case.slots, len(index))), np.zeros((case.slots, len(index)))
     for entry in case.baseline:
@@ -91,7 +97,7 @@ def gather(case: Case, result: Result) -> Evidence:
                 q[:, index[bus]] += change * share * (offer.tan_phi_ppm / PPM)
             else:
                 q[:, index[bus]] += change * share
-    grid = ac_grid(case.network)
+    grid = grid or ac_grid(case.network)
     return Evidence(
         case=case,
         result=result,

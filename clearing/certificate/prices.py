@@ -2,7 +2,7 @@
 
 The price of a bus is what one more W there changes: the cost of infeed energy, and the worth of every limit and
 request that the flow touches. All of it is one scalar function H of the voltages; one transposed solve with the
-power flow's Jacobian gives its derivative for every bus at once.
+power flow's equations gives its derivative for every bus at once.
 """
 
 from collections.abc import Iterator
@@ -11,8 +11,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import sparse
-from scipy.sparse.linalg import splu
 
 from clearing.case import Location, Quantity
 from clearing.certificate.evidence import Evidence, Finding
@@ -22,6 +20,7 @@ __all__ = ["check_prices", "infeed_price", "is_from_nearer", "nodal_prices", "no
 
 Real = NDArray[np.float64]
 Complex = NDArray[np.complexfloating[Any, Any]]
+Row = tuple[NDArray[np.int_], Complex]  # nodes and admittances of a current
 PARTS = ("energy", "losses", "voltage", "congestion")
 # EUR per MWh: published multipliers have three decimals, and awards are whole watts.
 TOLERANCE = 0.02
@@ -61,10 +60,27 @@ def nodal_prices(e: Evidence) -> tuple[Real, Real]:
         for t, price in enumerate(got.price_milli_per_mwh):
             if price:
                 worth[t][pool] = price / 1e3
+    asked_of = {}
     for t in np.flatnonzero(e.before.converged & e.after.converged).tolist():
         if energy[t].any() or e.result.slots[t].binding or worth[t]:
-            p[t], q[t] = _Slot(e, t).prices(energy[t], worth[t])
+            asked_of[t] = _Slot(e, t)
+            p[t], q[t] = asked_of[t].ask(energy[t], worth[t])
+    slots = list(asked_of)
+    by_p, by_q = _of_flow(e, list(asked_of.values()))
+    p[slots] = (p[slots] + by_p) * e.grid.energised
+    q[slots] = (q[slots] + by_q) * e.grid.energised
     return p, q
+
+
+def _of_flow(e: Evidence, slots: list["_Slot"]) -> tuple[Real, Real]:
+    """Return the P and Q prices (slots x buses) that follow from what was asked about the flow, EUR per MWh."""
+    if not slots:
+        none = np.zeros((0, len(e.case.network.buses)))
+        return none, none
+    by_p, by_q = e.grid.adjoint(np.array([s.v for s in slots]).T, np.array([s.g for s in slots]).T)
+    node = e.grid.node_of_bus
+    p, q = by_p.T + [s.direct_p for s in slots], by_q.T + [s.direct_q for s in slots]
+    return -p[:, node], -q[:, node]
 
 
 def nodal_prices_of_flow(e: Evidence, t: int, energy: Real) -> tuple[Real, Real]:
@@ -72,9 +88,8 @@ def nodal_prices_of_flow(e: Evidence, t: int, energy: Real) -> tuple[Real, Real]
     slot = _Slot(e, t)
     for k, price in enumerate(energy.tolist()):
         slot._root(k, price)
-    by_p, by_q = slot._adjoint()
-    node, alive = slot.grid.node_of_bus, slot.grid.energised
-    return -(by_p + slot.direct_p)[node] * alive, -(by_q + slot.direct_q)[node] * alive
+    p, q = _of_flow(e, [slot])
+    return p[0] * e.grid.energised, q[0] * e.grid.energised
 
 
 def is_from_nearer(e: Evidence) -> NDArray[np.bool_]:
@@ -138,7 +153,8 @@ class _Slot:
         place = {k: n for n, k in enumerate(walk)}
         return [place.get(k, len(place)) for k in range(self.grid.nodes)]
 
-    def prices(self, energy: Real, worth: dict[tuple[object, ...], float]) -> tuple[Real, Real]:
+    def ask(self, energy: Real, worth: dict[tuple[object, ...], float]) -> tuple[Real, Real]:
+        """Add what presses on the flow; return what requests at buses add to the P and Q prices (buses)."""
         for k, price in enumerate(energy.tolist()):
             self._root(k, price)
         for binding in self.e.result.slots[self.t].binding:
@@ -153,10 +169,7 @@ class _Slot:
             else:
                 target = inside_p if quantity is Quantity.ACTIVE else inside_q
                 target += sign * price * self._inside(where, str(place))
-        by_p, by_q = self._adjoint()
-        node, alive = self.grid.node_of_bus, self.grid.energised
-        p, q = -(by_p + self.direct_p)[node], -(by_q + self.direct_q)[node]
-        return (p + inside_p) * alive, (q + inside_q) * alive
+        return inside_p, inside_q
 
     def _inside(self, where: object, place: str) -> Real:
         return np.array(
@@ -171,8 +184,7 @@ class _Slot:
 
     def _root(self, k: int, weight: float, part: complex = 1.0) -> None:
         node = int(self.grid.node_of_bus[self.bus[self.e.case.network.infeed_points[k].bus_id]])
-        row = self.grid.admittance[node]
-        self._power(node, row, weight, part)
+        self._power(node, self.grid.row(node), weight, part)
         # What is injected at the infeed node itself need not come from upstream.
         (self.direct_p if part == 1.0 else self.direct_q)[node] -= weight
 
@@ -180,23 +192,22 @@ class _Slot:
         row, node = self._near_end(k)
         self._power(node, row, weight, part)
 
-    def _near_end(self, k: int) -> tuple[sparse.csr_matrix, int]:
+    def _near_end(self, k: int) -> tuple[Row, int]:
         """The end of a branch that is nearer to the infeed, by number of branches, ties by canonical order."""
         f, t = self._ends(k)
-        if self.rank[f] <= self.rank[t]:
-            return self.grid.y_from[k], f
-        return self.grid.y_to[k], t
+        at_from = self.rank[f] <= self.rank[t]
+        return self.grid.end(k, at_from), f if at_from else t
 
     def _ends(self, k: int) -> tuple[int, int]:
         branch = self.e.case.network.branches[k]
         node = self.grid.node_of_bus
         return int(node[self.bus[branch.from_bus_id]]), int(node[self.bus[branch.to_bus_id]])
 
-    def _power(self, node: int, row: sparse.csr_matrix, weight: float, part: complex) -> None:
+    def _power(self, node: int, row: Row, weight: float, part: complex) -> None:
         # dS = conj(i) dv + v conj(y dv); the part of S along `part` as Re(conj(g) dv).
-        current = complex((row @ self.v)[0])
-        self.g[node] += weight * part * current
-        self.g[row.indices] += weight * np.conj(part) * self.v[node] * np.conj(row.data)
+        nodes, y = row
+        self.g[node] += weight * part * complex(y @ self.v[nodes])
+        self.g[nodes] += weight * np.conj(part) * self.v[node] * np.conj(y)
 
     def _limit(self, kind: LimitKind, element: str, weight: float) -> None:
         if kind in (LimitKind.VOLTAGE_MAX, LimitKind.VOLTAGE_MIN):
@@ -208,30 +219,11 @@ class _Slot:
         else:
             k = self.branch[element]
             at_from = kind in (LimitKind.CURRENT_FROM, LimitKind.APPARENT_POWER_FROM)
-            row = self.grid.y_from[k] if at_from else self.grid.y_to[k]
+            nodes, y = row = self.grid.end(k, at_from)
             node = self._ends(k)[0 if at_from else 1]
-            current = complex((row @ self.v)[0])
+            current = complex(y @ self.v[nodes])
             if kind in (LimitKind.CURRENT_FROM, LimitKind.CURRENT_TO):
-                self.g[row.indices] += weight * np.conj(row.data) * current / max(abs(current), 1e-12)
+                self.g[nodes] += weight * np.conj(y) * current / max(abs(current), 1e-12)
             else:
                 power = self.v[node] * np.conj(current)
                 self._power(node, row, weight, power / max(abs(power), 1e-12))
-
-    def _adjoint(self) -> tuple[Real, Real]:
-        """Return dH/dP and dH/dQ at every node through the power flow equations of the free nodes."""
-        free, n = self.grid.free, len(self.grid.free)
-        by_p, by_q = np.zeros(self.grid.nodes), np.zeros(self.grid.nodes)
-        if not n:
-            return by_p, by_q
-        v = self.v[free]
-        y = self.grid.admittance[free][:, free]
-        current = np.asarray(self.grid.admittance[free] @ self.v)
-        unit = v / np.abs(v)
-        rotate = 1j * (sparse.diags(v * np.conj(current)) - sparse.diags(v) @ (y @ sparse.diags(v)).conj())
-        stretch = sparse.diags(unit * np.conj(current)) + sparse.diags(v) @ (y @ sparse.diags(unit)).conj()
-        jacobian = sparse.bmat([[rotate.real, stretch.real], [rotate.imag, stretch.imag]], format="csc")
-        pull = np.conj(self.g[free])
-        right = np.r_[(pull * 1j * v).real, (pull * unit).real]
-        solved = splu(sparse.csc_matrix(jacobian).transpose().tocsc()).solve(right)
-        by_p[free], by_q[free] = solved[:n], solved[n:]
-        return by_p, by_q

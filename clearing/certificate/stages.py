@@ -16,6 +16,7 @@ from clearing.certificate.bound import bound_eur
 from clearing.certificate.evidence import PPM, Evidence, Finding, gather, places
 from clearing.certificate.money import bids_nano, payment_nano, value_nano, wh
 from clearing.phases import alone, windows
+from clearing.power_flow import AcGrid
 from clearing.result import BusResult, Result
 from flexbus.events.market import PricingRule
 
@@ -27,11 +28,17 @@ T = TypeVar("T")
 PRICE_NOISE = 3
 
 
-def evidences(case: Case, result: Result) -> list[Evidence]:
-    """Return the physics of every scenario of a case as it is cleared; of the whole case without scenarios."""
+def evidences(case: Case, result: Result, grid: AcGrid | None = None) -> list[Evidence]:
+    """Return the physics of every scenario of a case as it is cleared; of the whole case without scenarios.
+
+    Args:
+        case: the case, unfolded.
+        result: its result.
+        grid: its network prepared for the power flow; prepared with numpy alone without.
+    """
     if not case.scenarios:
-        return [gather(case, result)]
-    return [gather(alone(case, k), part_of(case, result, k)) for k in range(len(case.scenarios))]
+        return [gather(case, result, grid)]
+    return [gather(alone(case, k), part_of(case, result, k), grid) for k in range(len(case.scenarios))]
 
 
 def value_and_bound_nano(case: Case, result: Result, parts: Sequence[Evidence]) -> tuple[int, int | None]:
