@@ -147,6 +147,7 @@ export function shade(t, dark) {
   return from.map((c, i) => Math.round(c + (to[i] - c) * f));
 }
 
+const bent = (t) => Math.sign(t) * Math.sqrt(Math.abs(t));
 const SPREAD = "several"; // what a portfolio is awarded has no bus of its own
 
 export class Heat {
@@ -190,7 +191,7 @@ export class Heat {
     const none = new Array(ctx.slots()).fill(0), buses = {};
     // Where both ways are cleared at one bus the greater is painted; the line below tells both.
     for (const bus of names) buses[bus] = volumes.buses[bus]?.UP.map((up, k) => (up >= volumes.buses[bus].DOWN[k] ? up : -volumes.buses[bus].DOWN[k])) ?? none;
-    return { row: volumes, buses, sorted: Object.values(buses).flat().sort((a, b) => a - b), usual: 0, sign: -1 }; // up is blue, as in the bars
+    return { row: volumes, buses, sorted: Object.values(buses).flat().sort((a, b) => a - b), usual: 0, sign: -1, bent: true }; // up is blue, as in the bars; bent, for one large asset would pale all others
   }
 
   draw() {
@@ -216,7 +217,7 @@ export class Heat {
     this.order.forEach((bus, row) => {
       for (let k = 0; k < n; k++) {
         const v = at(layer.buses[bus], layer.row.start_ms, layer.row.resolution_s, ctx.slotMs(k));
-        const o = (row * n + k) * 4, c = v === null ? [128, 128, 128] : shade((layer.sign * (v - usual)) / reach, dark);
+        const o = (row * n + k) * 4, c = v === null ? [128, 128, 128] : shade(layer.sign * (layer.bent ? bent : Number)((v - usual) / reach), dark);
         image.data.set([...c, v === null ? 60 : 255], o);
       }
     });
@@ -242,7 +243,7 @@ export class Heat {
     const chosen = ctx.view.element?.kind === "bus" ? this.order.indexOf(ctx.view.element.id) : -1;
     if (chosen >= 0) g.strokeRect(M.left - 0.5, 2 + chosen * rowH - 0.5, W + 1, rowH + 1);
     if (ctx.view.layer === "volume") {
-      this.key.replaceChildren(el("span", {}, low < 0 ? `${DOWN} ${power(-low)}` : "0"), scale(low < 0 ? -low / reach : 0, high > 0 ? -high / reach : 0, dark), el("span", {}, high > 0 ? `${UP} ${power(high)}` : "0"), el("span", {}, "cleared"));
+      this.key.replaceChildren(el("span", {}, low < 0 ? `${DOWN} ${power(-low)}` : "0"), scale(-bent(Math.min(low, 0) / reach), -bent(Math.max(high, 0) / reach), dark), el("span", {}, high > 0 ? `${UP} ${power(high)}` : "0"), el("span", {}, "cleared"));
     } else this.key.replaceChildren(el("span", {}, price(low)), scale(low < usual ? -1 : 0, high > usual ? 1 : 0, dark), el("span", {}, price(high)), el("span", {}, `usual ${price(usual)} EUR/MWh`));
     this.readChosen();
   }
