@@ -28,6 +28,7 @@ from flexbus.journal import Block
 from flexbus.topics import CLOCK
 from streams.clock import read_tick
 from streams.kafka import Connection
+from streams.page.connections import Connections
 from streams.page.entry import opened
 from streams.page.feed import BlockIndex, Feed
 from streams.page.gate import OPEN, Gate
@@ -122,6 +123,7 @@ async def _serve(config: PageConfig, stop: threading.Event | None) -> None:
         while not ended.is_set() and (stop is None or not stop.is_set()):
             if server.failed is not None:
                 raise server.failed
+            server.end_idle()
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(ended.wait(), 0.2)
     finally:
@@ -145,6 +147,7 @@ class PageServer:
         self.browsers = 0
         self.unreadable: deque[str] = deque(maxlen=20)
         self._derive_at = 0.0
+        self._connections = Connections()
         self._closing = asyncio.Event()
         self._runner: web.AppRunner | None = None
         self._pump: asyncio.Task[None] | None = None
@@ -180,6 +183,11 @@ class PageServer:
             ) from error
         await web.SockSite(runner, sock).start()
         return int(sock.getsockname()[1])
+
+    def end_idle(self) -> None:
+        """End connections that are held open and ask nothing; call it now and then."""
+        if self._runner is not None and self._runner.server is not None:
+            self._connections.end_idle(self._runner.server)
 
     async def close(self) -> None:
         """Stop reading and listening."""
@@ -262,7 +270,8 @@ class PageServer:
         try:
             if request.path not in OPEN:
                 self.gate.recognise(request)
-            response = await handler(request)
+            with self._connections.answering(request):
+                response = await handler(request)
         except web.HTTPException as error:
             error.headers.update(HEADERS)
             if request.path not in OPEN and not request.path.startswith("/static/"):
