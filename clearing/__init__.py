@@ -6,9 +6,10 @@ from clearing.case import Case
 from clearing.result import Result
 
 if TYPE_CHECKING:
+    from clearing.model import Model
     from clearing.pipeline import clear
 
-__all__ = ["Case", "Result", "clear"]
+__all__ = ["Case", "Model", "Result", "clear"]
 
 
 def __getattr__(name: str) -> Any:
@@ -17,4 +18,8 @@ def __getattr__(name: str) -> Any:
         from clearing.pipeline import clear
 
         return clear
+    if name == "Model":
+        from clearing.model import Model
+
+        return Model
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -9,21 +9,31 @@ from typing import Any
 from clearing.case import Case
 from clearing.result import Result
 from flexbus.codec import to_json_values
+from flexbus.events.grid import NetworkModelPublished
 
-__all__ = ["canonical_case", "case_hash", "result_hash"]
+__all__ = ["canonical_case", "canonical_network", "case_hash", "network_text", "result_hash"]
 
 
-def canonical_case(case: Case) -> Case:
-    """Return a case with every list that has no order of its own sorted by id."""
-    net = case.network
+def canonical_network(network: NetworkModelPublished) -> NetworkModelPublished:
+    """Return a network with every list that has no order of its own sorted by id."""
+    return replace(
+        network,
+        buses=tuple(sorted(network.buses, key=lambda b: b.bus_id)),
+        branches=tuple(sorted(network.branches, key=lambda b: b.branch_id)),
+        infeed_points=tuple(sorted(network.infeed_points, key=lambda p: p.infeed_id)),
+    )
+
+
+def canonical_case(case: Case, network: NetworkModelPublished | None = None) -> Case:
+    """Return a case with every list that has no order of its own sorted by id.
+
+    Args:
+        case: the case.
+        network: its network, sorted already.
+    """
     return replace(
         case,
-        network=replace(
-            net,
-            buses=tuple(sorted(net.buses, key=lambda b: b.bus_id)),
-            branches=tuple(sorted(net.branches, key=lambda b: b.branch_id)),
-            infeed_points=tuple(sorted(net.infeed_points, key=lambda p: p.infeed_id)),
-        ),
+        network=network or canonical_network(case.network),
         baseline=tuple(sorted(case.baseline, key=lambda b: b.bus_id)),
         infeed_prices=tuple(sorted(case.infeed_prices, key=lambda p: p.infeed_id)),
         offers=tuple(
@@ -41,14 +51,29 @@ def canonical_case(case: Case) -> Case:
     )
 
 
-def case_hash(case: Case) -> str:
-    """Return the SHA-256 of the canonical case as compact JSON with sorted keys."""
-    case = canonical_case(case)
+def network_text(network: NetworkModelPublished) -> str:
+    """Return a canonical network as compact JSON with sorted keys."""
+    return _text(to_json_values(network))
+
+
+def case_hash(case: Case, text_of_network: str | None = None) -> str:
+    """Return the SHA-256 of the canonical case as compact JSON with sorted keys.
+
+    Args:
+        case: the case.
+        text_of_network: the text of its network if that is known; the case is canonical then.
+    """
+    case = canonical_case(case) if text_of_network is None else case
     stacks = {id(s): s for o in case.offers for s in o.slots}  # one that holds for many slots is written once
     texts = dict(zip(stacks, _texts([to_json_values(s) for s in stacks.values()]), strict=True))
     slots = (f'"slots":[{",".join(map(texts.__getitem__, map(id, o.slots)))}]' for o in case.offers)
     offers = _filled([replace(o, slots=()) for o in case.offers], '"slots":[]', slots)
-    return _digest(_around(replace(case, offers=()), offers))
+    if text_of_network is None:
+        return _digest(_around(replace(case, offers=()), offers))
+    bare = replace(case.network, buses=(), branches=(), infeed_points=())
+    before, *rest = _around(replace(case, offers=(), network=bare), offers)
+    place = f'"network":{network_text(bare)}'
+    return _digest([before.replace(place, f'"network":{text_of_network}', 1), *rest])
 
 
 def result_hash(result: Result) -> str:

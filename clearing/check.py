@@ -9,6 +9,7 @@ from clearing.check_scenarios import scenario_faults
 from clearing.phases import capacity_faults
 from flexbus.errors import Fault, FaultCode
 from flexbus.events.clearing import LimitKind
+from flexbus.events.grid import NetworkModelPublished
 from flexbus.quantities import MAX_POWER_W, MAX_PRICE_MILLI_PER_MWH, PPM
 from flexbus.validation.units import MAX_SESSION_SLOTS
 
@@ -21,11 +22,16 @@ MAX_IMPEDANCE_OHM = 1e6
 MAX_ADMITTANCE_S = 1e6
 
 
-def check_case(case: Case) -> tuple[Fault, ...]:
-    """Return every fault of a case; empty = it can be cleared."""
+def check_case(case: Case, *, network_is_checked: bool = False) -> tuple[Fault, ...]:
+    """Return every fault of a case; empty = it can be cleared.
+
+    Args:
+        case: the case.
+        network_is_checked: whether `check_network` found no fault in its network already.
+    """
     return (
         *_frame(case),
-        *_network(case),
+        *(() if network_is_checked else check_network(case.network)),
         *_series(case),
         *_limit_prices(case),
         *_offers(case),
@@ -103,8 +109,9 @@ def _duplicates(ids: Iterable[str], path: str, word: str) -> Iterator[Fault]:
         first.setdefault(name, k)
 
 
-def _network(case: Case) -> Iterator[Fault]:
-    net, at = case.network, "$.network"
+def check_network(net: NetworkModelPublished) -> Iterator[Fault]:
+    """Yield every fault of a network; paths are those in a case."""
+    at = "$.network"
     yield from _duplicates((b.bus_id for b in net.buses), f"{at}.buses", "bus_id")
     yield from _duplicates((b.branch_id for b in net.branches), f"{at}.branches", "branch_id")
     yield from _duplicates((p.infeed_id for p in net.infeed_points), f"{at}.infeed_points", "infeed_id")

@@ -156,7 +156,7 @@ class _Bounder:
         """Return the bound of the slots that need no solver: their grid's, and what their columns can earn at most."""
         repair, ac = self.repair, self.ac
         closed = active & ~self.solve
-        worth = repair.node_p.T @ ac.balance_p.ravel() + repair.node_q.T @ ac.balance_q.ravel()
+        worth = repair.by_p @ ac.balance_p.ravel() + repair.by_q @ ac.balance_q.ravel()
         reduced = np.where(closed[self.home], self.cost - worth, self.cost)
         grid = ac.bound - (repair.energy_price * repair.base_values["root_p"]).sum(axis=1)
         total = float((grid * repair.weight)[closed].sum())
@@ -295,7 +295,7 @@ class _Bounder:
     def _away_terms(self) -> float:
         """Return the least that the away columns cost when they sell their injections at the nodal prices."""
         repair, away = self.repair, self.away
-        worth = repair.node_p.T @ self.node_price[0].ravel() + repair.node_q.T @ self.node_price[1].ravel()
+        worth = repair.by_p @ self.node_price[0].ravel() + repair.by_q @ self.node_price[1].ravel()
         return _least(((self.cost - worth) * repair.column_weight)[away], repair.upper[away])
 
     def _tie(self, t: int) -> float:

@@ -111,6 +111,7 @@ class Linearisation:
         lift = sparse.kron(sparse.identity(self.slots), gather, format="csr")
         self.node_p = sparse.csr_matrix(lift @ inject_p)
         self.node_q = sparse.csr_matrix(lift @ inject_q)
+        self.by_p, self.by_q = self.node_p.T, self.node_q.T  # columns x (slots x nodes)
         self.locals: dict[int, tuple[NDArray[np.int_], sparse.csr_matrix, sparse.csr_matrix]] = {}
         self.measured_of: list[list[int]] = [[] for _ in range(self.slots)]
         for k, m in enumerate(market.measured):
@@ -367,7 +368,7 @@ class Linearisation:
         by_p, by_q = self.root_gradients(point, slots)
         price = np.where(slots[:, None], self.energy_price, 0.0)[:, :, None]
         worth_p, worth_q = (price * by_p).sum(axis=1), (price * by_q).sum(axis=1)
-        return np.asarray(self.node_p.T @ worth_p.ravel() + self.node_q.T @ worth_q.ravel())
+        return np.asarray(self.by_p @ worth_p.ravel() + self.by_q @ worth_q.ravel())
 
     def _penalty_cost(self, point: Point, over: NDArray[np.bool_]) -> Real:
         """Return what one more unit of every column does to the price of limits that stay exceeded."""
@@ -378,7 +379,7 @@ class Linearisation:
         state = State(v=point.state.v[slots], s=point.state.s[slots], converged=np.ones(len(slots), dtype=bool))
         weight = over[slots] * (self.limits.price * self.limits.sign)
         worth[:, slots] = self.flow.weighted_gradients(state, self.limits.measures, weight)
-        return np.asarray(self.node_p.T @ worth[0].ravel() + self.node_q.T @ worth[1].ravel())
+        return np.asarray(self.by_p @ worth[0].ravel() + self.by_q @ worth[1].ravel())
 
     def _solve(self, program: LinearProgram, model: Model) -> Solution | None:
         """Solve, from where the program before ended; the same program again is not solved again."""

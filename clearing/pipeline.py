@@ -13,8 +13,10 @@ from clearing.exactness import Bound, bound_of
 from clearing.limits import LimitTable, build_limits
 from clearing.linearisation import Gradients, Multipliers, Point
 from clearing.market import Market, build_market, is_plain_block
+from clearing.model import Model
 from clearing.network import Grid, build_grid
 from clearing.phases import ends, unfold, windows
+from clearing.power_flow import AcGrid, ac_grid
 from clearing.pricing import NodalPrices, nodal_prices, worth_at_places
 from clearing.repair import Repair
 from clearing.reservations import call_worth
@@ -23,6 +25,7 @@ from clearing.rounding import Awards, columns_of, round_awards
 from clearing.state import PowerFlow, State, measure_values
 from clearing.steps import StepTable, choose_cheapest, deepen, step_table
 from clearing.summary import summarise
+from clearing.superlu import SuperFactors
 from flexbus.errors import FaultyInputError
 from flexbus.events.grid import BusInjection
 from flexbus.quantities import PPM
@@ -69,42 +72,52 @@ class Cleared:
     call: Real  # worth of being able to call one more MW per offer and slot, EUR per MWh
     active: NDArray[np.bool_]
     bound: Bound
+    ac: AcGrid  # of the case's network, for the independent power flow
 
 
-def clear(case: Case, workers: int = 1) -> Result:
+def clear(case: Case, workers: int = 1, model: Model | None = None) -> Result:
     """Clear a market.
 
     Args:
         case: grid, baseline, demand, supply and rules.
         workers: processes over which the relaxations of slots that need a solver are spread.
+        model: the case's network, prepared for many clearings.
 
     Returns:
         The result; the same case gives the same bytes, with any number of workers.
 
     Raises:
         FaultyInputError: the case is not valid; carries every fault with its JSON path.
+        ValueError: the model is that of another network.
     """
-    faults = check_case(case)
+    if model is not None and not model.is_of(case.network):
+        raise ValueError(f"the model is of network {model.network.network_id!r}, not that of case {case.case_id!r}")
+    faults = check_case(case, network_is_checked=model is not None)
     if faults:
         raise FaultyInputError(faults)
-    case = canonical_case(case)
-    return summarise(solve(unfold(case), workers), case_hash(case), ends(case))
+    case = canonical_case(case, None if model is None else model.network)
+    text = None if model is None else model.text
+    return summarise(solve(unfold(case), workers, model), case_hash(case, text), ends(case))
 
 
-def solve(case: Case, workers: int = 1) -> Cleared:
+def solve(case: Case, workers: int = 1, model: Model | None = None) -> Cleared:
     """Optimise a canonical, checked case and verify it in AC.
 
     Args:
         case: the case, sorted by `clearing.canonical.canonical_case`.
         workers: processes over which the relaxations of slots that need a solver are spread.
+        model: the case's network, prepared for many clearings.
     """
     settings = case.settings
-    grid = build_grid(
-        case.network,
-        voltage_margin_ppm=settings.voltage_margin_ppm,
-        loading_margin_ppm=settings.loading_margin_ppm,
-    )
-    flow = PowerFlow(grid)
+    if model is None:
+        grid = build_grid(
+            case.network,
+            voltage_margin_ppm=settings.voltage_margin_ppm,
+            loading_margin_ppm=settings.loading_margin_ppm,
+        )
+        flow = PowerFlow(grid)
+    else:
+        grid, flow = model.flow(settings)
     base = flow.solve(baseline_injections(case, grid))
     limits = build_limits(grid, settings, case.limit_prices)
     energy_price = _energy_price(case, grid)
@@ -132,6 +145,7 @@ def solve(case: Case, workers: int = 1) -> Cleared:
         call=call,
         active=problem.live,
         bound=bound,
+        ac=ac_grid(case.network, SuperFactors) if model is None else model.ac,
     )
 
 

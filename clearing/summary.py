@@ -16,7 +16,6 @@ from clearing.formulation import SlotLimit
 from clearing.matching import Matching
 from clearing.payments import Bids, offer_prices, revenue_nano, worth_to_buyer, zone_prices
 from clearing.phases import expected
-from clearing.power_flow import ac_grid
 from clearing.reasons import Explainer
 from clearing.reservations import reservations
 from clearing.result import (
@@ -40,7 +39,6 @@ from clearing.result import (
     SolverInfo,
     UnitDuals,
 )
-from clearing.superlu import SuperFactors
 from flexbus.events.clearing import SlotStatus
 from flexbus.events.market import PricingRule
 from flexbus.quantities import PPM, Direction
@@ -108,8 +106,7 @@ class _Summary:
         self.revenue = revenue_nano(self.taken, self.prices, self.case.resolution_s)
         self.cost = self.bids.cost_nano(self.case.resolution_s)
         self.p, self.q = dispatch(self.case, cleared.market.offers, self.taken)
-        self.ac_grid = ac_grid(self.case.network, SuperFactors)
-        self.ac = self.ac_grid.solve(self.p, self.q)
+        self.ac = cleared.ac.solve(self.p, self.q)
         self.element = cleared.repair.element
         self.windows = cleared.market.windows
         self.reservations = reservations(self.case, cleared.market.offers, self.taken, self._calls())
@@ -220,7 +217,7 @@ class _Summary:
 
     def _certified(self, made: Result) -> Result:
         """Return the result with value, bound and gap as whoever checks it will compute them."""
-        value, lower = value_and_bound_nano(self.case, made, evidences(self.case, made, self.ac_grid))
+        value, lower = value_and_bound_nano(self.case, made, evidences(self.case, made, self.c.ac))
         certificate = replace(
             made.certificate,
             value_nano=value,

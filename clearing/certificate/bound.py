@@ -16,6 +16,7 @@ the rating (or what is published), and, where `LOSS_PRICE` is used, losses up to
 
 from collections import defaultdict
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,7 @@ from clearing.certificate.evidence import PPM, Evidence, Finding
 from clearing.certificate.physics import excesses
 from clearing.certificate.prices import infeed_price, is_from_nearer, nodal_prices_of_flow
 from clearing.certificate.profits import Earnings
+from clearing.power_flow import AcGrid
 from clearing.result import Certificate, LimitKind, SlotDuals
 
 __all__ = ["bound_eur", "check_certificate", "lower_bound_nano"]
@@ -87,15 +89,15 @@ def check_certificate(published: Certificate, value: int, truth: int | None) -> 
 class _Grid:
     """The network as arrays, nodes in the order of the certificate."""
 
-    def __init__(self, e: Evidence) -> None:
-        network = e.case.network
+    def __init__(self, grid: AcGrid) -> None:
+        network = grid.network
         index = {b.bus_id: k for k, b in enumerate(network.buses)}
         ranks: dict[int, int] = {}
         self.node = np.full(len(network.buses), -1)
         for bus in sorted(network.buses, key=lambda b: b.bus_id):
             k = index[bus.bus_id]
-            if e.grid.energised[k]:
-                self.node[k] = ranks.setdefault(int(e.grid.node_of_bus[k]), len(ranks))
+            if grid.energised[k]:
+                self.node[k] = ranks.setdefault(int(grid.node_of_bus[k]), len(ranks))
         self.nodes = len(ranks)
         kept = [
             (b.branch_id, k)
@@ -134,9 +136,14 @@ class _Grid:
         self.from_bus, self.to_bus, self.index = from_bus, to_bus, index
 
 
+@lru_cache(maxsize=4)
+def _grid_of(grid: AcGrid) -> _Grid:
+    return _Grid(grid)
+
+
 class _Dual:
     def __init__(self, e: Evidence, certificate: Certificate) -> None:
-        self.e, self.case, self.g = e, e.case, _Grid(e)
+        self.e, self.case, self.g = e, e.case, _grid_of(e.grid)
         self.duals = {d.slot: d for d in certificate.duals}
         self.stored = {u.unit_id: np.array(u.worth_eur_per_mwh) for u in certificate.stored}
         self.called = {c.offer_id: np.maximum(np.array(c.worth_eur_per_mwh), 0.0) for c in certificate.called}
