@@ -21,7 +21,9 @@ T = TypeVar("T")
 TRANSACTION_TIMEOUT_MS = 10_000
 SESSION_TIMEOUT_MS = 6_000
 MAX_RECORD_BYTES = 16_000_000  # a rejection holds an input of up to 8 MB beside its faults
+# Of records read ahead, over all partitions of a reader, once its last fetch is in; a larger record comes alone.
 PREFETCH_KBYTES = 16_384
+FETCH_BYTES = 4_000_000
 QUEUE_KBYTES = 65_536  # of records that wait for the broker; who sends faster has to wait too
 
 # The broker refuses these for as long as nobody acts, so waiting for them would only hide the cause.
@@ -277,7 +279,7 @@ class Connection:
                 "enable.partition.eof": True,
                 "fetch.queue.backoff.ms": 5,
                 "queued.max.messages.kbytes": PREFETCH_KBYTES,
-                "fetch.max.bytes": MAX_RECORD_BYTES,
+                "fetch.max.bytes": FETCH_BYTES,
             }
             | settings,
         )

@@ -42,11 +42,13 @@ GROUP = "flexbus-sequencer"
 INBOXES = r"^flexbus\.in\..+\.v1$"
 BATCH = 5000
 BATCH_BYTES = 8_000_000
+LEAST = 50  # inputs to be read at once, however large they are
 WAIT_S = 0.05
 NEW_INBOX_WITHIN_MS = 2_000
 # What is fetched waits in one queue, in the order of arrival, whoever sent it: a gate's closing does not overtake
 # the offers that came before it. Only a backlog beyond this size can be overtaken.
 PREFETCH_KBYTES = 65_536
+FETCH_BYTES = 16_000_000  # one answer tells of many inboxes
 LAG_EVERY_S = 2.0
 LAG_SHARE = 0.005  # of the time at most
 _TIMEOUT_S = 30.0
@@ -91,6 +93,7 @@ class Sequencer:
         self._intakes: dict[int, Intake] = {}
         self._delivered: list[_Place] = []
         self._read_to: dict[int, int] = {}  # next journal offset to read when a partition comes again
+        self._most = BATCH  # to be read at once
         self._ahead: list[Input] = []  # read while the batch before was being written
         self._readings: dict[tuple[str, int, int], Reading] = {}  # what they say, by topic, partition, offset
         self._ending: Future[None] | None = None  # the end of the transaction under way
@@ -106,6 +109,7 @@ class Sequencer:
             **{
                 "topic.metadata.refresh.interval.ms": NEW_INBOX_WITHIN_MS,
                 "queued.max.messages.kbytes": PREFETCH_KBYTES,
+                "fetch.max.bytes": FETCH_BYTES,
             },
         )
         self._member = Member(self._consumer, self._assigned, self._revoked)
@@ -160,7 +164,11 @@ class Sequencer:
         self._checkpoints.close()
 
     def _consume(self, wait_s: float) -> list[Input]:
-        return [input_of(m) for m in self._member.consume(BATCH, wait_s)]
+        found = [input_of(m) for m in self._member.consume(self._most, wait_s)]
+        if found:  # as many of this size as make a batch, whatever comes next
+            size = sum(len(given.value or b"") for given in found) // len(found)
+            self._most = max(LEAST, min(BATCH, BATCH_BYTES // (size + 1)))
+        return found
 
     def _read_ahead(self, end: Callable[[], None]) -> None:
         """End a transaction; while the broker writes, read and decode what comes next."""

@@ -19,6 +19,8 @@ __all__ = ["BlockIndex", "Feed"]
 _ASK_S = 5.0
 _OPENS_WITHIN_S = 30.0  # a broker that has just made thousands of topics is busy
 _BLOCKS_KEPT = 32
+_AT_ONCE_BYTES = 2_000_000  # in Kafka's records; a block in memory takes twice that
+_PREFETCH_KBYTES = 4_096  # nobody waits for figures and page, so they are often behind, and then this is full
 
 
 @dataclass(slots=True)
@@ -85,7 +87,7 @@ class Feed:
         Raises:
             EnvironmentProblem: Kafka does not answer, or a topic is missing.
         """
-        consumer = self._connection.reader(self._trouble)
+        consumer = self._connection.reader(self._trouble, **{"queued.max.messages.kbytes": _PREFETCH_KBYTES})
         try:
             known = consumer.list_topics(timeout=_OPENS_WITHIN_S).topics
         except KafkaException as error:
@@ -106,6 +108,10 @@ class Feed:
     def read(self, most: int, wait_s: float) -> list[tuple[str, int, int, Any]]:
         """Return what came: (topic, partition, offset, value); waits a moment if there is nothing.
 
+        Args:
+            most: most records; fewer where they are large.
+            wait_s: how long to wait for the first, s.
+
         The value is a block, a rejection, the bytes of a tick, or the error that says why it cannot be read.
 
         Raises:
@@ -113,16 +119,19 @@ class Feed:
         """
         assert self._consumer is not None
         found: list[tuple[str, int, int, Any]] = []
-        for message in self._consumer.consume(most, wait_s):
+        size = 0
+        while len(found) < most and size < _AT_ONCE_BYTES:
+            message = self._consumer.poll(0.0 if found else wait_s)
+            if message is None:
+                break
             error = message.error()
             if error is None:
+                size += len(message.value() or b"")
                 found.append((message.topic(), message.partition(), message.offset(), _value(message)))
             elif error.code() == KafkaError._PARTITION_EOF:
                 self.at_end.add((message.topic(), message.partition()))
             elif self._trouble.hopeless is not None or not error.retriable():
                 raise environment_problem(error, self._connection.bootstrap, self._trouble)
-        if self._trouble.hopeless is not None:  # of a connection that is refused no record tells
-            raise environment_problem(self._trouble.hopeless, self._connection.bootstrap)
         return found
 
     def block_at(self, partition: int, offset: int) -> Block:

@@ -12,7 +12,8 @@ import pytest
 from streams.broker import Broker
 from streams.clock import Ticker
 from streams.demo.grid_day import scenario_of
-from streams.demo.world import PARTIES, KafkaPorts, World
+from streams.demo.preparation import PARTIES
+from streams.demo.world import KafkaPorts, World
 from streams.kafka import Connection
 from streams.page.model import summary
 from streams.topics import create_topics

@@ -31,11 +31,18 @@ def test_a_process_that_keeps_what_waits_is_named(name: str) -> None:
     assert fault == f"{name} takes 150 MB more for 150 MB more that wait"
 
 
+def test_only_the_sequencer_has_a_queue_that_a_small_wave_does_not_fill() -> None:
+    small, large = replace(FIRST, mb=10.0), replace(SECOND, mb=70.0)
+    for name, faults in (("sequencer-0", 0), ("clearing-0", 1)):
+        peak_mb = {**SECOND.peak_mb, name: 150.0 + 60.0}
+        assert len(Flooded(small, replace(large, peak_mb=peak_mb), Report(marked=5_000), 5_000).faults) == faults
+
+
 @pytest.mark.parametrize(
     ("found", "why"),
     [
         (flood(took_s=9.0), "only 9.0 times as fast"),
-        (flood(mb=50.0 + 2 * MOST_MB), "too few to tell a queue from chance"),
+        (flood(mb=50.0 + 1.5 * MOST_MB), "too few to tell a queue from chance"),
         (flood(pids={**PIDS, "clearing-0": 8}), "clearing-0 died"),
         (flood(peak_mb=dict.fromkeys(NAMES[1:], 160.0)), "nothing is known of sequencer-0"),
         (flood(Report(marked=5_000, lost=1)), "not exactly once"),
