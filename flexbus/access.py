@@ -219,7 +219,8 @@ def grants_of_party(party_id: str, roles: Iterable[Role] = TRADING) -> tuple[Gra
             f"{party_id!r} is no party id: a letter or digit and up to 63 more, dots, hyphens or underscores"
         )
     held = frozenset(roles)
-    may = _Granting(party_id).reads(party_topic(party_id)).joins(party_id).joins(f"{party_id}.", prefixed=True)
+    # A colon, which no party id has: with a dot the groups of "a" would be those of the party "a.b", too.
+    may = _Granting(party_id).reads(party_topic(party_id)).joins(party_id).joins(f"{party_id}:", prefixed=True)
     may.writes(read_log(party_id))
     if held & _SENDERS:
         may.writes(inbox(party_id)).reads(inbox(party_id))  # what it sent itself, to see and mend what was refused

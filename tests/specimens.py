@@ -52,5 +52,6 @@ def _value(hint: Any, name: str, many: int) -> Any:
         return hint(**{f.name: _value(hints[f.name], f.name, many) for f in fields(hint)})
     if isinstance(hint, type) and issubclass(hint, Enum):
         return next(iter(hint))
-    plain: dict[Any, Any] = {str: name or "x", int: 900 if name == "resolution_s" else 1, float: 1.0, bool: True}
+    number = 900 if name == "resolution_s" else market.START if name.endswith("_ms") else 1
+    plain: dict[Any, Any] = {str: name or "x", int: number, float: 1.0, bool: True}
     return b"\0" * 32 if hint is bytes else plain[hint]

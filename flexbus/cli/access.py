@@ -43,6 +43,8 @@ same table.
 - **send**: parties of this role may send the event. Which role a party has is an event of the market area
   (`ParticipantRegistered`), so this is judged by the sequencer: it refuses with `WRONG_ROLE`, and nobody else can write
   the journal. What Kafka proves is *who* sends: only the party's own principal can write its inbox.
+  Kafka itself cannot judge the cell: it knows topics, neither kinds of event nor areas, and one party may be FSP in one
+  area and BRP in another. Who may send nothing anywhere has no inbox that it could write.
 - **see**: they see every such event of their area in full.
 - **anon**: they see every such event with the identities of others removed.
 - **own**: they see in full what they sent and what names them; of lists, their own entries.

@@ -75,12 +75,23 @@ def test_no_party_takes_the_rights_of_a_part_of_the_bus(name: str) -> None:
     assert CliRunner().invoke(command, ["acls", "--party", name]).exit_code == 2
 
 
+@pytest.mark.parametrize("other", ["fsp-a.b", "fsp-a-b", "fsp-a_b", "fsp-ab", "fsp-a.v1", "fsp"])
+def test_no_party_has_a_right_that_is_anothers_whose_name_begins_alike(other: str) -> None:
+    """A right to names that begin so must not reach names of others."""
+    mine = grants_of_party("fsp-a", [*TRADING])
+    prefixes = [g.name for g in mine if g.prefixed]
+    assert prefixes == ["fsp-a:"]
+    for grant in grants_of_party(other, [*TRADING]):
+        assert not any(grant.name.startswith(prefix) for prefix in prefixes), grant
+        assert grant.name not in {g.name for g in mine}
+
+
 def test_the_command_prints_a_partys_acls() -> None:
     out = CliRunner().invoke(command, ["acls", "--party", "watch=OBSERVER"]).stdout
     lines = [line.split() for line in out.splitlines() if line.startswith("watch ")]
     assert [line[1:] for line in lines] == [
         ["READ", "TOPIC", "flexbus.out.party.watch.v1"],
         ["READ", "GROUP", "watch"],
-        ["READ", "GROUP", "watch.*"],
+        ["READ", "GROUP", "watch:*"],
         ["WRITE", "TOPIC", "flexbus.reads.watch.v1"],
     ]

@@ -65,7 +65,7 @@ NOT_RUN = {
     ("docs/connect.md", "properties", ""): "a form: name, password and path are the reader's own",
     ("docs/operations.md", "", "docker compose"): "needs docker and images; test_deployment.py checks the file",
     ("docs/operations.md", "", "flexbus access acls"): "alternatives with optional parts; test_deployment.py checks "
-    "that they exist, test_access.py what they do",
+    "that they exist, tests/integration/access what they do",
     ("docs/performance.md", "", ""): "benches of many minutes",
 }
 

@@ -52,7 +52,7 @@ def test_the_local_broker_is_started_looked_at_and_stopped(folder: Path) -> None
 
 def test_a_secure_broker_is_started_and_a_party_gets_its_principal_and_topics(folder: Path) -> None:
     *lines, last = block("export FLEXBUS_BOOTSTRAP").splitlines()
-    assert " flexbus send --as fsp-storage " in last  # needs the services: tests/integration/test_access.py
+    assert " flexbus send --as fsp-storage " in last  # needs the services: tests/integration/access
     done = typed("\n".join(lines), folder)
     assert done.returncode == 0, done.stderr
     properties = re.findall(r"FLEXBUS_KAFKA_PROPERTIES=(\S+)", "".join([*lines, last]))

@@ -1,0 +1,72 @@
+"""One secured bus, with one event of every kind in its journal, for all tests of who may do what."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from flexbus import codec
+from flexbus.catalogue import CATALOGUE
+from flexbus.events import Role
+from flexbus.ids import derived_id
+from flexbus.journal import Entry, next_block
+from flexbus.partition import partition_of
+from flexbus.topics import JOURNAL
+from tests.every_cell import PARTY_OF
+from tests.integration.access.bus import NAMED, OTHER, PARTITIONS, Bus, founding_of, read_by, secured_bus
+from tests.integration.access.page import Page
+from tests.integration.core import eventually
+from tests.specimens import specimen
+
+
+@pytest.fixture(scope="session")
+def bus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bus]:
+    with secured_bus(tmp_path_factory.mktemp("access")) as bus:
+        yield bus
+
+
+@pytest.fixture(scope="session")
+def told(bus: Bus) -> dict[str, Any]:
+    """One event of every kind in the journal, each in an area of its own, naming `named` and `other`; by kind."""
+    events = {}
+    producer = bus.made.connection("sequencer").transactional_producer("flexbus-sequencer-test")
+    producer.init_transactions(30)
+    producer.begin_transaction()
+    for name, kind in CATALOGUE.items():
+        area = f"see-{kind.word}"
+        events[name] = specimen(kind, area, NAMED, OTHER)
+        story = [("fmo", event) for event in founding_of(area)]
+        sender = NAMED if any(isinstance(s, Role) for s in kind.send) else min(s.value for s in kind.send)  # type: ignore[union-attr]
+        head = None
+        for number, part in enumerate((story, [(sender, events[name])])):
+            block = next_block(area, head, tuple(entry(who, e, (number, n)) for n, (who, e) in enumerate(part)))
+            head = (block.number, block.hash)
+            place = partition_of(area.encode(), PARTITIONS)
+            producer.produce(JOURNAL, codec.encode(block), key=area.encode(), partition=place)
+    producer.commit_transaction(30)
+    eventually(lambda: len(read_by(bus, PARTY_OF[Role.AUDITOR], own=True)) >= len(CATALOGUE), 90, "not published")
+    return events
+
+
+def entry(sender: str, event: Any, place: tuple[int, int]) -> Entry:
+    return Entry(
+        event_id=derived_id(type(event).__name__, event.area_id, *place),
+        event_type=type(event).__name__,
+        schema_fingerprint=codec.fingerprint_of(type(event)),
+        sender_id=sender,
+        on_behalf_of=None,
+        received_at_ms=1_800_000_000_000,
+        inbox_partition=0,
+        inbox_offset=0,
+        payload=codec.encode(event),
+    )
+
+
+@pytest.fixture(scope="session")
+def page(bus: Bus, told: dict[str, Any]) -> Iterator[Page]:
+    page = Page(bus)
+    try:
+        eventually(lambda: page.get("/health")[1]["caught_up"], what="the page does not catch up")
+        yield page
+    finally:
+        page.close()
