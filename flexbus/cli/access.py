@@ -77,6 +77,9 @@ _SERVICES = """\
 Each is a principal of its own. A process that is broken into can do what is written here: only the sequencer can write
 the journal, only the publisher can publish, a stage can only propose facts in its own name, and the page can change
 nothing but the log of what it shows. `player` moves the clock of a played day; a real market has none.
+Over HTTP each tells whoever asks of itself alone. What it knows of the market (figures by area or kind of event, the
+pages of a stage) is in no column for who has proven nothing, so it is for the token of who runs the bus. Prometheus has
+it.
 """
 
 
