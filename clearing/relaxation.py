@@ -18,7 +18,7 @@ __all__ = ["Relaxed", "cone_settings", "losses_gap", "solve_cone", "solve_slot",
 Real = NDArray[np.float64]
 
 # Up to this many columns all take part at once.
-FEW_COLUMNS = 100
+FEW_COLUMNS = 300
 # EUR per MWh: a column left out must be worth this much more than it costs to be let in.
 WORTH_TAKING = 1e-6
 

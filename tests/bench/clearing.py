@@ -196,6 +196,22 @@ def slot_rates(_: int) -> Iterator[Ratio]:
         yield Ratio(f"clear {grid} x 1, aim {aim_ms:.0f} ms: slots", 1 / best, 1e3 / aim_ms, 1.0)
 
 
+def export_day(grid: str, slots: int, times: float) -> Case:
+    """A day on which what is fed in is so many times the load and meets the upper limit: the cure is curtailment."""
+    case = market(grid, slots, budgets=0)
+    rng = Random(2)
+    sunny, offers = [], []
+    for entry in case.baseline:
+        power = tuple(round(-times * w) for w in entry.power_w)
+        sunny.append(replace(entry, power_w=power, reactive_power_var=(0,) * slots))
+        if not any(w > 0 for w in power):
+            continue
+        step = [Step(quantity=max(w, 1), price_milli_per_mwh=5_000 + rng.randrange(100)) for w in power]
+        stacks = tuple(OfferSlot(steps=(s,)) for s in step)
+        offers.append(Offer(offer_id=f"pv-{entry.bus_id}", bus_id=entry.bus_id, direction=Direction.DOWN, slots=stacks))
+    return canonical_case(replace(case, baseline=tuple(sunny), offers=tuple(offers)))
+
+
 def hostile_rates(_: int) -> Iterator[Ratio]:
     """A day no offer can cure, and 20,000 offers, against the same grid on a normal day with 100 offers."""
     case = market("case141", 24)
@@ -206,6 +222,11 @@ def hostile_rates(_: int) -> Iterator[Ratio]:
     short = sum(len(s.shortfalls) for s in result.slots)
     print(f"  141 x 24: normal {usual:.2f} s, lower limit 0.97 pu {hard:.2f} s with {short} shortfalls", flush=True)
     yield Ratio("clear 141 x 24 with 0.97 pu: slots", 24 / hard, 24 / usual, 0.5)
+    export, result = cleared(export_day("case141", 24, 3.0))
+    bound = sum(bool(s.binding) for s in result.slots)
+    short = sum(len(s.shortfalls) for s in result.slots)
+    print(f"  141 x 24, export that can be cured: {export:.2f} s, limits bind in {bound} slots, {short} shortfalls")
+    yield Ratio("clear 141 x 24 with 0.97 pu, to export that can be cured", 24 / hard, 24 / export, 0.5)
     huge, _r = cleared(market("case141", 24, 20_000, 0))
     print(f"  141 x 24 with 20,000 offers of 48 steps each: {huge:.2f} s (peak {peak_mb()} MB)", flush=True)
     yield Ratio("clear 141 x 24, 20,000 offers: slots", 24 / huge, 24 / usual, None)
