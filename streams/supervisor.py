@@ -111,7 +111,7 @@ class Supervisor:
             EnvironmentProblem: another supervisor already runs in this run directory.
         """
         self.run_dir.mkdir(parents=True, exist_ok=True)
-        (self.run_dir / "logs").mkdir(exist_ok=True)
+        (self.run_dir / "logs").mkdir(exist_ok=True, mode=0o700)  # they name areas, sessions and parties
         (self.run_dir / "page.url").unlink(missing_ok=True)
         self._claim()
         self._monitor.serve()

@@ -185,7 +185,7 @@ def test_no_secret_is_in_logs_reports_process_lists_or_words(played: Played) -> 
 def test_what_is_secret_lies_in_files_of_their_owner(played: Played) -> None:
     modes = {p.name: stat.S_IMODE(p.stat().st_mode) for p in played.security.rglob("*") if p.is_file()}
     assert set(modes.values()) == {0o600}, modes
-    folders = [played.security, *(p for p in played.security.rglob("*") if p.is_dir())]
+    folders = [played.security, played.run_dir / "logs", *(p for p in played.security.rglob("*") if p.is_dir())]
     assert {stat.S_IMODE(p.stat().st_mode) for p in folders} == {0o700}
 
 
