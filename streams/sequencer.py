@@ -48,7 +48,6 @@ NEW_INBOX_WITHIN_MS = 2_000
 # What is fetched waits in one queue, in the order of arrival, whoever sent it: a gate's closing does not overtake
 # the offers that came before it. Only a backlog beyond this size can be overtaken.
 PREFETCH_KBYTES = 65_536
-FETCH_BYTES = 16_000_000  # one answer tells of many inboxes
 LAG_EVERY_S = 2.0
 LAG_SHARE = 0.005  # of the time at most
 _TIMEOUT_S = 30.0
@@ -109,7 +108,6 @@ class Sequencer:
             **{
                 "topic.metadata.refresh.interval.ms": NEW_INBOX_WITHIN_MS,
                 "queued.max.messages.kbytes": PREFETCH_KBYTES,
-                "fetch.max.bytes": FETCH_BYTES,
             },
         )
         self._member = Member(self._consumer, self._assigned, self._revoked)

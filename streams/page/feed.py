@@ -20,7 +20,8 @@ _ASK_S = 5.0
 _OPENS_WITHIN_S = 30.0  # a broker that has just made thousands of topics is busy
 _BLOCKS_KEPT = 32
 _AT_ONCE_BYTES = 2_000_000  # in Kafka's records; a block in memory takes twice that
-_PREFETCH_KBYTES = 4_096  # nobody waits for figures and page, so they are often behind, and then this is full
+# Nobody waits for figures and page, so they are often behind, and then what is read ahead is full: a batch or two.
+_READ_AHEAD = {"queued.max.messages.kbytes": 1_024, "max.partition.fetch.bytes": 16_384}
 
 
 @dataclass(slots=True)
@@ -87,7 +88,7 @@ class Feed:
         Raises:
             EnvironmentProblem: Kafka does not answer, or a topic is missing.
         """
-        consumer = self._connection.reader(self._trouble, **{"queued.max.messages.kbytes": _PREFETCH_KBYTES})
+        consumer = self._connection.reader(self._trouble, **_READ_AHEAD)
         try:
             known = consumer.list_topics(timeout=_OPENS_WITHIN_S).topics
         except KafkaException as error:
