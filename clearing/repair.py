@@ -22,8 +22,9 @@ Real = NDArray[np.float64]
 
 # EUR per hour: less than a thousandth of a cent on a quarter-hour is noise.
 FLAT = 1e-7
-# Nor is a hundred-millionth of what the market costs; in a large book, where each program is dear, a ten-millionth.
-FLAT_SHARE, LARGE_FLAT_SHARE = 1e-8, 1e-7
+# Nor is a hundred-millionth of what the market costs; in a large book, where each program is dear,
+# less than a third of the millionth that objectives are held to.
+FLAT_SHARE, LARGE_FLAT_SHARE = 1e-8, 3e-7
 LARGE_COLUMNS = 50_000
 HAIR = 1e-6
 # MW: what makes up for rounding moves no further.

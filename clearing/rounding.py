@@ -33,12 +33,13 @@ def round_awards(market: Market, x: Real, relief: Real, step_w: int, resolution_
     awards = np.zeros((len(market.offers), market.windows[-1].stop), dtype=int)
     steps = np.array([1 if _tied(o) else step_w for o in market.offers], dtype=int)
     # Most steps of a book are not taken.
-    taken = (x * 1e6 > NOISE_W) & (np.diff(market.member_first) > 0)
+    first = np.array(market.member_first)
+    count = np.diff(first)
+    taken = (x * 1e6 > NOISE_W) & (count > 0)
     decided = table.whole & (taken & (x > 0.5))[table.column]
     np.add.at(awards, (table.offer[decided], table.slot[decided]), table.cap[decided])
-    first = np.array(market.member_first)
     columns = np.flatnonzero(taken & ~np.array(market.integer, dtype=bool))
-    size = np.diff(market.member_first)[columns]
+    size = count[columns]
     shared = columns[size > 1].tolist()
     alone = columns[size == 1]
     row = first[alone]
