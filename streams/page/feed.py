@@ -133,6 +133,8 @@ class Feed:
                 self.at_end.add((message.topic(), message.partition()))
             elif self._trouble.hopeless is not None or not error.retriable():
                 raise environment_problem(error, self._connection.bootstrap, self._trouble)
+        if self._trouble.hopeless is not None:  # of a connection that is refused no record tells
+            raise environment_problem(self._trouble.hopeless, self._connection.bootstrap)
         return found
 
     def block_at(self, partition: int, offset: int) -> Block:

@@ -1,9 +1,14 @@
 """Which of librdkafka's errors end a process, and what they tell a person."""
 
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 from confluent_kafka import KafkaError
 
-from streams.kafka import Trouble, environment_problem
+from flexbus.errors import EnvironmentProblem
+from streams.kafka import Connection, Trouble, environment_problem
+from streams.page.feed import Feed
 
 LOST = "SASL SCRAM-SHA-256 mechanism handshake failed: Local: Broker transport failure: broker's supported mechanisms: "
 REFUSED = "SASL authentication error: Authentication failed during re-authentication due to invalid credentials"
@@ -17,3 +22,12 @@ def test_a_broker_that_went_away_before_it_answered_has_refused_nobody(text: str
     assert (trouble.hopeless is not None, trouble.last) == (hopeless, error)
     said = str(environment_problem(error, "kafka:9092", trouble))
     assert ("refused the user name or password" in said) == hopeless
+
+
+def test_the_page_ends_when_its_connection_is_refused_though_no_record_says_so() -> None:
+    feed: Any = Feed(Connection("kafka:9092"))
+    feed._consumer = SimpleNamespace(poll=lambda _: None, consume=lambda *_: [])
+    assert feed.read(1, 0.0) == []
+    feed._trouble(KafkaError(KafkaError._AUTHENTICATION, REFUSED))
+    with pytest.raises(EnvironmentProblem, match="refused the user name or password"):
+        feed.read(1, 0.0)
