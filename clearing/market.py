@@ -113,6 +113,7 @@ class Market:
     request_columns: list[tuple[int, int, int]] = field(default_factory=list)  # column, request, step
     measured: list[MeasuredRequest] = field(default_factory=list)
     taken: dict[tuple[int, int], int] = field(default_factory=dict)  # offer, scenario -> binary column
+    at_least: dict[tuple[int, int], int] = field(default_factory=dict)  # offer with minimum, slot -> binary column
     request_row: dict[tuple[int, int], int] = field(default_factory=dict)  # request, slot -> row
     request_on: dict[tuple[int, int], int] = field(default_factory=dict)  # request with minimum, slot -> binary column
     opposed: dict[int, int] = field(default_factory=dict)  # row of a pool -> column of what goes the other way
@@ -490,7 +491,7 @@ class _Builder:
         """Rows of an offer that delivers at least its minimum in a slot, or nothing."""
         offer = self.market.offers[k]
         least = offer.slots[t].min_quantity
-        on = self.market.column(0.0, 1.0, t, integer=True)
+        on = self.market.at_least[k, t] = self.market.column(0.0, 1.0, t, integer=True)
         total = [(c, 1.0) for c in self.delivered[k, t]]
         cap = offer_cap(offer, t) / MEGA
         self.market.row(("MINIMUM", offer.offer_id, t), [*total, (on, -least / MEGA)], 0.0, INF)

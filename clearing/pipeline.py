@@ -18,6 +18,7 @@ from clearing.network import Grid, build_grid
 from clearing.phases import ends, unfold, windows
 from clearing.power_flow import AcGrid, ac_grid
 from clearing.pricing import NodalPrices, nodal_prices, worth_at_places
+from clearing.rationality import forces, losing_columns, short_requests
 from clearing.repair import Repair
 from clearing.reservations import call_worth
 from clearing.result import Result
@@ -36,8 +37,6 @@ Real = NDArray[np.float64]
 MEGA = 1e6
 # EUR per MWh: a step must be worth this much more than its bid to make a slot worth solving.
 WORTH = 1e-6
-# EUR: a block that loses more than this at its prices is thrown out.
-LOSS = 1e-4
 MAX_BANS = 20
 # EUR per MWh: a step left out must be worth this much more than its price to be looked at again.
 WORTH_MORE = 1e-3
@@ -184,7 +183,7 @@ class _Problem:
         offers = list(case.offers)
         self.table = step_table(offers, [o.start_choice is not None or is_plain_block(o) for o in offers])
         parents = frozenset(o.parent_offer_id for o in offers if o.parent_offer_id)
-        self.forcing = np.array([_forces(o, parents) for o in offers], dtype=bool)
+        self.forcing = np.array([forces(o, parents) for o in offers], dtype=bool)
         zone = {b.bus_id: b.zone_id for b in case.network.buses}
         self.zones = tuple(zone[b] for b in grid.bus_ids)
         self.active = _active(case, grid, flow, base, self.excess, energy_price)
@@ -247,19 +246,21 @@ class _Problem:
         )
 
     def _settle(self, repair: Repair, start: Point | None) -> tuple[Point, Multipliers, NodalPrices, Real]:
-        """Optimise, and again without the blocks that would lose money at the prices that come out."""
+        """Optimise, and again without the blocks and minima that would lose money at the prices that come out."""
         case, market = self.case, repair.market
         banned: frozenset[int] = frozenset()
-        for _ in range(MAX_BANS):
+        for left in reversed(range(MAX_BANS)):
             point, multipliers = repair.run(start, banned)
             prices = nodal_prices(repair, point, multipliers)
             value = _offer_values(case, self.grid, market, prices)
             if repair.given_up:
                 break
-            losing = _losing_blocks(case, market, point.x, value) | _too_little(market, repair, point)
+            losing = losing_columns(case, market, point.x, value) | short_requests(market, repair, point)
             if not losing:
                 break
             banned, start = banned | losing, None
+            if left <= 1:  # whatever it costs in welfare, nobody is made to deliver at a loss
+                banned = banned.union(market.taken.values(), market.at_least.values())
         return point, multipliers, prices, value
 
     def _promising(self, repair: Repair) -> NDArray[np.bool_]:
@@ -289,21 +290,6 @@ class _Problem:
             if kind == "MAX_ENERGY":
                 budget[place[name], window[first]] = -dual * self.case.resolution_s / 3600
         return np.asarray((value - budget)[table.offer, table.slot] - table.price / 1e3)
-
-
-def _forces(offer: Offer, parents: frozenset[str]) -> bool:
-    """Tell whether what an offer does in one slot can force it to deliver in another."""
-    return bool(
-        offer.min_energy_wh is not None
-        or offer.payback is not None
-        or offer.polygons
-        or offer.max_rise is not None
-        or offer.max_fall is not None
-        or offer.parent_offer_id is not None
-        or offer.offer_id in parents
-        or offer.unit_id is not None
-        or (offer.all_or_nothing and not is_plain_block(offer))
-    )
 
 
 def baseline_injections(case: Case, grid: Grid) -> NDArray[np.complexfloating[Any, Any]]:
@@ -382,7 +368,7 @@ def _spread(case: Case, active: NDArray[np.bool_]) -> NDArray[np.bool_]:
     for offer in case.offers:
         if offer.unit_id is not None:
             units.setdefault(offer.unit_id, []).append(offer)
-        if offer.all_or_nothing or offer.start_choice is not None or _forces(offer, parents):
+        if offer.all_or_nothing or offer.start_choice is not None or forces(offer, parents):
             spans.append(_reach(case, offer))
     for members in units.values():
         spans.append(np.any([_reach(case, o) for o in members], axis=0))
@@ -418,62 +404,6 @@ def _offer_values(case: Case, grid: Grid, market: Market, prices: NodalPrices) -
     if not market.offers:
         return np.zeros((0, case.slots))
     return worth_at_places(market.offers, index, p, q, len(market.windows[0]))
-
-
-def _paid(case: Case, worth: float, asked_milli: int) -> float:
-    """Return what a MWh of that worth is paid: within the cap either way, an accepted bid above it in full."""
-    cap = case.settings.price_cap_milli_per_mwh
-    return worth if cap is None else max(min(worth, max(cap, asked_milli) / 1e3), -cap / 1e3)
-
-
-def _losing_blocks(case: Case, market: Market, x: Real, value: Real) -> frozenset[int]:
-    """Return the binary columns of accepted blocks that lose money at their prices."""
-    hours = case.resolution_s / 3600
-    table = market.all_members()
-    losing = set()
-    for (k, scenario), y in market.taken.items():
-        offer = market.offers[k]
-        if x[y] < 0.5 or not (offer.all_or_nothing or offer.start_choice is not None):
-            continue
-        if offer.start_choice is not None:
-            mine = np.unique(table.column[(table.offer == k) & table.whole]).tolist()
-            columns = [c for c in mine if market.members(c)[0].slot in market.windows[scenario]]
-            asked = offer.start_choice.price_milli_per_mwh
-            profit = sum(
-                (_paid(case, value[k, m.slot], asked) - asked / 1e3) * m.cap * x[c]
-                for c in columns
-                for m in market.members(c)
-            )
-        else:
-            profit = sum(
-                (_paid(case, value[k, t], e.steps[-1].price_milli_per_mwh) - s.price_milli_per_mwh / 1e3) * s.quantity
-                for t, e in ((t, offer.slots[t]) for t in market.windows[scenario])
-                for s in e.steps
-            )
-        if profit / MEGA * hours < -LOSS:
-            losing.add(y)
-    return frozenset(losing)
-
-
-def _too_little(market: Market, repair: Repair, point: Point) -> frozenset[int]:
-    """Return the binary columns of requests that got less than their minimum.
-
-    The program may let a request have its minimum on paper and buy the rest back at its own bid.
-    """
-    flows = {c: (m, sum(point.x[j] for j in m.columns)) for m in market.measured for c in m.columns}
-    short = set()
-    for (r, t), on in market.request_on.items():
-        if point.x[on] < 0.5:
-            continue
-        mine = [c for c, q, _ in market.request_columns if q == r and market.slot[c] == t]
-        if mine[0] in flows:
-            m, served = flows[mine[0]]
-            lacks = served - repair.delivered(m, point.values)
-        else:
-            lacks = point.x[market.opposed[market.request_row[r, t]]]
-        if sum(point.x[c] for c in mine) - max(lacks, 0.0) < market.requests[r].slots[t].min_quantity / MEGA - BROKEN:
-            short.add(on)
-    return frozenset(short)
 
 
 def _relief(market: Market, value: Real) -> Real:

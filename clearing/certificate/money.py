@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from clearing.case import Location, Offer, Quantity, Request, RequestSlot
+from clearing.case import Location, Offer, Phase, Quantity, Request, RequestSlot
 from clearing.certificate.evidence import PPM, Evidence, Finding, places
 from clearing.certificate.physics import violation_cost_eur
 from clearing.certificate.prices import infeed_price, is_from_nearer
@@ -21,7 +21,8 @@ NANO = 1e9
 NOISE = 100_000
 # 1/1000 EUR per MWh: rounded nodal prices, and the step up to an own bid.
 PRICE_NOISE = 3
-BLOCK_LOSS = 10_000_000
+# 1e-9 EUR: what a block, or what is bound to a minimum, may lose by rounding.
+MOST_LOST = 10_000_000
 
 
 def check_money(e: Evidence) -> Iterator[Finding]:
@@ -100,8 +101,25 @@ def _offers(e: Evidence) -> Iterator[Finding]:
         if award.cost_nano != bids:
             yield Finding(f"{path}.cost_nano", f"published {award.cost_nano}, the bids are {bids}")
         block = offer.all_or_nothing or offer.start_choice is not None
-        if block and e.case.pricing_rule is PricingRule.NODAL and revenue < bids - BLOCK_LOSS:
+        if block and e.case.pricing_rule is PricingRule.NODAL and revenue < bids - MOST_LOST:
             yield Finding(f"{path}.revenue_nano", f"the block {offer.offer_id} loses {bids - revenue} nano-EUR")
+    if e.case.pricing_rule is PricingRule.NODAL and e.case.phase in (Phase.DAY_AHEAD, Phase.REAL_TIME):
+        yield from _bound_to_minima(e)
+
+
+def _bound_to_minima(e: Evidence) -> Iterator[Finding]:
+    """Yield a finding for every offer with a minimum that is taken at a loss; the offers of a unit count together."""
+    earned: dict[str, int] = {a.offer_id: a.revenue_nano - a.cost_nano for a in e.result.offers}
+    parties: dict[tuple[bool, str], list[Offer]] = {}
+    for offer in e.case.offers:
+        parties.setdefault((offer.unit_id is not None, offer.unit_id or offer.offer_id), []).append(offer)
+    for (is_unit, name), offers in parties.items():
+        if not any(o.min_energy_wh is not None or any(s.min_quantity for s in o.slots) for o in offers):
+            continue
+        lost = -sum(earned.get(o.offer_id, 0) for o in offers)
+        if lost > MOST_LOST:
+            who = "unit" if is_unit else "offer"
+            yield Finding("$.offers", f"the {who} {name} with a minimum loses {lost} nano-EUR")
 
 
 def _price_fault(

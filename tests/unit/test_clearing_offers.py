@@ -81,9 +81,10 @@ def test_child_is_taken_only_with_its_parent() -> None:
 
 def test_minimum_acceptance_is_kept() -> None:
     small = offer("big", "b2", UP, [[(300_000, 10_000)]], minimum=200_000)
-    result = clear(market((small, up("dear", 40_000, 1)), [50_000], watts=100_000))
-    # A request of 100 kW cannot use 200 kW at 10: 2 000 > 4 000 is still the cheaper way to 100 kW.
-    assert taken(result, "big") == (200_000,)
+    given = market((small, up("dear", 40_000, 1)), [50_000], watts=100_000)
+    # 200 kW at 10 are the cheaper way to 100 kW, but nobody would pay them: the last watt is worth nothing there.
+    assert taken(clear(given), "big") == (0,)
+    assert taken(clear(replace(given, pricing_rule=PricingRule.PAY_AS_BID)), "big") == (200_000,)
     result = clear(
         market(
             (replace(small, slots=offer("x", "b2", UP, [[(300_000, 30_000)]], 200_000).slots), up("dear", 40_000, 1)),
