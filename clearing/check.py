@@ -6,7 +6,9 @@ from collections.abc import Iterable, Iterator
 
 from clearing.case import Case, Location, Offer, OfferSlot, Quantity, Request, Unit, UnitKind
 from clearing.check_scenarios import scenario_faults
+from clearing.check_values import unfit_values
 from clearing.phases import capacity_faults
+from clearing.reach import reach_faults
 from flexbus.errors import Fault, FaultCode
 from flexbus.events.clearing import LimitKind
 from flexbus.events.grid import NetworkModelPublished
@@ -20,6 +22,10 @@ MAX_STEPS = 20
 # Anything past these is a slip of unit or hostile: no distribution grid has such elements.
 MAX_IMPEDANCE_OHM = 1e6
 MAX_ADMITTANCE_S = 1e6
+MAX_CURRENT_MA = 1_000_000_000
+MAX_PAYBACK_SLOTS = 100_000
+# The years that a calendar knows.
+FIRST_MS, LAST_MS = 0, 253_402_300_799_000
 
 
 def check_case(case: Case, *, network_is_checked: bool = False) -> tuple[Fault, ...]:
@@ -29,7 +35,10 @@ def check_case(case: Case, *, network_is_checked: bool = False) -> tuple[Fault, 
         case: the case.
         network_is_checked: whether `check_network` found no fault in its network already.
     """
-    return (
+    unfit = tuple(unfit_values("$", case))
+    if unfit:  # the checks that follow reckon with the numbers
+        return unfit
+    faults = (
         *_frame(case),
         *(() if network_is_checked else check_network(case.network)),
         *_series(case),
@@ -40,6 +49,8 @@ def check_case(case: Case, *, network_is_checked: bool = False) -> tuple[Fault, 
         *capacity_faults(case),
         *scenario_faults(case),
     )
+    # Out of reach is only what is good in form.
+    return faults or tuple(reach_faults(case))
 
 
 def _fault(code: FaultCode, path: str, message: str) -> Fault:
@@ -51,6 +62,8 @@ def _frame(case: Case) -> Iterator[Fault]:
         yield _fault(FaultCode.BAD_PERIOD, "$.resolution_s", f"{case.resolution_s} s is none of 300, 900, 1800, 3600")
     if not 1 <= case.slots <= MAX_SESSION_SLOTS:
         yield _fault(FaultCode.BAD_PERIOD, "$.slots", f"{case.slots} slots; a horizon has 1 to {MAX_SESSION_SLOTS}")
+    if not FIRST_MS <= case.start_ms <= LAST_MS - case.slots * case.resolution_s * 1000:
+        yield _fault(FaultCode.BAD_PERIOD, "$.start_ms", f"{case.start_ms} ms is no day of the years 1970 to 9999")
     settings = case.settings
     for name in (
         "voltage_price_milli_per_puh",
@@ -112,6 +125,10 @@ def _duplicates(ids: Iterable[str], path: str, word: str) -> Iterator[Fault]:
 def check_network(net: NetworkModelPublished) -> Iterator[Fault]:
     """Yield every fault of a network; paths are those in a case."""
     at = "$.network"
+    unfit = tuple(unfit_values(at, net))
+    if unfit:
+        yield from unfit
+        return
     yield from _duplicates((b.bus_id for b in net.buses), f"{at}.buses", "bus_id")
     yield from _duplicates((b.branch_id for b in net.branches), f"{at}.branches", "branch_id")
     yield from _duplicates((p.infeed_id for p in net.infeed_points), f"{at}.infeed_points", "infeed_id")
@@ -167,8 +184,10 @@ def check_network(net: NetworkModelPublished) -> Iterator[Fault]:
                 )
         for name in ("max_current_ma", "max_from_current_ma", "max_apparent_power_va"):
             value = getattr(branch, name)
-            if value is not None and value <= 0:
-                yield _fault(FaultCode.BAD_VALUE, f"{here}.{name}", "must be positive, or null for no limit")
+            most = MAX_POWER_W if name == "max_apparent_power_va" else MAX_CURRENT_MA
+            if value is not None and not 0 < value <= most:
+                message = f"{value} is not within 1..{most}; null is no limit"
+                yield _fault(FaultCode.BAD_VALUE, f"{here}.{name}", message)
     if not net.infeed_points:
         yield _fault(FaultCode.MISSING_FIELD, f"{at}.infeed_points", "at least one infeed point is needed")
     for k, point in enumerate(net.infeed_points):
@@ -181,8 +200,9 @@ def check_network(net: NetworkModelPublished) -> Iterator[Fault]:
             yield _fault(FaultCode.BAD_VALUE, f"{here}.angle_deg", "is not within -360..360")
         for name in ("max_import_w", "max_export_w"):
             value = getattr(point, name)
-            if value is not None and value < 0:
-                yield _fault(FaultCode.BAD_VALUE, f"{here}.{name}", "must not be negative")
+            if value is not None and not 0 <= value <= MAX_POWER_W:
+                message = f"{value} W is not within 0..100 GW; null is no limit"
+                yield _fault(FaultCode.BAD_VALUE, f"{here}.{name}", message)
         if abs(point.import_price_milli_per_mwh) > MAX_PRICE_MILLI_PER_MWH:
             yield _fault(FaultCode.BAD_PRICE, f"{here}.import_price_milli_per_mwh", "is beyond 1 million EUR per MWh")
     at_bus = Counter(p.bus_id for p in net.infeed_points)
@@ -239,6 +259,11 @@ def _series(case: Case) -> Iterator[Fault]:
         yield from _place(award.bus_id, [(s.bus_id, s.share_ppm) for s in award.shares], buses, here)
         yield from _length(award.power, case, f"{here}.power")
         yield from _powers(award.power, f"{here}.power")
+        for t, power in enumerate(award.power):
+            if power < 0:
+                yield _fault(
+                    FaultCode.BAD_QUANTITY, f"{here}.power[{t}]", "must not be negative: the direction has the sign"
+                )
 
 
 def _price(value: int, path: str) -> Iterator[Fault]:
@@ -291,11 +316,12 @@ def _offers(case: Case) -> Iterator[Fault]:
             yield _fault(FaultCode.BAD_VALUE, f"{here}.min_rest_slots", "must not be negative")
         if offer.payback is not None:
             back = offer.payback
-            if not 0 <= back.factor_ppm <= 10 * PPM or back.delay_slots < 0 or back.window_slots < 1:
+            slots = 0 <= back.delay_slots <= MAX_PAYBACK_SLOTS and 1 <= back.window_slots <= MAX_PAYBACK_SLOTS
+            if not 0 <= back.factor_ppm <= 10 * PPM or not slots:
                 yield _fault(
                     FaultCode.BAD_VALUE,
                     f"{here}.payback",
-                    "needs a factor within 0..10, a delay of at least 0 and a window of at least 1 slot",
+                    "needs a factor within 0..10, a delay of 0..100000 and a window of 1..100000 slots",
                 )
         for n, piece in enumerate(offer.polygons):
             if not 0 <= piece.slot < case.slots or not piece.vertices:
@@ -334,8 +360,8 @@ def _stack(entry: OfferSlot, at: str) -> Iterator[Fault]:
         yield _fault(
             FaultCode.BAD_QUANTITY, f"{at}.min_quantity", f"{entry.min_quantity} is not within 0..{total} on offer"
         )
-    if entry.max_quantity is not None and entry.max_quantity < 0:
-        yield _fault(FaultCode.BAD_QUANTITY, f"{at}.max_quantity", "must not be negative")
+    if entry.max_quantity is not None and not 0 <= entry.max_quantity < 2**63:
+        yield _fault(FaultCode.BAD_QUANTITY, f"{at}.max_quantity", "must not be negative, nor beyond 64 bits")
 
 
 def _start_choice(case: Case, offer: Offer, here: str) -> Iterator[Fault]:

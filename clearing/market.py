@@ -641,6 +641,10 @@ class _Builder:
 
     def storage(self, unit: Unit, mine: list[int]) -> None:
         market = self.market
+        mine = [k for k in mine if market.offers[k].quantity is Quantity.ACTIVE]
+        # What nobody can change is no part of the market.
+        if not any((k, t) in self.delivered for k in mine for t in self.window):
+            return
         charge, discharge = unit.charge_efficiency_ppm / MEGA, unit.discharge_efficiency_ppm / MEGA
         keep = 1 - unit.self_discharge_ppm / MEGA
         last: int | None = None

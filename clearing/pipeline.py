@@ -23,6 +23,7 @@ from clearing.repair import Repair
 from clearing.reservations import call_worth
 from clearing.result import Result
 from clearing.rounding import Awards, columns_of, round_awards
+from clearing.set_aside import MustRun, opening, settle
 from clearing.state import PowerFlow, State, measure_values
 from clearing.steps import StepTable, choose_cheapest, deepen, step_table
 from clearing.summary import summarise
@@ -72,6 +73,7 @@ class Cleared:
     active: NDArray[np.bool_]
     bound: Bound
     ac: AcGrid  # of the case's network, for the independent power flow
+    aside: frozenset[str] = frozenset()  # offers that do not take part: no dispatch keeps their own rules
 
 
 def clear(case: Case, workers: int = 1, model: Model | None = None) -> Result:
@@ -120,7 +122,9 @@ def solve(case: Case, workers: int = 1, model: Model | None = None) -> Cleared:
     base = flow.solve(baseline_injections(case, grid))
     limits = build_limits(grid, settings, case.limit_prices)
     energy_price = _energy_price(case, grid)
-    problem = _Problem(case, grid, flow, base, limits, energy_price)
+    whole = case
+    case, forced = settle(case, grid, base.converged)
+    problem = _Problem(case, grid, flow, base, limits, energy_price, forced)
     market, repair, point, multipliers, prices, value, bound = problem.optimise(workers)
     awards, integer = _rounded(case, market, repair, point, value)
     if settings.quantity_step_w > 1:
@@ -129,7 +133,7 @@ def solve(case: Case, workers: int = 1, model: Model | None = None) -> Cleared:
         value = _offer_values(case, grid, market, prices)
     call = call_worth(market, point.x, multipliers, value)
     return Cleared(
-        case=case,
+        case=whole,
         grid=grid,
         market=market,
         steps=problem.table,
@@ -145,6 +149,7 @@ def solve(case: Case, workers: int = 1, model: Model | None = None) -> Cleared:
         active=problem.live,
         bound=bound,
         ac=ac_grid(case.network, SuperFactors) if model is None else model.ac,
+        aside=forced.aside,
     )
 
 
@@ -175,9 +180,16 @@ class _Problem:
     """A case whose steps and slots take part as they turn out to matter."""
 
     def __init__(
-        self, case: Case, grid: Grid, flow: PowerFlow, base: State, limits: LimitTable, energy_price: Real
+        self,
+        case: Case,
+        grid: Grid,
+        flow: PowerFlow,
+        base: State,
+        limits: LimitTable,
+        energy_price: Real,
+        forced: MustRun,
     ) -> None:
-        self.case, self.grid, self.flow, self.base = case, grid, flow, base
+        self.case, self.grid, self.flow, self.base, self.forced = case, grid, flow, base, forced
         self.limits, self.energy_price = limits, energy_price
         self.excess = limits.excess(measure_values(grid, base))
         offers = list(case.offers)
@@ -187,6 +199,8 @@ class _Problem:
         zone = {b.bus_id: b.zone_id for b in case.network.buses}
         self.zones = tuple(zone[b] for b in grid.bus_ids)
         self.active = _active(case, grid, flow, base, self.excess, energy_price)
+        for offer in filter(forced.wants, offers):
+            self.active = self.active | _reach(case, offer) & base.converged
         self.live = self.active
         self.gradients: Gradients = {}
 
@@ -233,7 +247,7 @@ class _Problem:
         self.live = _spread(self.case, self.active)
         live = self.live & self.base.converged
         market = build_market(self.case, self.grid, live, self.table, chosen)
-        return Repair(
+        repair = Repair(
             self.grid,
             self.flow,
             self.limits,
@@ -244,6 +258,8 @@ class _Problem:
             self.zones,
             self.gradients,
         )
+        repair.opening = opening(market, self.forced)
+        return repair
 
     def _settle(self, repair: Repair, start: Point | None) -> tuple[Point, Multipliers, NodalPrices, Real]:
         """Optimise, and again without the blocks and minima that would lose money at the prices that come out."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from clearing.case import Location, Offer, OfferSlot, Quantity
+from clearing.case import Case, Location, Offer, OfferSlot, Quantity
 from clearing.market import offer_cap
 from clearing.priced_out import SAME, PricedOut, is_plain, priced_out, table_of, used_up
 from clearing.pricing import VOLTAGE, NodalPrices, worth_at_places
@@ -18,7 +18,7 @@ from clearing.steps import StepTable, next_price
 from flexbus.events.clearing import NonAwardReason
 from flexbus.quantities import energy_wh
 
-__all__ = ["Explainer"]
+__all__ = ["Explainer", "with_set_aside"]
 
 Real = NDArray[np.float64]
 # EUR per MWh: a partly taken offer worth up to this much more than its bid sets the price, on the curve of the losses.
@@ -396,6 +396,39 @@ class Explainer:
                 broken = against * float(self.repair.limits.price[k]) / dual
                 worst = (self.repair.element(k), against, self.repair.limits.kinds[k], broken)
         return worst
+
+
+def with_set_aside(case: Case, aside: frozenset[str], found: tuple[NonAward, ...]) -> tuple[NonAward, ...]:
+    """Add the offers that took no part, because no dispatch keeps their own rules.
+
+    Args:
+        case: the case as it is cleared, with all offers.
+        aside: their ids.
+        found: the non-awards of the others.
+    """
+    if not aside:
+        return found
+    told = []
+    for offer in case.offers:
+        slots = tuple(t for t, e in enumerate(offer.slots) if e.steps)
+        if offer.offer_id not in aside or not slots:
+            continue
+        what = f"its unit {offer.unit_id}" if offer.unit_id is not None else "its dependency-based slices"
+        told.append(
+            NonAward(
+                offer_id=offer.offer_id,
+                reason=NonAwardReason.OTHER_CONSTRAINT,
+                slots=slots,
+                element_id=offer.unit_id,
+                amount=0,
+                price_distance_milli_per_mwh=None,
+                rejected_energy_wh=sum(
+                    energy_wh(sum(s.quantity for s in offer.slots[t].steps), case.resolution_s) for t in slots
+                ),
+                text=f"set aside: no delivery keeps the rules of {what} together with those it is tied to",
+            )
+        )
+    return tuple(sorted((*found, *told), key=lambda n: n.offer_id))
 
 
 def _has_rules(offer: Offer) -> bool:

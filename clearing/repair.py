@@ -46,6 +46,7 @@ class Repair(Linearisation):
 
     max_steps = 1  # most linear programs of a descent
     fixed: Real | None = None  # the whole-or-nothing decisions, once they are taken
+    opening: Real | None = None  # a dispatch that keeps the market's rules, where nothing taken does not
     given_up: bool = False  # no solver found multipliers: nothing is taken, as a dispatch without prices is none
 
     @cached_property
@@ -80,7 +81,7 @@ class Repair(Linearisation):
         best = start
         if best is None:
             self._open()
-            best = self.point(np.zeros(len(self.cost)), self.base)
+            best = self.point(np.zeros(len(self.cost)) if self.opening is None else self.opening, self.base)
         fixed: Real | None = None
         if self.integer.any():
             best, fixed = self._decide(best)

@@ -16,7 +16,7 @@ from clearing.formulation import SlotLimit
 from clearing.matching import Matching
 from clearing.payments import Bids, offer_prices, revenue_nano, worth_to_buyer, zone_prices
 from clearing.phases import expected
-from clearing.reasons import Explainer
+from clearing.reasons import Explainer, with_set_aside
 from clearing.reservations import reservations
 from clearing.result import (
     Binding,
@@ -140,9 +140,20 @@ class _Summary:
             reservations=self.reservations,
             slots=slots,
             offers=offers,
-            non_awards=Explainer(
-                c.repair, c.prices, c.awards, c.value, c.call, case.resolution_s, c.steps, case.settings.quantity_step_w
-            ).all(),
+            non_awards=with_set_aside(
+                case,
+                c.aside,
+                Explainer(
+                    c.repair,
+                    c.prices,
+                    c.awards,
+                    c.value,
+                    c.call,
+                    case.resolution_s,
+                    c.steps,
+                    case.settings.quantity_step_w,
+                ).all(),
+            ),
             requests=requests,
             buses=self._buses(),
             branches=self._branches(),

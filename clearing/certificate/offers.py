@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from clearing.case import Offer, Quantity, Unit, UnitKind
 from clearing.certificate.evidence import PPM, Evidence, Finding
+from flexbus.events.clearing import NonAwardReason
 from flexbus.quantities import Direction
 
 __all__ = ["check_offers"]
@@ -36,6 +37,8 @@ def check_offers(e: Evidence) -> Iterator[Finding]:
             yield Finding("$.offers", f"exclusive group {group}: {', '.join(members)} are all taken")
     for unit in e.case.units:
         mine = [(o, a) for o, a in zip(e.case.offers, e.taken, strict=True) if o.unit_id == unit.unit_id]
+        if mine and all(_stands_aside(e, offer, amounts) for offer, amounts in mine):
+            continue
         for message in _storage(e, unit, mine) if unit.kind is UnitKind.STORAGE else _inverter(e, unit, mine):
             yield Finding("$.offers", f"unit {unit.unit_id}: {message}")
 
@@ -74,11 +77,27 @@ def _rules(e: Evidence, offer: Offer, amounts: Amounts) -> Iterator[str]:
                 yield f"slot {t}: {word} by {change[t]}, at most {limit}"
     yield from _runs(offer, amounts)
     energy = np.r_[0.0, np.cumsum(amounts) * e.hours]
-    for piece in offer.polygons:
+    for piece in () if _stands_aside(e, offer, amounts) else offer.polygons:
         point = (energy[piece.slot], amounts[piece.slot] * e.hours)
         corners = [(float(v.energy_before_wh), float(v.energy_wh)) for v in piece.vertices]
         if not _inside(point, corners, (piece.slot + 1) * e.hours * WHOLE_W):
             yield f"slot {piece.slot}: {point} Wh lies outside its polygon"
+
+
+def _stands_aside(e: Evidence, offer: Offer, amounts: Amounts) -> bool:
+    """Tell whether nothing is taken of an offer, and every slot that it is offered in says that its rules forbid it.
+
+    What no delivery can satisfy is no reason to clear nobody: such a unit stays as it is without the market.
+    """
+    if amounts.any():
+        return False
+    told = {
+        t
+        for n in e.result.non_awards
+        if n.offer_id == offer.offer_id and n.reason is NonAwardReason.OTHER_CONSTRAINT
+        for t in n.slots
+    }
+    return offer.start_choice is None and all(t in told for t, s in enumerate(offer.slots) if s.steps)
 
 
 def _start(offer: Offer, amounts: Amounts) -> Iterator[str]:

@@ -51,12 +51,21 @@ def read_text(path: Path) -> bytes:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a file.
+    """Write a file, whole or not at all.
 
     Raises:
         EnvironmentProblem: it cannot be written.
     """
+    data = text.encode()
     try:
-        path.write_text(text, encoding="utf-8")
+        if path.exists() and not path.is_file():  # a pipe or a terminal cannot be replaced
+            path.write_bytes(data)
+            return
+        part = path.with_name(f".{path.name}.part")
+        try:
+            part.write_bytes(data)
+            part.replace(path)
+        finally:
+            part.unlink(missing_ok=True)
     except OSError as error:
         raise EnvironmentProblem(f"cannot write {path}: {error.strerror}") from error
