@@ -38,6 +38,9 @@ SLOW_ACCESS_S, SLOW_SYNC_S, SLOW_BYTES_PER_S = 0.01, 0.1, 5_000_000
 
 def main() -> int:
     options = dict(argument.partition("=")[::2] for argument in sys.argv[1:])
+    if not options.keys() <= {"SEED", "KILLS"}:
+        print("give SEED=number and KILLS=number, nothing else", file=sys.stderr)
+        return 2
     seed, kills = int(options.get("SEED") or 1), int(options.get("KILLS") or 20)
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # so that nothing is left running
     began = time.monotonic()
