@@ -264,7 +264,8 @@ class Explainer:
         # What the offer itself forbids goes first: as long as it does, no price helps.
         distance = max(math.ceil((bid - value) * 1e3), 0) if value <= bid + SAME else None
         offered, most = self._offered(offer.slots[t]), offer.slots[t].max_quantity
-        if most is not None and got >= min(offered, most):
+        # A cap below the minimum leaves nothing that could be taken.
+        if most is not None and (got >= min(offered, most) or most < offer.slots[t].min_quantity):
             return _Why(NonAwardReason.CLIPPED, None, offered - min(offered, most), distance)
         if k in self.spent:
             return _Why(NonAwardReason.ENERGY_BUDGET, None, offer.max_energy_wh or 0, distance)

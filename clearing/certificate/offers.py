@@ -78,10 +78,10 @@ def _rules(e: Evidence, offer: Offer, amounts: Amounts) -> Iterator[str]:
     yield from _runs(offer, amounts)
     energy = np.r_[0.0, np.cumsum(amounts) * e.hours]
     for piece in () if _stands_aside(e, offer, amounts) else offer.polygons:
-        point = (energy[piece.slot], amounts[piece.slot] * e.hours)
+        point = (float(energy[piece.slot]), float(amounts[piece.slot]) * e.hours)
         corners = [(float(v.energy_before_wh), float(v.energy_wh)) for v in piece.vertices]
         if not _inside(point, corners, (piece.slot + 1) * e.hours * WHOLE_W):
-            yield f"slot {piece.slot}: {point} Wh lies outside its polygon"
+            yield f"slot {piece.slot}: {point[0]:.1f} Wh before and {point[1]:.1f} Wh in it lie outside its polygon"
 
 
 def _stands_aside(e: Evidence, offer: Offer, amounts: Amounts) -> bool:

@@ -87,6 +87,7 @@ def violation_cost_eur(e: Evidence, state: AcState) -> float:
 def check_physics(e: Evidence) -> Iterator[Finding]:
     """Yield a finding for every published state that is not that of the awards, and every unnamed violation."""
     yield from _states(e)
+    yield from _unnamed(e)
     alive = e.before.converged
     over: list[dict[tuple[LimitKind, str], float]] = [{} for _ in range(e.case.slots)]
     for kind, element, excess, _ in excesses(e, e.after):
@@ -108,6 +109,27 @@ def check_physics(e: Evidence) -> Iterator[Finding]:
         for key, said in named.items():
             if abs(said) > HALF + NAMED * PPM / 2:
                 yield Finding(path, f"{key[0].value} {key[1]}: named are {said} millionths, it is not exceeded")
+
+
+def _unnamed(e: Evidence) -> Iterator[Finding]:
+    """Yield every slot whose worst excess beyond the named shortfalls, of bands and ratings as they are, is another."""
+    a, network = e.after, e.case.network
+    held = {point.bus_id for point in network.infeed_points}
+    v, loading = np.abs(a.voltage_pu) * PPM, np.nan_to_num(a.loading_ppm)
+    for t, slot in enumerate(e.result.slots):
+        worst = 0.0
+        if a.converged[t]:
+            named = {s.element_id for s in slot.shortfalls}
+            for k, bus in enumerate(network.buses):
+                if a.energised[k] and bus.bus_id not in named | held:
+                    size = float(v[t, k])
+                    worst = max(worst, size - bus.max_voltage_ppm, bus.min_voltage_ppm - size)
+            worst = max(
+                [worst, *(loading[t, k] - PPM for k, b in enumerate(network.branches) if b.branch_id not in named)]
+            )
+        if abs(slot.ac_violation_ppm - worst) > HALF + 1e-9 * worst:
+            message = f"published {slot.ac_violation_ppm}, the AC power flow gives {worst:.1f}"
+            yield Finding(f"$.slots[{t}].ac_violation_ppm", message)
 
 
 def _states(e: Evidence) -> Iterator[Finding]:

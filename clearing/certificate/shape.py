@@ -1,15 +1,18 @@
 """What numbers may be: so many as there are slots, and none that no machine number holds.
 
-Arrays of other lengths would be stretched in the comparisons that follow, and a shorter series would hold.
+Arrays of other lengths would be stretched in the comparisons that follow, and a shorter series would hold. And what
+must agree within a result: its status with those of its slots, the offers it explains with those it has.
 """
 
 import math
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
 from typing import Any
 
 from clearing.certificate.evidence import Finding
 from clearing.result import Result
+from flexbus.events.clearing import SlotStatus
 
 __all__ = ["misshapen"]
 
@@ -36,6 +39,17 @@ def misshapen(result: Result, slots: int) -> Iterator[Finding]:
     for k, duals in enumerate(result.certificate.duals):
         if not 0 <= duals.slot < slots:
             yield Finding(f"$.certificate.duals[{k}].slot", f"is none of the {slots} slots")
+    for slot, count in sorted(Counter(d.slot for d in result.certificate.duals).items()):
+        if count > 1:
+            yield Finding("$.certificate.duals", f"slot {slot} has {count} entries")
+    known = {o.offer_id for o in result.offers}
+    for k, award in enumerate(result.non_awards):
+        if award.offer_id not in known:
+            yield Finding(f"$.non_awards[{k}].offer_id", f"no offer has the id {award.offer_id!r}")
+    # The rungs of the ladder in its own order; MERIT_ORDER is one that no clearing gives.
+    worst = max((s.status for s in result.slots), key=list(SlotStatus).index, default=result.status)
+    if result.status is not worst:
+        yield Finding("$.status", f"published {result.status.value}, the worst slot is {worst.value}")
     yield from _out_of_range("$", result)
 
 
