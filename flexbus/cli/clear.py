@@ -61,6 +61,7 @@ def write_text(path: Path, text: str) -> None:
         if path.exists() and not path.is_file():  # a pipe or a terminal cannot be replaced
             path.write_bytes(data)
             return
+        path = path.resolve()  # what a link points to is written, and the link stays
         part = path.with_name(f".{path.name}.part")
         try:
             part.write_bytes(data)
