@@ -18,7 +18,7 @@ from flexbus.reader import GIVEN_UP, changer, quickly, reader
 from flexbus.values import to_plain
 from flexbus.views.fact import Fact
 from tests import market, strange
-from tests.property.test_fuzz import meddled
+from tests.property.test_fuzz import cut
 
 CLASSES = sorted(codec._CLASSES)
 
@@ -60,7 +60,7 @@ def test_what_our_writer_makes_is_read_the_short_way(name: str, data: st.DataObj
 @given(data=st.data())
 def test_what_somebody_meddled_with_is_read_alike_or_not_the_short_way(name: str, data: st.DataObject) -> None:
     encoded = codec.encode(data.draw(strange.events(codec._CLASSES[name])))
-    body = data.draw(meddled(encoded[10:]))
+    body = data.draw(cut(encoded[10:]))
     found = short(encoded[:10] + body)
     if found is not None:
         assert repr(found) == repr(long(encoded[:10] + body))
