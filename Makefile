@@ -36,7 +36,7 @@ PYTEST := .venv/bin/pytest -n $(or $(WORKERS),3) --dist loadfile --no-loadscope-
 test: setup tools ## the whole test suite, on a real Kafka  [WORKERS=3]
 	@$(PYTEST) tests/contract tests/property tests/unit
 	@$(PYTEST) tests/acceptance tests/integration
-	@.venv/bin/pytest -m alone
+	@.venv/bin/pytest -m "alone and not long"
 
 lint: setup ## ruff, strict mypy, import rules
 	@.venv/bin/ruff check .
@@ -57,8 +57,9 @@ fuzz: setup ## codec, sequencer input and CLI files against whatever may come  [
 	@.venv/bin/python -m tests.fuzz RUNS=$(RUNS) SEED=$(SEED)
 	@.venv/bin/pytest -q --hypothesis-profile=fuzz --timeout=3000 tests/property/test_fuzz.py -k faults
 
-soak: setup ## ten minutes at 1,200 offers/s: latency and memory  [MINUTES=10]
+soak: setup ## ten minutes at 1,200 offers/s: latency and memory; a day on a slow disk  [MINUTES=10]
 	@.venv/bin/python -m tests.bench.soak $(if $(MINUTES),--minutes $(MINUTES))
+	@.venv/bin/pytest -m long
 
 down: ## stop what a broken run left behind
 	@test ! -x .venv/bin/flexbus || .venv/bin/flexbus down

@@ -58,6 +58,7 @@ def test_the_disk_is_slow_below_its_directory_and_nowhere_else(tmp_path: Path) -
     assert disk.waits.writes == 10
 
 
+@pytest.mark.long
 def test_a_day_on_a_slow_disk_comes_out_as_ever(tmp_path: Path) -> None:
     """2 ms a write, 20 ms a sync, 10 MB/s: under Kafka's log and the checkpoints, one disk for all processes."""
     folder = tmp_path / "disk"
