@@ -10,7 +10,6 @@ import ipaddress
 import os
 import re
 import secrets
-import ssl
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -35,7 +34,6 @@ __all__ = [
     "ADMIN",
     "REAUTHENTICATE_S",
     "add_users",
-    "aiokafka_config",
     "client_config",
     "forget_format_arguments",
     "format_arguments",
@@ -165,17 +163,6 @@ def _write_user(data_dir: Path, principal: str, password: str) -> None:
 
 def _password(data_dir: Path, principal: str) -> str:
     return client_config(data_dir, principal)["sasl.password"]
-
-
-def aiokafka_config(data_dir: Path, principal: str) -> dict[str, Any]:
-    """Return the keyword arguments with which an aiokafka client is that principal; see `client_config`."""
-    return {
-        "security_protocol": "SASL_SSL",
-        "sasl_mechanism": MECHANISM,
-        "sasl_plain_username": principal,
-        "sasl_plain_password": _password(data_dir, principal),
-        "ssl_context": ssl.create_default_context(cafile=str(data_dir / "security" / "ca.pem")),
-    }
 
 
 def add_users(data_dir: Path, bootstrap: str, names: Iterable[str], *, rotate: bool = False) -> None:

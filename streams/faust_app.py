@@ -10,7 +10,7 @@ import faust
 from faust.assignor import PartitionAssignor
 from faust.transport.drivers import aiokafka as driver
 
-from flexbus.errors import EnvironmentProblem, FlexbusError
+from flexbus.errors import FlexbusError
 from streams.kafka import Connection
 
 __all__ = ["group_error", "new_app"]
@@ -126,24 +126,13 @@ def group_error(app: Any) -> BaseException | None:
 
 
 def _credentials(connection: Connection) -> Any:
-    security = connection.security
-    protocol = security.get("security.protocol", "PLAINTEXT").upper()
-    if protocol == "PLAINTEXT":
-        return None
-    context = None
-    if protocol.endswith("SSL"):
-        import ssl
-
-        context = ssl.create_default_context(cafile=security.get("ssl.ca.location"))
-    if protocol.startswith("SASL"):
+    known = connection.for_aiokafka()
+    context = known.get("ssl_context")
+    if "sasl_mechanism" in known:
         return faust.SASLCredentials(
-            username=security["sasl.username"],
-            password=security["sasl.password"],
-            mechanism=security.get("sasl.mechanism", security.get("sasl.mechanisms", "SCRAM-SHA-256")),
+            username=known["sasl_plain_username"],
+            password=known["sasl_plain_password"],
+            mechanism=known["sasl_mechanism"],
             ssl_context=context,
         )
-    if protocol == "SSL":
-        return faust.SSLCredentials(context=context)
-    raise EnvironmentProblem(
-        f"security.protocol={protocol} is unknown; take PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL"
-    )
+    return None if context is None else faust.SSLCredentials(context=context)

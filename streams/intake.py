@@ -66,7 +66,12 @@ class Rules:
 
 @dataclass(frozen=True, slots=True)
 class Input:
-    """One inbox record as it came."""
+    """One inbox record as it came.
+
+    Attributes:
+        batch: 0 for a record; else this is a batch that nobody could unpack, with so many records: `value` is all of it
+            as Kafka stores it, `offset` that of its first record.
+    """
 
     topic: str
     partition: int
@@ -75,6 +80,12 @@ class Input:
     key: bytes | None
     value: bytes | None
     headers: tuple[tuple[str, bytes | None], ...]
+    batch: int = 0
+
+    @property
+    def next_offset(self) -> int:
+        """What comes after it in its partition."""
+        return self.offset + max(1, self.batch)
 
 
 @dataclass(slots=True)
@@ -416,6 +427,14 @@ def _read_value(reading: Reading, registry: codec.Registry | None, content: Call
     value = reading.given.value
     if not value:
         reading.fault(FaultCode.NOT_DECODABLE, "$", "the record is empty")
+        return
+    if reading.given.batch:
+        reading.fault(
+            FaultCode.TOO_LARGE,
+            "$",
+            f"a compressed batch of {reading.given.batch} records that becomes far too large, or cannot be unpacked; "
+            "it is kept as Kafka stored it. Send the events again in smaller batches, or let the SDK send them",
+        )
         return
     most = codec.MAX_SERVICE_EVENT_BYTES if reading.sender_id in _SERVICES else codec.MAX_EVENT_BYTES
     if len(value) > most:

@@ -1,6 +1,7 @@
 """Every Kafka client of flexbus: one place for librdkafka's settings, and for what its errors mean to a person."""
 
 import os
+import ssl
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -209,6 +210,27 @@ class Connection:
     def is_plain(self) -> bool:
         """Whether what goes to and fro, passwords included, can be read and changed on its way."""
         return not self.security.get("security.protocol", "plaintext").lower().endswith("ssl")
+
+    def for_aiokafka(self) -> dict[str, Any]:
+        """Return what an aiokafka client has to know of the connection beside the address.
+
+        Raises:
+            EnvironmentProblem: it asks for a mechanism that aiokafka does not offer.
+        """
+        security = self.security
+        protocol = security.get("security.protocol", "PLAINTEXT").upper()
+        if protocol not in ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"):
+            raise EnvironmentProblem(
+                f"security.protocol={protocol} is unknown; take PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL"
+            )
+        found: dict[str, Any] = {"security_protocol": protocol}
+        if protocol.endswith("SSL"):
+            found["ssl_context"] = ssl.create_default_context(cafile=security.get("ssl.ca.location"))
+        if protocol.startswith("SASL"):
+            found["sasl_mechanism"] = security.get("sasl.mechanism", security.get("sasl.mechanisms", "SCRAM-SHA-256"))
+            found["sasl_plain_username"] = security["sasl.username"]
+            found["sasl_plain_password"] = security["sasl.password"]
+        return found
 
     def _base(self, trouble: Trouble | None) -> dict[str, Any]:
         return {

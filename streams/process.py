@@ -4,6 +4,7 @@ import ctypes
 import gc
 import logging
 import os
+import resource
 import signal
 import sys
 import threading
@@ -18,6 +19,7 @@ from flexbus.errors import EnvironmentProblem, FlexbusError
 __all__ = [
     "BROKEN",
     "ENVIRONMENT",
+    "Headroom",
     "collect_seldom",
     "die_with_parent",
     "end_at_once",
@@ -41,6 +43,36 @@ def collect_seldom() -> None:
     again than on folding.
     """
     gc.set_threshold(100_000, 50, 100)
+
+
+class Headroom:
+    """Ends the process, by the system's refusal, before one step of it needs far more memory than any should.
+
+    What a party sends may become gigabytes before it can be looked at. Without a limit the system would end whatever is
+    largest, the broker as likely as not; with it a fresh process is started, which looks before it reads. Memory that a
+    process keeps from step to step is not limited. Linux; elsewhere nothing.
+
+    Args:
+        most_bytes: what one step may need beyond what the process has, bytes.
+    """
+
+    def __init__(self, most_bytes: int) -> None:
+        self._most = most_bytes
+
+    def renew(self) -> None:
+        """Say that a step begins."""
+        if sys.platform.startswith("linux"):
+            self._limit(psutil.Process().memory_info().data + self._most)
+
+    def lift(self) -> None:
+        """Say that a state is going to be built, however large it is."""
+        self._limit(resource.RLIM_INFINITY)
+
+    @staticmethod
+    def _limit(most_bytes: int) -> None:
+        hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
+        if hard == resource.RLIM_INFINITY or 0 <= most_bytes < hard:
+            resource.setrlimit(resource.RLIMIT_DATA, (most_bytes, hard))
 
 
 @contextmanager

@@ -20,7 +20,7 @@ from flexbus.views.fact import Emission, Fact, Job, facts_of
 from streams.area import Stage
 from streams.digest import state_digest
 
-__all__ = ["AreaProof", "Finding", "ViewProof", "refold"]
+__all__ = ["AreaProof", "ChainProof", "Finding", "ViewProof", "refold"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,63 +83,88 @@ def refold(area_id: str, blocks: Sequence[Block], views: Mapping[str, Stage], *,
         views: the stages by name; the scheduler's view is held against the agenda, one without outputs is folded only.
         solve: run computations (clearings) again; False trusts their results.
     """
-    findings: list[Finding] = []
-
-    def find(check: str, place: str, message: str) -> None:
-        findings.append(Finding(area_id=area_id, check=check, place=place, message=message))
-
-    head, facts, entries = _chain(blocks, find)
-    _admission(facts, entries, find)
+    chain = ChainProof(area_id)
+    facts = [fact for block in blocks for fact in chain.take(block)]
+    entries = [entry for block in blocks[: chain.blocks] for entry in block.entries]
     proofs = tuple(
-        _agenda(view, facts, entries, find)
+        _agenda(view, facts, entries, chain.find)
         if view.service == Service.SCHEDULER.value
-        else _view(view, facts, entries, find, solve)
+        else _view(view, facts, entries, chain.find, solve)
         for view in views.values()
     )
     return AreaProof(
         area_id=area_id,
         blocks=len(blocks),
-        entries=len(entries),
-        head=head.hex(),
+        entries=chain.entries,
+        head=chain.head,
         views=proofs,
-        findings=tuple(findings),
+        findings=tuple(chain.findings),
     )
 
 
-_Find = Callable[[str, str, str], None]
+class ChainProof:
+    """The first two proofs, block by block: nothing of a block is kept but the ids in it.
 
+    Args:
+        area_id: market area.
 
-def _chain(blocks: Sequence[Block], find: _Find) -> tuple[bytes, list[Fact], list[Entry]]:
-    last: tuple[int, bytes] | None = None
-    facts: list[Fact] = []
-    entries: list[Entry] = []
-    for block in blocks:
+    Attributes:
+        blocks: how many stand, from the first on.
+        entries: how many are in them.
+        findings: what is not as it must be.
+    """
+
+    def __init__(self, area_id: str) -> None:
+        self._area_id = area_id
+        self._last: tuple[int, bytes] | None = None
+        self._broken = False
+        self._state = Admission()
+        self._seen: set[tuple[str, str]] = set()
+        self.blocks = self.entries = 0
+        self.findings: list[Finding] = []
+
+    @property
+    def head(self) -> str:
+        """Hash of the last block that stands, hexadecimal."""
+        return "" if self._last is None else self._last[1].hex()
+
+    def find(self, check: str, place: str, message: str) -> None:
+        """Note something that is not as it must be."""
+        self.findings.append(Finding(area_id=self._area_id, check=check, place=place, message=message))
+
+    def take(self, block: Block) -> tuple[Fact, ...]:
+        """Go through the next block; return its facts, none after a break."""
+        if self._broken:  # nothing after a break can be trusted to be this area's history
+            return ()
         try:
-            last = verify_block(last, block)
-            facts.extend(facts_of(block))
-            entries.extend(block.entries)
+            last, facts = verify_block(self._last, block), tuple(facts_of(block))
         except (ChainError, CodecError) as error:
-            find("chain", f"block {block.number}", str(error))
-            break  # nothing after a break can be trusted to be this area's history
-    return (b"" if last is None else last[1]), facts, entries
+            self.find("chain", f"block {block.number}", str(error))
+            self._broken = True
+            return ()
+        self._last = last
+        self.blocks += 1
+        self.entries += len(block.entries)
+        for fact, entry in zip(facts, block.entries, strict=True):
+            self._admit(fact, entry)
+        return facts
 
-
-def _admission(facts: Sequence[Fact], entries: Sequence[Entry], find: _Find) -> None:
-    state = Admission()
-    seen: set[tuple[str, str]] = set()
-    for fact, entry in zip(facts, entries, strict=True):
+    def _admit(self, fact: Fact, entry: Entry) -> None:
         who = (fact.sender_id, fact.on_behalf_of, fact.received_at_ms)
         evidence = (entry.sender_id, entry.received_at_ms, entry.payload, entry.signature)
         faults = content_faults(fact.event) or (
-            *admission_faults(state, fact.event, *who),
-            *signature_faults(state, fact.event, *evidence),
+            *admission_faults(self._state, fact.event, *who),
+            *signature_faults(self._state, fact.event, *evidence),
         )
         for fault in faults:
-            find("admission", _place(fact), f"{type(fact.event).__name__} had to be refused: {fault}")
-        if (fact.sender_id, fact.event_id) in seen:
-            find("once", _place(fact), f"event {fact.event_id} is in the journal twice")
-        seen.add((fact.sender_id, fact.event_id))
-        state = fold_admission(state, fact)
+            self.find("admission", _place(fact), f"{type(fact.event).__name__} had to be refused: {fault}")
+        if (fact.sender_id, fact.event_id) in self._seen:
+            self.find("once", _place(fact), f"event {fact.event_id} is in the journal twice")
+        self._seen.add((fact.sender_id, fact.event_id))
+        self._state = fold_admission(self._state, fact)
+
+
+_Find = Callable[[str, str, str], None]
 
 
 def _view(view: Stage, facts: Sequence[Fact], entries: Sequence[Entry], find: _Find, solve: bool) -> ViewProof:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 __all__ = ["DIGEST_BYTES", "ID_BYTES", "Seen"]
 
 ID_BYTES, DIGEST_BYTES = 16, 12
-NEWEST = 50_000
+NEWEST = 10_000
 _KEY_BYTES = 8
 _ROW = np.dtype(f"V{ID_BYTES + DIGEST_BYTES}")
 _Run = tuple[NDArray[np.uint64], NDArray[Any]]

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from functools import partial
-from itertools import groupby
+from itertools import chain, groupby, islice
 from operator import attrgetter
 from typing import Any
 
@@ -29,8 +29,9 @@ from streams.intake import Input, Intake, Outcome, Reading, Rules
 from streams.journal_reader import end_offset, read_blocks
 from streams.kafka import Connection, Trouble, environment_problem
 from streams.monitor import Monitor
-from streams.process import no_collection
+from streams.process import Headroom, no_collection
 from streams.registry import configured
+from streams.stored import Spot, Stored, ends_of
 from streams.topics import PARTY_PARTITION, Targets, journal_partitions
 from streams.transaction import Member, Output, Watchdog, commit, lags
 
@@ -48,6 +49,8 @@ NEW_INBOX_WITHIN_MS = 2_000
 # What is fetched waits in one queue, in the order of arrival, whoever sent it: a gate's closing does not overtake
 # the offers that came before it. Only a backlog beyond this size can be overtaken.
 PREFETCH_KBYTES = 65_536
+# What a step may need beyond what is kept: its batch and the queue take a quarter of it.
+HEADROOM_BYTES = 1_000_000_000
 LAG_EVERY_S = 2.0
 LAG_SHARE = 0.005  # of the time at most
 _TIMEOUT_S = 30.0
@@ -72,6 +75,8 @@ class Sequencer:
         rules: the checks; others only in tests.
         monitor: where it says what it does.
         checkpoints: where it keeps its checkpoints; None keeps none.
+        headroom: ends the process before a step takes far more memory than any should; None in a process that does
+            other things too, as the limit is one of the whole process and of all that it starts.
     """
 
     def __init__(
@@ -81,8 +86,10 @@ class Sequencer:
         rules: Rules = RULES,
         monitor: Monitor | None = None,
         checkpoints: Checkpoints | None = None,
+        headroom: Headroom | None = None,
     ) -> None:
         self._connection = connection
+        self._headroom = headroom
         self._checkpoints = checkpoints or Checkpoints(None, "sequencer")
         self._counts = _Counts(monitor or Monitor("sequencer"))
         self._rules = rules
@@ -95,6 +102,10 @@ class Sequencer:
         self._most = BATCH  # to be read at once
         self._ahead: list[Input] = []  # read while the batch before was being written
         self._readings: dict[tuple[str, int, int], Reading] = {}  # what they say, by topic, partition, offset
+        self._unreadable: dict[Spot, set[int]] = {}  # offsets at which the consumer could not read on
+        self._stored = Stored(connection)
+        self._wary: Iterator[Input] | None = None  # what partitions have up to what must not be unpacked
+        self._past = False  # all of that was read
         self._ending: Future[None] | None = None  # the end of the transaction under way
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="commit")
         self.watchdog = Watchdog()
@@ -110,7 +121,7 @@ class Sequencer:
                 "queued.max.messages.kbytes": PREFETCH_KBYTES,
             },
         )
-        self._member = Member(self._consumer, self._assigned, self._revoked)
+        self._member = Member(self._consumer, self._assigned, self._revoked, self._could_not_read)
 
     def open(self) -> None:
         """Fence the former process of this slot and join the group.
@@ -138,10 +149,15 @@ class Sequencer:
             KafkaException: end the process; a fresh one takes over where the last transaction ended.
         """
         self.watchdog.beat()
+        if self._intakes and self._headroom is not None:
+            self._headroom.renew()
         self._counts.monitor.progress()
         self._counts.lag(self._consumer)
         if self._trouble.hopeless is not None:
             raise environment_problem(self._trouble.hopeless, self._connection.bootstrap)
+        if self._past:  # what follows can be read as usual, now that the group stands behind it
+            self._past, self._ahead, self._readings = False, [], {}
+            self._member.set_back()
         inputs, self._ahead = self._ahead or self._consume(WAIT_S), []
         batches = list(_by_size(_in_order_of_arrival(inputs)))
         for number, batch in enumerate(batches, 1):
@@ -158,11 +174,17 @@ class Sequencer:
         """Leave in good order; the place stays reserved for the session time-out."""
         self._consumer.close()
         self._pool.shutdown()
+        self._stored.close()
         self.watchdog.stop()
         self._checkpoints.close()
 
     def _consume(self, wait_s: float) -> list[Input]:
-        found = [input_of(m) for m in self._member.consume(self._most, wait_s)]
+        found = [input_of(m) for m in self._member.consume(self._most, 0.0 if self._wary else wait_s)]
+        if self._wary is not None:
+            further = next(iter(_by_size(islice(self._wary, BATCH))), [])
+            found += further
+            if not further:
+                self._wary, self._past = None, True
         if found:  # as many of this size as make a batch, whatever comes next
             size = sum(len(given.value or b"") for given in found) // len(found)
             self._most = max(LEAST, min(BATCH, BATCH_BYTES // (size + 1)))
@@ -208,7 +230,7 @@ class Sequencer:
         nexts: dict[tuple[str, int], int] = {}
         for i in batch:
             place = (i.topic, i.partition)
-            nexts[place] = max(nexts.get(place, 0), i.offset + 1)
+            nexts[place] = max(nexts.get(place, 0), i.next_offset)
         positions = [TopicPartition(topic, partition, offset) for (topic, partition), offset in nexts.items()]
         if not commit(self._producer, self._consumer, outputs(), positions, self._read_ahead if last else None):
             return False
@@ -249,6 +271,8 @@ class Sequencer:
     def _assigned(self, consumer: Any, assignment: list[TopicPartition]) -> None:
         """Take over partitions: fenced, then stable offsets, then the journal, in this order (research F1)."""
         self._settle()
+        if self._headroom is not None:
+            self._headroom.lift()
         mine = {t.partition for t in assignment if t.topic == JOURNAL}
         inboxes = [TopicPartition(t.topic, t.partition) for t in assignment if t.topic != JOURNAL]
         committed = consumer.committed(inboxes, timeout=_TIMEOUT_S) if inboxes else []
@@ -259,14 +283,35 @@ class Sequencer:
             TopicPartition(t.topic, t.partition, t.offset if t.offset >= 0 else OFFSET_BEGINNING) for t in committed
         ]
         idle = [TopicPartition(JOURNAL, p, OFFSET_END) for p in mine]
+        harmful = self._harmful([t for t in places if t.partition in mine])
+        self._wary, self._past = self._warily(places, harmful), False
         consumer.assign(places + idle)
         # The journal is assigned to say who writes it, not to be read. An inbox that came without its journal
         # partition (workers learn of a new inbox one after the other) waits for the next assignment.
         strays = [t for t in places if t.partition not in mine]
-        consumer.pause(idle + strays)
+        consumer.pause(idle + strays + [t for t in places if (t.topic, t.partition) in harmful])
         self._checkpoints.settled()
         self._counts.monitor.ready(sorted(mine))
         log.info("assigned: journal partitions %s, %d inbox partitions", sorted(mine), len(places) - len(strays))
+
+    def _could_not_read(self, topic: str, partition: int, offset: int) -> None:
+        log.warning("%s, partition %d: what stands at %d cannot be unpacked and is refused", topic, partition, offset)
+        self._unreadable.setdefault((topic, partition), set()).add(offset)
+
+    def _harmful(self, places: list[TopicPartition]) -> dict[Spot, dict[int, int]]:
+        """Look at what waits in partitions; return of each that has such a thing what must not be unpacked."""
+        starts = {(t.topic, t.partition): max(t.offset, 0) for t in places}
+        found = {}
+        for spot, end in ends_of(self._connection, starts).items():
+            self.watchdog.beat()
+            if end > starts[spot]:
+                found[spot] = self._stored.harmful(spot, starts[spot], end, self._unreadable.get(spot, ()))
+        return {spot: batches for spot, batches in found.items() if batches}
+
+    def _warily(self, places: list[TopicPartition], harmful: dict[Spot, dict[int, int]]) -> Iterator[Input] | None:
+        starts = {(t.topic, t.partition): max(t.offset, 0) for t in places}
+        parts = [self._stored.inputs(spot, starts[spot], batches) for spot, batches in harmful.items()]
+        return chain.from_iterable(parts) if parts else None
 
     def _revoked(self, consumer: Any, _: list[TopicPartition]) -> None:
         self._settle()
@@ -330,8 +375,9 @@ def run(
     stop: threading.Event | None = None,
     monitor: Monitor | None = None,
     checkpoints: Checkpoints | None = None,
+    headroom_bytes: int = HEADROOM_BYTES,
 ) -> None:
-    """Sequence until told to stop.
+    """Sequence until told to stop, in a process that does nothing else.
 
     Args:
         connection: the broker, as the sequencer's principal.
@@ -339,12 +385,14 @@ def run(
         stop: set to end in good order.
         monitor: where it says what it does; the caller serves it.
         checkpoints: where it keeps its checkpoints; None keeps none.
+        headroom_bytes: most memory that a step may need beyond what is kept; the process ends before it takes more.
 
     Raises:
         EnvironmentProblem: Kafka cannot be used.
         KafkaException: start a fresh process; what was not committed is read again.
     """
-    worker = Sequencer(connection, slot, monitor=monitor, checkpoints=checkpoints)
+    headroom = Headroom(headroom_bytes)
+    worker = Sequencer(connection, slot, monitor=monitor, checkpoints=checkpoints, headroom=headroom)
     worker.open()
     while stop is None or not stop.is_set():
         worker.step()
@@ -366,7 +414,7 @@ def _in_order_of_arrival(inputs: list[Input]) -> list[Input]:
     return [given for *_, given in keyed]
 
 
-def _by_size(inputs: list[Input]) -> Iterable[list[Input]]:
+def _by_size(inputs: Iterable[Input]) -> Iterable[list[Input]]:
     batch: list[Input] = []
     size = 0
     for given in inputs:

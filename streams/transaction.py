@@ -22,6 +22,7 @@ log = logging.getLogger(__name__)
 
 HANG_S = 15.0
 HANG_EXIT = 70
+_UNREADABLE = frozenset({KafkaError._BAD_COMPRESSION, KafkaError._BAD_MSG})
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +102,8 @@ class Member:
         consumer: the consumer.
         assigned: given the consumer and its partitions, has it read each from where the group stands.
         revoked: given the same, lets them go.
+        unreadable: told topic, partition and offset of what no client can read; then all is read again from where the
+            group stands. None has such an error raised.
     """
 
     def __init__(
@@ -108,8 +111,10 @@ class Member:
         consumer: Consumer,
         assigned: Callable[[Consumer, list[TopicPartition]], None],
         revoked: Callable[[Consumer, list[TopicPartition]], None],
+        unreadable: Callable[[str, int, int], None] | None = None,
     ) -> None:
         self._consumer, self._assigned, self._revoked = consumer, assigned, revoked
+        self._unreadable = unreadable
         self._moved = False
 
     def subscribe(self, topics: list[str]) -> None:
@@ -127,7 +132,13 @@ class Member:
             KafkaException: an error that does not go by itself.
         """
         self._moved = False
-        found = [m for m in self._consumer.consume(most, wait_s) if is_record(m)]
+        messages = self._consumer.consume(most, wait_s)
+        if self._unreadable is not None and (beyond := [m for m in messages if _is_unreadable(m)]):
+            for message in beyond:
+                self._unreadable(message.topic(), message.partition(), message.offset())
+            self.set_back()
+            return []
+        found = [m for m in messages if is_record(m)]
         if not self._moved:
             return found
         if found and self._consumer.assignment():
@@ -211,6 +222,11 @@ def is_record(message: Message) -> bool:
     if error is not None and error.code() not in (KafkaError._PARTITION_EOF, KafkaError.UNKNOWN_TOPIC_OR_PART):
         raise KafkaException(error)
     return error is None
+
+
+def _is_unreadable(message: Message) -> bool:
+    error = message.error()
+    return error is not None and error.code() in _UNREADABLE and message.offset() is not None and message.offset() >= 0
 
 
 def _produce(producer: Producer, output: Output) -> None:

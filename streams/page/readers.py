@@ -5,6 +5,7 @@ Without a directory of tokens the page knows nobody and shows everything to whoe
 
 import base64
 import binascii
+import logging
 import secrets
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -21,6 +22,8 @@ __all__ = ["CHALLENGE", "Reader", "Readers", "lens_of", "make_reader", "remove_r
 
 CHALLENGE = 'Basic realm="flexbus: name of the party, and its token", charset="UTF-8"'
 _SUFFIX = ".token"
+_SHORTEST = 32
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,17 +97,36 @@ class Readers:
 
     def _known(self) -> Mapping[bytes, Reader]:
         files = sorted(self._folder.glob(f"*{_SUFFIX}"))
-        seen = tuple((path.name, path.stat().st_mtime_ns, path.stat().st_ino) for path in files)
+        seen = tuple(_marks(path) for path in files)
         if seen != self._seen:
-            self._by_digest = dict(_read(path) for path in files)
+            self._by_digest = dict(found for path in files if (found := _read(path)) is not None)
             self._seen = seen
         return self._by_digest
 
 
-def _read(path: Path) -> tuple[bytes, Reader]:
-    pairs = [line.partition("=")[::2] for line in path.read_text().splitlines()]
-    roles = frozenset(Role(value) for name, value in pairs if name == "roles")
-    return sha256(dict(pairs)["token"].encode()).digest(), Reader(path.name.removesuffix(_SUFFIX), roles)
+def _marks(path: Path) -> tuple[object, ...]:
+    try:
+        found = path.stat()
+    except FileNotFoundError:  # it went after it was listed
+        return (path.name,)
+    return path.name, found.st_mtime_ns, found.st_ino
+
+
+def _read(path: Path) -> tuple[bytes, Reader] | None:
+    """Return the digest of a file's token and whose it is; None if it holds no token, which then opens nothing."""
+    try:
+        pairs = [line.partition("=")[::2] for line in path.read_text().splitlines()]
+        roles = frozenset(Role(value) for name, value in pairs if name == "roles")
+        token = dict(pairs).get("token", "")
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        log.warning("%s cannot be read as a token file and opens nothing: %s", path, type(error).__name__)
+        return None
+    if len(token) < _SHORTEST:
+        log.warning("%s holds no token of %d characters or more and opens nothing", path, _SHORTEST)
+        return None
+    return sha256(token.encode()).digest(), Reader(path.name.removesuffix(_SUFFIX), roles)
 
 
 def lens_of(reader: Reader | None, roles: frozenset[Role], area_id: str, asked: Lens) -> Lens | None:

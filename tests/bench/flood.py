@@ -44,6 +44,7 @@ LIVE = 4  # offers per area and provider
 SLOTS = 96
 TIMES = 4  # as many offers in the second wave
 FASTER = 10.0  # than they are worked off
+TRIES = 3  # to send so fast
 # Ids that are known for ever, an allocator that is no clockwork, and buffers that the first wave has not filled.
 MOST_MB = 24.0
 LEAST_RATIO = 2.0  # of what the second wave has more, to what memory may have more
@@ -224,7 +225,10 @@ def flooded(offers: int, steps: int) -> Flooded:
             before = _entries(connection)
             _wave(flood, supervisor, before, 2 * LIVE * len(AREAS))  # so that the books are full
             first = _wave(flood, supervisor, before, offers)
-            second = _wave(flood, supervisor, before, TIMES * offers)
+            for _ in range(TRIES):
+                second = _wave(flood, supervisor, before, TIMES * offers)
+                if second.took_s >= FASTER * second.sent_s:  # else the broker's disk had a bad second: no flood
+                    break
             flood.close()
             report = check(read_all({"bootstrap.servers": connection.bootstrap}))
         finally:

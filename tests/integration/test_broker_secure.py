@@ -30,6 +30,7 @@ from flexbus.errors import EnvironmentProblem
 from streams import broker_security as security
 from streams.broker import Broker
 from streams.kafka import Connection
+from streams.stored import Stored
 
 pytestmark = pytest.mark.kafka
 
@@ -148,11 +149,17 @@ def test_the_properties_file_is_what_the_services_take(broker: Broker) -> None:
 
 def test_aiokafka_gets_in_by_the_same_password_file(broker: Broker) -> None:
     async def send() -> None:
-        config = security.aiokafka_config(broker.data_dir, "fsp")
-        async with AIOKafkaProducer(bootstrap_servers=broker.bootstrap, **config) as producer:
+        known = Connection(broker.bootstrap, security.client_config(broker.data_dir, "fsp")).for_aiokafka()
+        async with AIOKafkaProducer(bootstrap_servers=broker.bootstrap, **known) as producer:
             await producer.send_and_wait("inbox-of-fsp", b"x")
 
     asyncio.run(send())
+    stored = Stored(Connection(broker.bootstrap, security.client_config(broker.data_dir, security.ADMIN)))
+    try:
+        batch = next(stored.inputs(("inbox-of-fsp", 0), 0, {0: 1}))
+    finally:
+        stored.close()
+    assert (batch.offset, batch.batch) == (0, 1)
 
 
 def test_a_rotated_password_ends_the_old_one_and_a_removed_principal_is_a_stranger(broker: Broker) -> None:

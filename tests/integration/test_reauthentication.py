@@ -32,6 +32,7 @@ from streams import broker_security as security
 from streams.access import Provisioned, provision
 from streams.broker import Broker
 from streams.journal_reader import end_offset, read_blocks
+from streams.kafka import Connection
 from streams.publisher import Publisher
 from streams.sequencer import Sequencer
 from streams.supervisor import Supervisor
@@ -135,7 +136,7 @@ def test_a_client_that_cannot_prove_itself_again_is_disconnected_and_comes_back_
     bus: Bus,
 ) -> None:
     """aiokafka 0.14 knows no re-authentication (KIP-368)."""
-    config = security.aiokafka_config(bus.broker.data_dir, "old-client")
+    config = Connection(bus.broker.bootstrap, security.client_config(bus.broker.data_dir, "old-client")).for_aiokafka()
     topic = inbox("old-client")
 
     async def story() -> tuple[int, float]:

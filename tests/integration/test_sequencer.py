@@ -2,26 +2,30 @@
 
 import random
 import signal
+import sys
 import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import pytest
-from confluent_kafka import TopicPartition
+from confluent_kafka import Producer, TopicPartition
 
 from flexbus import codec
 from flexbus import events as ev
 from flexbus.client import Client, Record, Sent
+from flexbus.errors import FaultCode
 from flexbus.events import Verdict
 from flexbus.topics import inbox
 from streams.kafka import Connection
 from streams.sequencer import Sequencer
 from streams.topics import create_topics
+from tests import market
 from tests.integration import core
 from tests.integration.core import FMO, FSP_A, FSP_B, Worker
 
@@ -270,3 +274,66 @@ def test_a_record_in_the_wrong_partition_cannot_split_a_chain(connection: Connec
         (receipt,) = fmo.verdicts([Sent(event_id=None, partition=elsewhere, offset=places[0])])
         assert [(f.code.value, f.path) for f in receipt.faults] == [("BAD_HEADER", "$key")]
         assert set(core.chains(connection)) == {area}
+
+
+HEADROOM_BYTES = 150_000_000
+
+
+BOMBS = (
+    ("zstd", 1, 200_000_000),  # six kilobytes that the client's library refuses to unpack
+    ("gzip", 1, 300_000_000),  # unpacked whatever it takes
+    ("lz4", 120_000, 1_000),  # small as a whole, and too many for a moment
+)
+
+
+def test_a_batch_that_becomes_gigabytes_is_one_rejection(connection: Connection) -> None:
+    program = "import sys; from streams.kafka import Connection; from streams.sequencer import run; "
+    program += f"run(Connection(sys.argv[1]), headroom_bytes={HEADROOM_BYTES})"
+    with Worker(SEQUENCER, connection, command=[sys.executable, "-c", program, connection.bootstrap]) as worker:
+        core.open_gates(connection, AREAS)
+        load = Load(connection, seed=4)
+        before = len(core.rejections(connection))
+        for codec_name, records, size in BOMBS:
+            load.send(20)
+            _post(connection, [b"before"], "none")
+            if records > 1:  # what a process could bear is refused when the next one looks before it reads
+                worker.signal(signal.SIGSTOP)
+            _post(connection, [bytes(size)] * records, codec_name)
+            if records > 1:
+                worker.kill()
+            _post(connection, [b"after"], "none")
+        load.send(20)
+        load.check()
+        core.eventually(lambda: len(core.rejections(connection)) >= before + 3 * len(BOMBS), 30, "not all was refused")
+        found = sorted(core.rejections(connection)[before:], key=attrgetter("inbox_offset"))
+        starts = worker.starts
+    assert len(found) == 3 * len(BOMBS)
+    for (_, records, _), first, batch, last in zip(BOMBS, found[::3], found[1::3], found[2::3], strict=True):
+        assert (first.original, last.original) == (b"before", b"after")
+        assert (batch.inbox_offset, last.inbox_offset) == (first.inbox_offset + 1, first.inbox_offset + 1 + records)
+        (fault,) = [f for f in batch.faults if f.path == "$"]
+        assert fault.code is FaultCode.TOO_LARGE
+        assert f"batch of {records} records" in fault.message
+        assert batch.original[16] == 2  # of the format of Kafka's batches, of which it is one
+        assert len(batch.original) < 8_000_000
+    assert starts <= 2 * len(BOMBS)
+
+
+def _post(connection: Connection, values: list[bytes], codec_name: str) -> None:
+    """Send records of somebody to one partition in one batch."""
+    settings = {
+        "compression.type": codec_name,
+        "message.max.bytes": 1_000_000_000,
+        "batch.size": 1_000_000_000,
+        "batch.num.messages": 1_000_000,
+        "queue.buffering.max.messages": 1_000_000,
+        "queue.buffering.max.kbytes": 2_000_000,
+        "linger.ms": 2_000 if len(values) > 1 else 0,
+    }
+    producer = Producer({"bootstrap.servers": connection.bootstrap, **settings})
+    told: list[Any] = []
+    for value in values:
+        producer.produce(inbox(market.DSO), value, partition=1, on_delivery=lambda *args: told.append(args))
+    producer.flush(120)
+    assert [error for error, _ in told if error is not None] == []
+    assert len({m.offset() for _, m in told}) == len(values)
