@@ -7,17 +7,17 @@ from clearing.result import Result
 
 if TYPE_CHECKING:
     from clearing.model import Model
-    from clearing.pipeline import clear
+    from clearing.pipeline import award, clear
 
-__all__ = ["Case", "Model", "Result", "clear"]
+__all__ = ["Case", "Model", "Result", "award", "clear"]
 
 
 def __getattr__(name: str) -> Any:
     """Import what needs solvers when it is asked for: whoever certifies a result needs none."""
-    if name == "clear":
-        from clearing.pipeline import clear
+    if name in ("award", "clear"):
+        from clearing import pipeline
 
-        return clear
+        return getattr(pipeline, name)
     if name == "Model":
         from clearing.model import Model
 

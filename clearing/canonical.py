@@ -2,16 +2,17 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator
-from dataclasses import replace
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import fields, replace
+from operator import attrgetter
 from typing import Any
 
-from clearing.case import Case
+from clearing.case import Case, Offer
 from clearing.result import Result
 from flexbus.codec import to_json_values
 from flexbus.events.grid import NetworkModelPublished
 
-__all__ = ["canonical_case", "canonical_network", "case_hash", "network_text", "result_hash"]
+__all__ = ["canonical_case", "canonical_network", "case_hash", "network_text", "offers_text", "result_hash"]
 
 
 def canonical_network(network: NetworkModelPublished) -> NetworkModelPublished:
@@ -36,10 +37,7 @@ def canonical_case(case: Case, network: NetworkModelPublished | None = None) -> 
         network=network or canonical_network(case.network),
         baseline=tuple(sorted(case.baseline, key=lambda b: b.bus_id)),
         infeed_prices=tuple(sorted(case.infeed_prices, key=lambda p: p.infeed_id)),
-        offers=tuple(
-            replace(o, shares=tuple(sorted(o.shares, key=lambda s: s.bus_id))) if o.shares else o
-            for o in sorted(case.offers, key=lambda o: o.offer_id)
-        ),
+        offers=tuple(_with_sorted_shares(o) for o in sorted(case.offers, key=lambda o: o.offer_id)),
         requests=tuple(sorted(case.requests, key=lambda r: r.request_id)),
         limit_prices=tuple(sorted(case.limit_prices, key=lambda p: (p.kind.value, p.element_id or ""))),
         units=tuple(sorted(case.units, key=lambda u: u.unit_id)),
@@ -51,29 +49,46 @@ def canonical_case(case: Case, network: NetworkModelPublished | None = None) -> 
     )
 
 
+def _with_sorted_shares(offer: Offer) -> Offer:
+    """Return an offer with its shares sorted by bus; the same one if they are."""
+    if not offer.shares:
+        return offer
+    shares = tuple(sorted(offer.shares, key=lambda s: s.bus_id))
+    return offer if shares == offer.shares else replace(offer, shares=shares)
+
+
 def network_text(network: NetworkModelPublished) -> str:
     """Return a canonical network as compact JSON with sorted keys."""
     return _text(to_json_values(network))
 
 
-def case_hash(case: Case, text_of_network: str | None = None) -> str:
+def offers_text(offers: Sequence[Offer]) -> Iterator[str]:
+    """Yield canonical offers as compact JSON with sorted keys, piece by piece."""
+    stacks = {id(s): s for o in offers for s in o.slots}  # one that holds for many slots is written once
+    texts = dict(zip(stacks, _texts([to_json_values(s) for s in stacks.values()]), strict=True))
+    slots = (f'"slots":[{",".join(map(texts.__getitem__, map(id, o.slots)))}]' for o in offers)
+    yield from _filled(to_json_values([replace(o, slots=()) for o in offers]), '"slots":[]', slots)
+
+
+def case_hash(case: Case, text_of_network: str | None = None, text_of_offers: str | None = None) -> str:
     """Return the SHA-256 of the canonical case as compact JSON with sorted keys.
 
     Args:
         case: the case.
         text_of_network: the text of its network if that is known; the case is canonical then.
+        text_of_offers: likewise of its offers.
     """
     case = canonical_case(case) if text_of_network is None else case
-    stacks = {id(s): s for o in case.offers for s in o.slots}  # one that holds for many slots is written once
-    texts = dict(zip(stacks, _texts([to_json_values(s) for s in stacks.values()]), strict=True))
-    slots = (f'"slots":[{",".join(map(texts.__getitem__, map(id, o.slots)))}]' for o in case.offers)
-    offers = _filled([replace(o, slots=()) for o in case.offers], '"slots":[]', slots)
+    lists: dict[str, Iterable[str]] = {
+        "baseline": [_flat(case.baseline)],
+        "offers": offers_text(case.offers) if text_of_offers is None else [text_of_offers],
+    }
     if text_of_network is None:
-        return _digest(_around(replace(case, offers=()), offers))
+        return _digest(_around(replace(case, baseline=(), offers=()), lists))
     bare = replace(case.network, buses=(), branches=(), infeed_points=())
-    before, *rest = _around(replace(case, offers=(), network=bare), offers)
     place = f'"network":{network_text(bare)}'
-    return _digest([before.replace(place, f'"network":{text_of_network}', 1), *rest])
+    parts = _around(replace(case, baseline=(), offers=(), network=bare), lists)
+    return _digest(part.replace(place, f'"network":{text_of_network}', 1) for part in parts)
 
 
 def result_hash(result: Result) -> str:
@@ -81,13 +96,19 @@ def result_hash(result: Result) -> str:
     # A series that many offers have is one object, and written once.
     series = {id(s): s for o in result.offers for s in (o.quantity, o.price_milli_per_mwh)}
     texts = dict(zip(series, _texts(list(series.values())), strict=True))
-    bare = [replace(o, quantity=(), price_milli_per_mwh=()) for o in result.offers]
+    bare = [{**part, "quantity": (), "price_milli_per_mwh": ()} for part in _records(result.offers)]
     both = (
         f'"price_milli_per_mwh":{texts[id(o.price_milli_per_mwh)]},"quantity":{texts[id(o.quantity)]}'
         for o in result.offers
     )
-    offers = _filled(bare, '"price_milli_per_mwh":[],"quantity":[]', both)
-    return _digest(_around(replace(result, result_hash="", offers=()), offers))
+    lists: dict[str, Iterable[str]] = {
+        "branches": [_flat(result.branches)],
+        "buses": [_flat(result.buses)],
+        "infeed_points": [_flat(result.infeed_points)],
+        "offers": _filled(bare, '"price_milli_per_mwh":[],"quantity":[]', both),
+    }
+    empty = replace(result, result_hash="", offers=(), buses=(), branches=(), infeed_points=())
+    return _digest(_around(empty, lists))
 
 
 _text = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False).encode
@@ -99,29 +120,48 @@ def _texts(values: list[Any]) -> list[str]:
     return _text(parted)[1:-1].split(',"|",') if values else []
 
 
+def _records(items: Sequence[Any]) -> list[dict[str, Any]]:
+    """Return dataclasses that hold texts, numbers and series of numbers alone, as what they look like in JSON."""
+    if not items:
+        return []
+    names = tuple(f.name for f in fields(items[0]))
+    return [dict(zip(names, values, strict=True)) for values in map(attrgetter(*names), items)]
+
+
+def _flat(items: Sequence[Any]) -> str:
+    return _text(_records(items))
+
+
 def _filled(values: Any, place: str, texts: Iterable[str]) -> Iterator[str]:
     """Yield values as text in which what stands at some places is, in turn, these texts.
 
     No string of JSON can hold a place: its quotes would have a backslash before them.
 
     Args:
-        values: what `to_json_values` takes.
+        values: JSON values.
         place: what to look for in their text, beginning with a quote.
         texts: what to put there.
     """
-    first, *parts = _text(to_json_values(values)).split(place)
+    first, *parts = _text(values).split(place)
     yield first
     for text, part in zip(texts, parts, strict=True):
         yield text
         yield part
 
 
-def _around(values: Any, offers: Iterable[str]) -> Iterator[str]:
-    """Yield values as text in which the empty list of offers is these texts, one after the other."""
-    before, after = _text(to_json_values(values)).split('"offers":[]')
-    yield before + '"offers":'
-    yield from offers
-    yield after
+def _around(values: Any, lists: dict[str, Iterable[str]]) -> Iterator[str]:
+    """Yield values as text in which empty lists are these texts.
+
+    Args:
+        values: a dataclass.
+        lists: by name, in the order of the names, what stands in the place of an empty list.
+    """
+    left = _text(to_json_values(values))
+    for name, texts in lists.items():
+        before, left = left.split(f'"{name}":[]')
+        yield f'{before}"{name}":'
+        yield from texts
+    yield left
 
 
 def _digest(parts: Iterable[str]) -> str:

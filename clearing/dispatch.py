@@ -23,9 +23,17 @@ def dispatch(case: Case, offers: list[Offer], taken: NDArray[np.int_]) -> tuple[
     p, q = baseline(case)
     index = {b.bus_id: k for k, b in enumerate(case.network.buses)}
     horizon = len(windows(case)[0])
-    for k, offer in enumerate(offers):
-        if not taken[k].any():
-            continue
+    some = np.flatnonzero(taken.any(axis=1)).tolist()
+    plain = [k for k in some if offers[k].bus_id is not None and offers[k].payback is None]
+    if plain:
+        at = np.array([index[offers[k].bus_id or ""] for k in plain], dtype=int)
+        change = taken[plain] * np.array([[float(offers[k].direction.sign)] for k in plain])
+        active = np.array([offers[k].quantity is Quantity.ACTIVE for k in plain], dtype=bool)
+        tan = np.array([[offers[k].tan_phi_ppm / PPM] for k in plain])
+        np.add.at(p.T, at[active], change[active])
+        np.add.at(q.T, at, change * np.where(active[:, None], tan, 1.0))
+    for k in sorted(set(some) - set(plain)):
+        offer = offers[k]
         change = taken[k].astype(float) * offer.direction.sign
         if offer.payback is not None:
             back = offer.payback
@@ -50,9 +58,10 @@ def baseline(case: Case) -> tuple[Real, Real]:
     p = np.zeros((case.slots, len(case.network.buses)))
     q = np.zeros_like(p)
     index = {b.bus_id: k for k, b in enumerate(case.network.buses)}
-    for entry in case.baseline:
-        p[:, index[entry.bus_id]] += entry.power_w
-        q[:, index[entry.bus_id]] += entry.reactive_power_var
+    if case.baseline:
+        at = np.array([index[b.bus_id] for b in case.baseline], dtype=int)
+        np.add.at(p.T, at, np.array([b.power_w for b in case.baseline], dtype=float))
+        np.add.at(q.T, at, np.array([b.reactive_power_var for b in case.baseline], dtype=float))
     for award in case.fixed_awards:
         shares = [(award.bus_id, PPM)] if award.bus_id is not None else [(s.bus_id, s.share_ppm) for s in award.shares]
         for bus_id, share in shares:

@@ -8,31 +8,39 @@ the slots' optima is a lower bound for the whole market whatever those prices ar
 are right; whole-or-nothing decisions are relaxed.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from clearing.formulation import SlotLimit, SlotMultipliers, SlotProblem
+from clearing.certificate.boxes import I_TOP, V_TOP, Boxes, Tree, boxes_of, tree_of
+from clearing.formulation import SlotBox, SlotLimit, SlotMultipliers, SlotProblem
 from clearing.linearisation import Multipliers, Point
 from clearing.network import Grid
 from clearing.pricing import NodalPrices
 from clearing.proof import ac_duals
 from clearing.relaxation import Relaxed, solve_slots
 from clearing.repair import Repair
+from clearing.result import LimitKind
 
 __all__ = ["Bound", "angle_gaps", "bound_of", "slot_problem"]
 
 Real = NDArray[np.float64]
 
-# Fictitious losses up to this count as none: 1 W, or a millionth of what flows in.
-EXACT_MW = 1e-6
-# Angles around a loop: an AC state misses by nothing, the solver's digits by less than this.
-EXACT_RAD = 1e-6
-# EUR per MWh of losses: tie-break where energy is free, for then losses cost nothing and are arbitrary.
-TIE = 1e-3
+# Of what a slot costs (at least a EUR per hour): a bound that misses it by no more meets it. The second is what the
+# digits of the cone solver are off by, of all that the slot pays and earns.
+MET, DIGITS = 1e-6, 1e-8
+# Fictitious losses up to this count as none: 1 W, or a millionth of what flows in; so do angles and excesses.
+EXACT_MW = EXACT_RAD = EXACT_PU = 1e-6
+# EUR per hour and pu: where the relaxation is exact, multipliers of cuts below this are the solver's noise.
+NO_CUT = 1e-2
+# Looks around a dispatch: how many, how far the first goes (of all that is injected), and what they must still promise.
+LOOKS = 12
+FIRST_LOOK = 0.02
+LOOK_ON = 1e-8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,7 +50,9 @@ class Bound:
     value: float
     solved: NDArray[np.bool_]  # per slot: a proof or the cone solver gave the bound
     exact: NDArray[np.bool_]
-    gap_mw: Real
+    gap: Real  # per slot: what it costs less its own bound, at the prices of what ties slots together, EUR per hour
+    gap_mw: Real  # fictitious losses of the relaxation
+    taken: dict[int, tuple[NDArray[np.int_], Real]]  # per slot: its columns, and what the relaxation takes of them
     slots: dict[int, SlotMultipliers]
     structural: Real  # multipliers of the market's rows that the slots were priced apart with
     requests: dict[int, dict[str, float]]  # per slot and first request of a pool: multiplier, EUR per MWh
@@ -69,34 +79,68 @@ def bound_of(
     return _Bounder(repair, point, multipliers, prices).run(active, workers)
 
 
+def settle_inside(
+    repair: Repair,
+    point: Point,
+    multipliers: Multipliers,
+    prices: NodalPrices,
+    slots: NDArray[np.bool_],
+    workers: int = 1,
+) -> Point:
+    """Return a dispatch at least as good, where the best one lies between the corners of the market.
+
+    Linear programs creep there. The relaxation of what lies near the dispatch has the curvature of losses and voltages,
+    and the nearer it looks the less it invents: so it is followed in ever smaller steps.
+
+    Args:
+        repair: the optimisation.
+        point: the dispatch.
+        multipliers: its duals.
+        prices: its nodal prices.
+        slots: slots to look at.
+        workers: processes to spread the relaxations over.
+    """
+    open_slots = np.flatnonzero(slots).tolist()
+    size = {t: FIRST_LOOK * float(np.abs(repair.base.s[t]).sum() + np.abs(point.state.s[t]).sum()) for t in open_slots}
+    for _ in range(LOOKS):
+        if not open_slots:
+            break
+        bounder = _Bounder(repair, point, multipliers, prices, prove=False)
+        problems, kept = [], []
+        for t in open_slots:
+            problem, columns = bounder.nearby(t, size[t])
+            problems.append(problem)
+            kept.append(columns)
+        taken, promised = {}, {}
+        for t, columns, found in zip(open_slots, kept, solve_slots(problems, workers), strict=True):
+            if found is not None and found.solved:
+                taken[t] = columns, found.x[: len(columns)]
+                value, _ = bounder.value(t, columns)
+                promised[t] = value - found.bound > LOOK_ON * max(1.0, abs(value))
+        point, better = repair.take(point, taken)
+        for t in open_slots:
+            size[t] *= 0.5 if t in better else 0.2
+        open_slots = [t for t in open_slots if promised.get(t, False)]
+    return point
+
+
 class _Bounder:
     def __init__(
         self, repair: Repair, point: Point, multipliers: Multipliers, prices: NodalPrices, *, prove: bool = True
     ) -> None:
         self.repair, self.point, self.multipliers = repair, point, multipliers
+        self.boxes: Boxes | None = None
         self.slots, n = repair.slots, repair.grid.nodes
-        columns = len(repair.cost)
-        home = repair.column_slot
-        # A column is at home in its slot if it injects nowhere else.
-        away = np.zeros(columns, dtype=bool)
-        for matrix in (repair.node_p, repair.node_q):
-            coo = matrix.tocoo()
-            away[coo.col[(coo.row // n) != home[coo.col]]] = True
-        self.home = np.where(away, -1, home)
+        self.home = repair.columns.home
         self.at_home = self.home >= 0
         self.away = np.flatnonzero(~self.at_home)
         # Least and most that columns from elsewhere can inject, (P, Q) x slots x nodes.
         self.away_low, self.away_high = np.zeros((2, 2, self.slots, n))
-        for k, matrix in enumerate((repair.node_p, repair.node_q)):
+        for k, matrix in enumerate((repair.columns.node_p, repair.columns.node_q) if len(self.away) else ()):
             reach = matrix[:, self.away].multiply(repair.upper[self.away][None, :]).tocsr()
             self.away_low[k] = np.asarray(reach.minimum(0).sum(axis=1)).reshape(self.slots, n)
             self.away_high[k] = np.asarray(reach.maximum(0).sum(axis=1)).reshape(self.slots, n)
-        ties = repair.rows.tocoo()
-        first = np.full(repair.rows.shape[0], self.slots + 1)
-        last = np.full(repair.rows.shape[0], -2)
-        np.minimum.at(first, ties.row, self.home[ties.col])
-        np.maximum.at(last, ties.row, self.home[ties.col])
-        self.row_slot = np.where((first == last) & (first >= 0), first, -1)
+        self.row_slot = repair.columns.row_slot
         alive = np.flatnonzero(repair.grid.node_of_bus >= 0)
         self.node_price = np.zeros((2, self.slots, n))
         for k, total in enumerate(prices.physical()):
@@ -106,30 +150,61 @@ class _Bounder:
         # A slot that is solved keeps its own rows; all others are priced.
         self.solve = repair.live & ~self.ac.closed if prove else repair.live
         priced = np.where((self.row_slot < 0) | ~self.solve[self.row_slot], self.dual, 0.0)
-        self.cost = repair.cost - repair.rows.T @ (priced * repair.row_weight) / repair.column_weight
+        self.cost = repair.cost - repair.columns.rows_back @ (priced * repair.row_weight) / repair.column_weight
         self.offset = self._row_terms(priced)
 
     def _row_terms(self, priced: Real) -> float:
-        low, high = np.array(self.repair.market.rows.low), np.array(self.repair.market.rows.high)
+        low, high = self.repair.columns.row_low, self.repair.columns.row_high
         side = np.where(priced > 0, low, high)
         use = priced != 0
         # A multiplier on a side that has no bound is noise of the solver and prices nothing.
         noise = use & ~np.isfinite(side)
         weight = self.repair.row_weight
-        self.cost = self.cost + self.repair.rows.T @ np.where(noise, priced * weight, 0.0) / self.repair.column_weight
+        self.cost = (
+            self.cost
+            + self.repair.columns.rows_back @ np.where(noise, priced * weight, 0.0) / self.repair.column_weight
+        )
         use &= ~noise
         return float((priced * weight)[use] @ side[use])
+
+    @cached_property
+    def tree(self) -> Tree:
+        return grid_tree(self.repair.grid)
+
+    def enclose(self, slots: list[int]) -> None:
+        """Find what bounds every state of some slots."""
+        if not slots or self.repair.injected_range is None:
+            return
+        grid = self.repair.grid
+        low, high = (part[slots] for part in self.repair.injected_range())
+        s = self.repair.base.s[slots]
+        rated = self._rated(slots)
+        self.boxes = boxes_of(self.tree, s + low, s + high, np.abs(grid.held_v) ** 2, rated)
+        self.boxed = {t: k for k, t in enumerate(slots)}
+
+    def _rated(self, slots: list[int]) -> Real:
+        """Return the squared series currents up to which the bound holds where branches close loops, pu."""
+        grid, found = self.repair.grid, []
+        inner = np.abs(grid.ratio)
+        charging = np.abs(grid.half) * V_TOP
+        for name, most, ratio in (("if", grid.max_i_from, inner), ("it", grid.max_i_to, np.ones_like(inner))):
+            seen = np.fmax(self.point.values[name][slots], self.repair.base_values[name][slots])
+            top = np.where(np.isfinite(most), np.fmax(I_TOP * most, seen), np.inf)
+            found.append(top * ratio + charging / np.minimum(ratio, 1.0))
+        return np.asarray(np.minimum(*found) ** 2)
 
     def run(self, active: NDArray[np.bool_], workers: int) -> Bound:
         repair = self.repair
         asked = np.flatnonzero(active & repair.live & self.solve).tolist()
+        self.enclose(asked)
         answers = dict(zip(asked, solve_slots([self.problem(t) for t in asked], workers), strict=True))
         exact = np.ones(self.slots, dtype=bool)
-        gap = np.zeros(self.slots)
+        gap, gap_mw = np.zeros((2, self.slots))
         total, solved = self.offset, np.ones(self.slots, dtype=bool)
         total += self._away_terms()
         total += self._closed_terms(active & repair.live)
         found: dict[int, SlotMultipliers] = {}
+        taken: dict[int, tuple[NDArray[np.int_], Real]] = {}
         requests: dict[int, dict[str, float]] = {}
         for t in np.flatnonzero(active & repair.live).tolist():
             relaxed = answers.get(t)
@@ -138,25 +213,78 @@ class _Bounder:
                 requests[t] = self._of_requests(t, None)
                 if t in answers:  # the solver broke down
                     solved[t] = exact[t] = False
+                    gap[t] = np.inf
                     total = -np.inf
                 continue
             found[t] = relaxed
             requests[t] = self._of_requests(t, relaxed)
             solved[t] = relaxed.solved
-            size = max(1.0, float(np.abs(repair.base.s[t]).sum()))
-            exact[t] = relaxed.solved and relaxed.losses_mw <= EXACT_MW * size and self._closes(relaxed)
-            gap[t] = relaxed.losses_mw
-            own = relaxed.bound - self._tie(t) * self._losses_up_to(t)
-            total += (own + self._copy_terms(t)) * repair.weight[t]
+            kept = np.flatnonzero(self.home == t)
+            taken[t] = kept, relaxed.x[: len(kept)]
+            value, gross = self.value(t, kept)
+            gap[t], gap_mw[t] = value - relaxed.bound, relaxed.losses_mw
+            met = gap[t] <= MET * max(1.0, abs(value)) + DIGITS * gross
+            exact[t] = relaxed.solved and (met or self._is_state(t, relaxed))
+            if exact[t] and float(relaxed.cuts.max(initial=0.0)) < NO_CUT:
+                found[t] = replace(relaxed, cuts=np.zeros(0))
+            total += (relaxed.bound + self._copy_terms(t)) * repair.weight[t]
         return Bound(
-            value=total, solved=solved, exact=exact, gap_mw=gap, slots=found, structural=self.dual, requests=requests
+            value=total,
+            solved=solved,
+            exact=exact,
+            gap=gap,
+            gap_mw=gap_mw,
+            taken=taken,
+            slots=found,
+            structural=self.dual,
+            requests=requests,
         )
+
+    def _is_state(self, t: int, relaxed: Relaxed) -> bool:
+        """Tell whether the optimum of a relaxation is an AC state that costs what the relaxation says.
+
+        Then the grid is exact in spite of a gap: whole-or-nothing decisions are relaxed as well. No losses are
+        fictitious, angles close around loops, and nothing exceeds a limit whose price the relaxation understates.
+        """
+        grid = self.repair.grid
+        if relaxed.losses_mw > EXACT_MW * max(1.0, float(np.abs(self.repair.base.s[t]).sum())):
+            return False
+        if not grid.radial and float(np.abs(angle_gaps(grid, relaxed)).max(initial=0.0)) > EXACT_RAD:
+            return False
+        v, z = relaxed.v, 1 / grid.y
+        priced = {k.index for k in self.limits_of(t) if k.kind is LimitKind.VOLTAGE_MIN}
+        for n in grid.free.tolist():
+            if v[n] > grid.v_max[n] + EXACT_PU or (n not in priced and v[n] < grid.v_min[n] - EXACT_PU):
+                return False
+        w_from, w_to = (v[grid.from_node] / np.abs(grid.ratio)) ** 2, v[grid.to_node] ** 2
+        flow = relaxed.p + 1j * relaxed.q
+        s_from = flow + np.conj(grid.half) * w_from
+        s_to = flow - z * relaxed.current_mva - np.conj(grid.half) * w_to
+        over_from = np.abs(s_from) / v[grid.from_node] > grid.max_i_from + EXACT_PU
+        return not bool((over_from | (np.abs(s_to) / v[grid.to_node] > grid.max_i_to + EXACT_PU)).any())
+
+    def value(self, t: int, kept: NDArray[np.int_]) -> tuple[float, float]:
+        """Return what a slot of the dispatch costs, as its relaxation counts, and the sum of all its parts' sizes."""
+        repair, point = self.repair, self.point
+        apart = float((self.cost - repair.cost)[kept] @ point.x[kept])
+        bought = 0.0
+        if len(self.away):
+            x = np.zeros(len(repair.cost))
+            x[self.away] = point.x[self.away]
+            rows = slice(t * repair.grid.nodes, (t + 1) * repair.grid.nodes)
+            for k, matrix in enumerate((repair.columns.node_p, repair.columns.node_q)):
+                bought += float(self.node_price[k, t] @ (matrix[rows] @ x))
+            bought -= self._copy_terms(t)
+        merit = float(point.merit[t] / repair.weight[t])
+        energy = float(np.abs(repair.energy_price[t] * point.values["root_p"][t]).sum())
+        gross = abs(merit) + abs(apart) + abs(bought) + energy + float(np.abs(self.cost[kept]) @ point.x[kept])
+        return merit + apart + bought, gross
 
     def _closed_terms(self, active: NDArray[np.bool_]) -> float:
         """Return the bound of the slots that need no solver: their grid's, and what their columns can earn at most."""
         repair, ac = self.repair, self.ac
         closed = active & ~self.solve
-        worth = repair.by_p @ ac.balance_p.ravel() + repair.by_q @ ac.balance_q.ravel()
+        worth = repair.columns.worth(ac.balance_p, ac.balance_q)
         reduced = np.where(closed[self.home], self.cost - worth, self.cost)
         grid = ac.bound - (repair.energy_price * repair.base_values["root_p"]).sum(axis=1)
         total = float((grid * repair.weight)[closed].sum())
@@ -168,13 +296,6 @@ class _Bounder:
         reduced *= repair.column_weight
         mine = self.at_home & ~(active & self.solve)[self.home]
         return total + _least(reduced[mine], repair.upper[mine])
-
-    def _closes(self, relaxed: Relaxed) -> bool:
-        """Tell whether the voltage angles of the relaxation add up to zero around every loop."""
-        grid = self.repair.grid
-        if grid.radial:
-            return True
-        return float(np.abs(angle_gaps(grid, relaxed)).max(initial=0.0)) <= EXACT_RAD
 
     def _of_requests(self, t: int, relaxed: Relaxed | None) -> dict[str, float]:
         """Return the multipliers of what is delivered to requests in a slot, by the first request of each pool.
@@ -210,7 +331,7 @@ class _Bounder:
         rows = np.flatnonzero(self.row_slot == t)
         mine = repair.rows[rows]
         matrix, full = sparse.csr_matrix(mine[:, kept]), np.diff(mine.indptr) > 0
-        low, high = np.array(repair.market.rows.low)[rows], np.array(repair.market.rows.high)[rows]
+        low, high = repair.columns.row_low[rows], repair.columns.row_high[rows]
         position = {int(c): k for k, c in enumerate(kept.tolist())}
         measured = tuple(
             (
@@ -223,16 +344,7 @@ class _Bounder:
             for m in repair.market.measured
             if m.slot == t
         )
-        limits = tuple(
-            SlotLimit(
-                repair.limits.kinds[k],
-                repair.limits.measures[k].index,
-                float(repair.limits.bound[k]),
-                float(repair.limits.price[k]),
-            )
-            for k in np.flatnonzero(repair.watch[t]).tolist()
-            if self.point.excess[t, k] > -0.5 * repair.limits.near[k]
-        )
+        limits = self.limits_of(t)
         inject_p, inject_q = (part[:, kept] for part in repair.slot_injections(t))
         cost, upper, s = self.cost[kept], repair.upper[kept], repair.base.s[t]
         likely = cost <= 0
@@ -257,9 +369,72 @@ class _Bounder:
             row_high=high[full],
             limits=limits,
             measured=measured,
-            loss_price=self._tie(t),
+            box=self._box(t),
             likely=likely,
         )
+
+    def _box(self, t: int) -> SlotBox | None:
+        boxes = self.boxes
+        if boxes is None:
+            return None
+        k = self.boxed[t]
+        w_far, by_p, by_q, constant = boxes.cut()
+        return SlotBox(
+            w_low=boxes.w_low[k],
+            w_high=boxes.w_high[k],
+            l_low=boxes.l_low[k],
+            l_high=boxes.l_high[k],
+            w_far=w_far[k],
+            by_p=by_p[k],
+            by_q=by_q[k],
+            constant=constant[k],
+            inward=self.tree.inward,
+        )
+
+    def limits_of(self, t: int) -> tuple[SlotLimit, ...]:
+        """Return the limits that take part in the relaxation of a slot."""
+        return tuple(
+            SlotLimit(
+                self.repair.limits.kinds[k],
+                self.repair.limits.measures[k].index,
+                float(self.repair.limits.bound[k]),
+                float(self.repair.limits.price[k]),
+            )
+            for k in np.flatnonzero(self.repair.watch[t]).tolist()
+            if self.point.excess[t, k] > -0.5 * self.repair.limits.near[k]
+        )
+
+    def nearby(self, t: int, size: float) -> tuple[SlotProblem, NDArray[np.int_]]:
+        """Return the relaxation of a slot in which no column that injects moves further, and the slot's columns."""
+        repair, x = self.repair, self.point.x
+        kept = np.flatnonzero(self.home == t)
+        self.boxes = None
+        problem = self.problem(t)
+        moving = np.flatnonzero(np.diff(sparse.csc_matrix(abs(problem.inject_p) + abs(problem.inject_q)).indptr))
+        moving = moving[moving < len(kept)]
+        low = np.maximum(x[kept[moving]] - size, 0.0)
+        high = np.minimum(x[kept[moving]] + size, problem.upper[moving])
+        held = sparse.csr_matrix(
+            (np.ones(len(moving)), (np.arange(len(moving)), moving)), shape=(len(moving), len(problem.cost))
+        )
+        least, most = problem.s.copy(), problem.s.copy()
+        for matrix, unit in ((problem.inject_p, 1.0), (problem.inject_q, 1j)):
+            part = matrix[:, moving]
+            least = least + unit * (part.maximum(0) @ low + part.minimum(0) @ high)
+            most = most + unit * (part.maximum(0) @ high + part.minimum(0) @ low)
+            if matrix.shape[1] > len(kept):  # what is injected from elsewhere
+                most = most + unit * (matrix[:, len(kept) :] @ problem.upper[len(kept) :])
+        made = boxes_of(self.tree, least[None], most[None], np.abs(repair.grid.held_v) ** 2, self._rated([t]))
+        self.boxes, self.boxed = made, {t: 0}
+        near = replace(
+            problem,
+            rows=sparse.csr_matrix(sparse.vstack([problem.rows, held])),
+            row_low=np.r_[problem.row_low, low],
+            row_high=np.r_[problem.row_high, np.maximum(high, low)],
+            box=self._box(t),
+            likely=None,
+        )
+        return near, kept
 
     def _away(self, t: int) -> list[tuple[int, int, float, float]]:
         """Return where columns from elsewhere can inject in a slot: (0 P or 1 Q, node, least, most)."""
@@ -295,20 +470,25 @@ class _Bounder:
     def _away_terms(self) -> float:
         """Return the least that the away columns cost when they sell their injections at the nodal prices."""
         repair, away = self.repair, self.away
-        worth = repair.by_p @ self.node_price[0].ravel() + repair.by_q @ self.node_price[1].ravel()
+        if not len(away):
+            return 0.0
+        worth = repair.columns.worth(self.node_price[0], self.node_price[1])
         return _least(((self.cost - worth) * repair.column_weight)[away], repair.upper[away])
 
-    def _tie(self, t: int) -> float:
-        return TIE if (self.repair.energy_price[t] <= 0).any() else 0.0
 
-    def _losses_up_to(self, t: int) -> float:
-        """Return the losses (MW) up to which the bound stays one in spite of the tie-break.
-
-        Twice the losses found and a tenth of everything injected: a dispatch that loses more is none.
-        """
-        s = self.point.state.s[t]
-        lost = float(self.point.values["root_p"][t].sum() + s.real.sum())
-        return 2 * max(lost, 0.0) + 0.1 * float(np.abs(s).sum())
+def grid_tree(grid: Grid) -> Tree:
+    """Return the tree of a reduced grid."""
+    return tree_of(
+        grid.nodes,
+        grid.held,
+        grid.held_v,
+        grid.from_node,
+        grid.to_node,
+        1 / grid.y,
+        grid.ratio,
+        grid.shunt,
+        grid.half,
+    )
 
 
 def _least(reduced: Real, upper: Real) -> float:
@@ -345,4 +525,6 @@ def slot_problem(repair: Repair, point: Point, multipliers: Multipliers, prices:
         prices: its nodal prices.
         slot: slot index.
     """
-    return _Bounder(repair, point, multipliers, prices, prove=False).problem(slot)
+    bounder = _Bounder(repair, point, multipliers, prices, prove=False)
+    bounder.enclose([slot])
+    return bounder.problem(slot)

@@ -10,9 +10,11 @@ series flow P, Q at the sending end, l its squared current, half the shunt (g + 
     v_j = v_i' - 2 (r P + x Q) + (r^2 + x^2) l,        l v_i' >= P^2 + Q^2,
     out of i: P + g/2 v_i', Q - b/2 v_i',              into j: P - r l - g/2 v_j, Q - x l + b/2 v_j.
 
-Costs of violations are written in squared magnitudes such that they are never above the true cost (chords of
-the square root), so that the bound also holds in slots with a shortfall. Source: Farivar and Low 2013 (branch
-flow model); clearing note, section 6.
+Costs of violations are never above the true cost: exact where they are convex in the squared magnitude (a voltage
+too low), else the chord of the square root, so that the bound also holds in slots with a shortfall. What bounds every
+state of the slot (`SlotBox`) keeps the relaxation from losses that no state has: without it a price below zero, or
+energy that finds no taker, is burnt in currents that nothing carries. Source: Farivar and Low 2013 (branch flow model);
+clearing note, section 6.
 """
 
 from dataclasses import dataclass, field
@@ -23,16 +25,46 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
+from clearing.certificate.boxes import I_TOP, V_LOW, V_TOP
 from clearing.network import Grid
 from clearing.result import LimitKind
 
-__all__ = ["Assembled", "SlotLimit", "SlotMultipliers", "SlotProblem", "assemble"]
+__all__ = [
+    "CUT_ROOM",
+    "ROOM",
+    "Assembled",
+    "Pressed",
+    "SlotBox",
+    "SlotLimit",
+    "SlotMultipliers",
+    "SlotProblem",
+    "assemble",
+    "current_range",
+    "power_base",
+]
 
 Real = NDArray[np.float64]
+# Squared pu: a box is this much wider here than what is known, for the cone solver needs some room in it.
+ROOM = 1e-4
+CUT_ROOM = 1e-6
 
-# No distribution grid works above 1.3 pu or at twice its ratings; chords of the priced violations end there.
-V_TOP = 1.3
-I_TOP = 2.0
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SlotBox:
+    """What every state of a slot keeps, whatever the market takes (`clearing.certificate.boxes`), pu of 1 MVA.
+
+    ``w_far l <= by_p p + by_q q - constant`` for what leaves a branch at its far end: the chord of the squared flow.
+    """
+
+    w_low: Real  # squared voltages (nodes)
+    w_high: Real
+    l_low: Real  # squared currents (branches)
+    l_high: Real
+    w_far: Real
+    by_p: Real
+    by_q: Real
+    constant: Real
+    inward: NDArray[np.bool_]  # whether the from side is the far end
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +96,19 @@ class SlotProblem:
     # Flow rows: (branch or infeed index, Measure kind, sign, base value, columns): sum columns <= sign (base - flow).
     measured: tuple[tuple[int, str, float, float, tuple[int, ...]], ...] = ()
     loss_price: float = 0.0  # tie-break against fictitious losses
+    box: SlotBox | None = None
     likely: NDArray[np.bool_] | None = None  # columns to begin with; the others are looked at when prices are known
+
+
+@dataclass(frozen=True, slots=True)
+class Pressed:
+    """A limit and its multipliers, in the units of `LimitDual`."""
+
+    limit: SlotLimit
+    value: float
+    value_q: float = 0.0
+    flow_p: float = 0.0
+    flow_q: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,7 +118,8 @@ class SlotMultipliers:
     balance_p: Real
     balance_q: Real
     drop: Real
-    limits: tuple[tuple[SlotLimit, float, float], ...]  # limit, multiplier (units of `LimitDual`), its reactive part
+    limits: tuple[Pressed, ...]
+    cuts: Real = field(default_factory=lambda: np.zeros(0))  # of the box's chords, per branch; none: not used
 
 
 @dataclass(slots=True)
@@ -121,13 +166,16 @@ class Assembled:
     drop_row: NDArray[np.int_]
     row_of: NDArray[np.int_]  # rows of the problem
     limit_rows: tuple[tuple[SlotLimit, int], ...]
+    flow_rows: tuple[int, ...]  # first rows of the flows of limited currents, in the order of their limits
     measured_rows: NDArray[np.int_]
+    cut_rows: NDArray[np.int_]  # of the box's chords, per branch; empty without a box
+    cut_unit: Real  # what these rows are scaled with
 
 
 def assemble(problem: SlotProblem) -> Assembled:
     """Return the relaxation of one slot as a conic program."""
     grid = problem.grid
-    base = _power_base(problem)
+    base = power_base(problem)
     m, n, h = len(grid.branch_ids), grid.nodes, len(grid.infeed_ids)
     k = len(problem.cost)
     at_p, at_q, at_l, at_v = 0, m, 2 * m, 3 * m
@@ -196,10 +244,26 @@ def assemble(problem: SlotProblem) -> Assembled:
     high = pos.grow(problem.upper[bounded] / base)
     pos.put(high, at_x + bounded, 1.0)
     # Voltages stay physical, so that a price on their limits keeps its chord.
-    top = pos.grow(np.full(n, V_TOP**2))
-    pos.put(top, at_v + np.arange(n), 1.0)
-    bottom = pos.grow(np.zeros(n))
-    pos.put(bottom, at_v + np.arange(n), -1.0)
+    box = problem.box
+    free = np.setdiff1d(np.arange(n), grid.held)
+    w_low, w_high = np.full(n, V_LOW**2), np.full(n, V_TOP**2)
+    if box is not None:
+        w_low, w_high = box.w_low - ROOM, box.w_high + ROOM
+    top = pos.grow(w_high[free])
+    pos.put(top, at_v + free, 1.0)
+    bottom = pos.grow(-w_low[free])
+    pos.put(bottom, at_v + free, -1.0)
+    cut_row, unit = np.zeros(0, dtype=int), np.zeros(0)
+    if box is not None:
+        # In units of the largest of each row's coefficients.
+        by_p, by_q, far = box.by_p / base, box.by_q / base, box.w_far
+        outgoing = np.where(box.inward, 1.0, -1.0)
+        by_l = far - np.where(box.inward, 0.0, outgoing * (by_p * r + by_q * x))
+        unit = 1 / np.maximum(np.abs([by_p, by_q, by_l]).max(axis=0), 1e-9)
+        cut_row = pos.grow(unit * (CUT_ROOM - box.constant / base**2))
+        pos.put(cut_row, at_p + lines, unit * outgoing * by_p)
+        pos.put(cut_row, at_q + lines, unit * outgoing * by_q)
+        pos.put(cut_row, at_l + lines, unit * by_l)
 
     def branch_cone(
         rows_p: list[tuple[int, Any]], rows_q: list[tuple[int, Any]], l_col: int, v_col: int, v_scale: float
@@ -215,19 +279,29 @@ def assemble(problem: SlotProblem) -> Assembled:
         cones.append(block)
 
     main = _main_cones(m, at_p, at_q, at_l, at_v, f, a2)
+    flow_rows: list[int] = []  # of the limits of currents: number of the cone of the flow
+    held_v = np.zeros(n)
+    held_v[grid.held] = np.abs(grid.held_v)
     limit_rows: list[tuple[SlotLimit, int]] = []  # row among the inequalities, or (apparent power) number of a cone
     for limit in problem.limits:
         j, scale = limit.index, 1.0 / base
         match limit.kind:
             case LimitKind.VOLTAGE_MAX:
-                c = slack(limit.price / (V_TOP + limit.bound))
-                row = pos.grow(limit.bound**2)
+                # The chord of the voltage from the bound, or the least that the box leaves, to the most.
+                lowest, highest = max(limit.bound, float(np.sqrt(w_low[j]))), float(np.sqrt(w_high[j]))
+                c = slack(limit.price)
+                row = pos.grow(limit.bound * (lowest + highest) - lowest * highest)
                 pos.put(row, at_v + j, 1.0)
-                pos.put(row, c, -1.0)
+                pos.put(row, c, -(lowest + highest))
             case LimitKind.VOLTAGE_MIN:
-                c = slack(limit.price / (2 * -limit.bound))
-                row = pos.grow(-(limit.bound**2))
-                pos.put(row, at_v + j, -1.0)
+                # The voltage itself, u^2 <= w  <=>  (w + 1, 2 u, w - 1) in the second-order cone.
+                u, c = slack(0.0), slack(limit.price)
+                block = _Block()
+                block.grow([1.0, 0.0, -1.0])
+                block.put([0, 1, 2], [at_v + j, u, at_v + j], [-1.0, -2.0, -1.0])
+                cones.append(block)
+                row = pos.grow(limit.bound)
+                pos.put(row, u, -1.0)
                 pos.put(row, c, -1.0)
             case LimitKind.CURRENT_FROM | LimitKind.CURRENT_TO:
                 limit_pu = limit.bound * scale
@@ -236,11 +310,25 @@ def assemble(problem: SlotProblem) -> Assembled:
                 )
                 square = slack(0.0)
                 branch_cone(ends_p, ends_q, square, v_at, v_scale)
-                c = slack(limit.price * base / ((1 + I_TOP) * limit_pu))
-                row = pos.grow(limit_pu**2)
+                least, most = (limit.bound, I_TOP * limit.bound) if box is None else current_range(problem, limit, box)
+                least, most = least * scale, most * scale
+                c = slack(limit.price * base)
+                row = pos.grow(limit_pu * (least + most) - least * most)
                 limit_rows.append((limit, int(row[0])))
                 pos.put(row, square, 1.0)
-                pos.put(row, c, -1.0)
+                pos.put(row, c, -(least + most))
+                # Nor is a current less than its flow at the highest voltage.
+                end = int((t if limit.kind is LimitKind.CURRENT_TO else f)[j])
+                volt = float(np.sqrt(w_high[end])) if end not in grid.held else float(np.abs(held_v[end]))
+                block = _Block()
+                block.grow([volt * limit_pu, 0.0, 0.0])
+                block.put(0, c, -volt)
+                for column, value in ends_p:
+                    block.put(1, column, -value)
+                for column, value in ends_q:
+                    block.put(2, column, -value)
+                flow_rows.append(len(cones))
+                cones.append(block)
             case LimitKind.APPARENT_POWER_FROM | LimitKind.APPARENT_POWER_TO:
                 ends_p, ends_q, _, _ = _end(
                     limit.kind is LimitKind.APPARENT_POWER_TO, j, f, t, a2, r, x, half, at_p, at_q, at_l, at_v
@@ -292,6 +380,12 @@ def assemble(problem: SlotProblem) -> Assembled:
     kinds = [clarabel.ZeroConeT(eq.height), clarabel.NonnegativeConeT(pos.height)]
     kinds += [clarabel.SecondOrderConeT(4)] * m + [clarabel.SecondOrderConeT(b.height) for b in cones]
     stacked, rhs = _stacked(blocks, len(cost))
+    # Violations cost a thousand times what energy costs. Counted in smaller units they cost as much, and prices keep
+    # the digits that the solver would otherwise spend on them.
+    usual = max(float(np.abs(cost[:size]).max(initial=0.0)), 1.0 * base)
+    units = np.ones(len(cost))
+    units[size:] = np.minimum(1.0, usual / np.maximum(cost[size:], usual))
+    stacked, cost = sparse.csc_matrix(stacked @ sparse.diags(units)), cost * units
     firsts = eq.height + pos.height + 4 * m + np.cumsum([0, *(b.height for b in cones)])
     apparent = (LimitKind.APPARENT_POWER_FROM, LimitKind.APPARENT_POWER_TO)
     return Assembled(
@@ -312,11 +406,27 @@ def assemble(problem: SlotProblem) -> Assembled:
         limit_rows=tuple(
             (limit, int(firsts[place]) if limit.kind in apparent else eq.height + place) for limit, place in limit_rows
         ),
+        flow_rows=tuple(int(firsts[place]) for place in flow_rows),
         measured_rows=eq.height + np.array(measured_rows, dtype=int),
+        cut_rows=eq.height + cut_row,
+        cut_unit=unit,
     )
 
 
-def _power_base(problem: SlotProblem) -> float:
+def current_range(problem: SlotProblem, limit: SlotLimit, box: SlotBox) -> tuple[float, float]:
+    """Return between what a current at an end of a branch lies that exceeds its bound, pu of 1 MVA."""
+    grid, j = problem.grid, limit.index
+    at_from = limit.kind is LimitKind.CURRENT_FROM
+    ratio = float(np.abs(grid.ratio[j])) if at_from else 1.0
+    end = (grid.from_node if at_from else grid.to_node)[j]
+    charging = float(np.abs(grid.half[j]) * np.sqrt(box.w_high[end])) / ratio
+    least, most = (
+        (float(np.sqrt(square[j])) + side) / ratio for square, side in ((box.l_low, -charging), (box.l_high, charging))
+    )
+    return max(least - ROOM, limit.bound), max(most + ROOM, limit.bound)
+
+
+def power_base(problem: SlotProblem) -> float:
     """Return the power of ten (MVA) next to the size of the feeder: conditioning depends on it."""
     size = max(float(np.abs(problem.s).sum()), 1e-3)
     return float(10.0 ** np.round(np.log10(size)))

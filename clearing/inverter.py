@@ -87,11 +87,16 @@ def _cone(market: "Market", unit: Unit, t: int, p: Terms, q: Terms, low: float, 
             terms = [(c, sign * f) for c, f in q] + [(c, -side * tan * f) for c, f in p]
             market.row(tag, terms, -INF, side * tan * p0 - sign * q0)
         return
-    feeding = market.column(0.0, 1.0, t, integer=True)
+    # 1 = on the other side than the baseline, so that a market in which nothing is decided keeps the rows.
+    crossed = market.column(0.0, 1.0, t, integer=True)
+    side = 1.0 if p0 >= 0 else -1.0
+    room = high if side > 0 else -low  # how far out on the baseline's side
+    back = -low if side > 0 else high  # how far out on the other one
     far = tan * max(high, -low) + abs(q0) + sum(abs(f) * market.upper[c] for c, f in q)
-    market.row(tag, [*p, (feeding, low)], low - p0, INF)
-    market.row(tag, [*p, (feeding, -high)], -INF, -p0)
+    out = [(c, side * f) for c, f in p]
+    market.row(tag, [*out, (crossed, back)], -side * p0, INF)
+    market.row(tag, [*out, (crossed, room)], -INF, room - side * p0)
     for sign in (1.0, -1.0):
-        on_q = [(c, sign * f) for c, f in q]
-        market.row(tag, on_q + [(c, -tan * f) for c, f in p] + [(feeding, far)], -INF, tan * p0 - sign * q0 + far)
-        market.row(tag, on_q + [(c, tan * f) for c, f in p] + [(feeding, -far)], -INF, -tan * p0 - sign * q0)
+        on_q, base = [(c, sign * f) for c, f in q], sign * q0
+        market.row(tag, on_q + [(c, -tan * f) for c, f in out] + [(crossed, -far)], -INF, tan * side * p0 - base)
+        market.row(tag, on_q + [(c, tan * f) for c, f in out] + [(crossed, far)], -INF, far - tan * side * p0 - base)

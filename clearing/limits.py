@@ -1,6 +1,7 @@
 """The limits of a grid as one table: which measure, which bound, what a violation costs."""
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,14 +9,14 @@ from numpy.typing import NDArray
 from clearing.case import LimitPrice, Settings
 from clearing.network import Grid
 from clearing.result import LimitKind
-from clearing.state import Measure
+from clearing.state import Measure, Measured
 
 __all__ = ["LimitTable", "build_limits"]
 
 Real = NDArray[np.float64]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class LimitTable:
     """One row per limit: `sign * measure <= bound`, else `price` per unit and hour."""
 
@@ -25,16 +26,21 @@ class LimitTable:
     bound: Real
     price: Real  # EUR per pu (MVA, MW or pu of voltage) and hour
     near: Real  # distance to the bound from which on the limit is watched
+    places: tuple[tuple[str, NDArray[np.int_], NDArray[np.int_]], ...]  # per kind of measure: rows, and indices
 
-    def excess(self, values: dict[str, Real]) -> Real:
+    def excess(self, values: Measured) -> Real:
         """Return how far each limit is exceeded (slots x limits), negative = inside."""
-        slots = len(values["v"])
-        if not self.measures:
-            return np.zeros((slots, 0))
-        columns = [values[m.kind][:, m.index] for m in self.measures]
-        return np.asarray(self.sign * np.array(columns).T - self.bound)
+        if values.excess is not None and values.excess[0] is self:
+            return values.excess[1]
+        measured = np.empty((len(values["v"]), len(self.measures)))
+        for kind, place, index in self.places:
+            measured[:, place] = values[kind][:, index]
+        found = np.asarray(self.sign * measured - self.bound)
+        values.excess = self, found
+        return found
 
 
+@lru_cache(maxsize=4)
 def build_limits(grid: Grid, settings: Settings, prices: tuple[LimitPrice, ...] = ()) -> LimitTable:
     """Return every finite limit of a grid; voltages at held nodes are given and no limit of the market.
 
@@ -75,6 +81,8 @@ def build_limits(grid: Grid, settings: Settings, prices: tuple[LimitPrice, ...] 
             if np.isfinite(limit):
                 worth, near = price(kind, grid.infeed_ids[k]), 0.3 * float(limit) + 1e-3
                 rows.append((kind, Measure("root_p", k), sign, float(limit), worth, near))
+    words = np.array([r[1].kind for r in rows])
+    index = np.array([r[1].index for r in rows], dtype=int)
     return LimitTable(
         kinds=tuple(r[0] for r in rows),
         measures=tuple(r[1] for r in rows),
@@ -82,4 +90,5 @@ def build_limits(grid: Grid, settings: Settings, prices: tuple[LimitPrice, ...] 
         bound=np.array([r[3] for r in rows]),
         price=np.array([r[4] for r in rows]),
         near=np.array([r[5] for r in rows]),
+        places=tuple((w, p, index[p]) for w in np.unique(words).tolist() for p in (np.flatnonzero(words == w),)),
     )

@@ -4,26 +4,27 @@ Every limit and request that depends on the flow is linearised at the current AC
 of a point is the market's own objective, with violations priced (clearing note, section 4).
 """
 
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
-from scipy.sparse import csgraph
 
+from clearing.columns import Columns
+from clearing.gradients import Gradients
 from clearing.limits import LimitTable
 from clearing.market import Market, MeasuredRequest
 from clearing.network import Grid
 from clearing.result import LimitKind
 from clearing.rows import Basis, LinearProgram, Solution, solve_linear
-from clearing.state import Measure, PowerFlow, State, measure_values
+from clearing.state import Measure, Measured, PowerFlow, State
 
-__all__ = ["FIRST_REACH", "NEAR", "Gradients", "Linearisation", "Model", "Multipliers", "Point"]
+__all__ = ["FIRST_REACH", "NEAR", "Linearisation", "Model", "Multipliers", "Point", "among"]
 
 Real = NDArray[np.float64]
-# By slot: measures, the state that they were taken at, and what they are.
-Gradients = dict[int, tuple[list[Measure], NDArray[np.complexfloating[Any, Any]], tuple[Real, Real]]]
+Complex = NDArray[np.complexfloating[Any, Any]]
 
 BIG = 1e30
 # Share of the distance in which a limit may matter from which on a program watches it.
@@ -38,7 +39,7 @@ class Point:
 
     x: Real
     state: State
-    values: dict[str, Real]
+    values: Measured
     excess: Real
     merit: Real
 
@@ -65,6 +66,7 @@ class Multipliers:
     structural: Real
     column: Real
     known: bool = True  # False: no solver gave any
+    lost: frozenset[int] = frozenset()  # groups of slots that no solver gave any for
 
 
 class Linearisation:
@@ -84,6 +86,8 @@ class Linearisation:
         live: NDArray[np.bool_],
         zones: tuple[str | None, ...] = (),
         gradients: Gradients | None = None,
+        columns: Columns | None = None,
+        base_values: Measured | None = None,
     ) -> None:
         """Prepare.
 
@@ -96,83 +100,35 @@ class Linearisation:
             energy_price: price of infeed energy (slots x infeed points), EUR per MWh.
             live: slots that take part; the others stay as they are.
             zones: zone of every bus, in canonical order.
-            gradients: what is known of gradients on this grid already; grows.
+            gradients: what is known of gradients at states of this grid already; grows.
+            columns: the market ready for programs on this grid, if it is.
+            base_values: what is measured at the baseline, if something was.
         """
-        self.gradients: Gradients = {} if gradients is None else gradients
+        self.gradients = Gradients(flow, len(base.v)) if gradients is None else gradients
+        self.columns = columns = Columns(grid, market, len(base.v)) if columns is None else columns
         self.zones = np.array(zones, dtype=object)
+        # Least and most that the offers inject (slots x nodes), pu; None = not known.
+        self.injected_range: Callable[[], tuple[Complex, Complex]] | None = None
         self.grid, self.flow, self.limits, self.market = grid, flow, limits, market
         self.base, self.energy_price = base, energy_price
         self.slots = len(base.v)
         self.live = live & base.converged
-        buses = len(grid.bus_ids)
-        inject_p, inject_q = market.injections(self.slots, buses)
-        alive = np.flatnonzero(grid.node_of_bus >= 0)
-        gather = sparse.csr_matrix((np.ones(len(alive)), (grid.node_of_bus[alive], alive)), shape=(grid.nodes, buses))
-        lift = sparse.kron(sparse.identity(self.slots), gather, format="csr")
-        self.node_p = sparse.csr_matrix(lift @ inject_p)
-        self.node_q = sparse.csr_matrix(lift @ inject_q)
-        self.by_p, self.by_q = self.node_p.T, self.node_q.T  # columns x (slots x nodes)
-        self.locals: dict[int, tuple[NDArray[np.int_], sparse.csr_matrix, sparse.csr_matrix]] = {}
-        self.measured_of: list[list[int]] = [[] for _ in range(self.slots)]
-        for k, m in enumerate(market.measured):
-            self.measured_of[m.slot].append(k)
+        self.measured_of, self.integer, self.column_slot = columns.measured_of, columns.integer, columns.slot
+        self.cost, self.merit_cost, self.upper = columns.cost, columns.merit_cost, columns.upper
+        self.weight, self.column_weight, self.row_weight = columns.weight, columns.column_weight, columns.row_weight
+        self.rows, self.group, self.column_group = columns.rows, columns.group, columns.column_group
+        self.slot_injections = columns.slot_injections
         self.known: dict[int, tuple[NDArray[np.bool_], NDArray[np.complexfloating[Any, Any]], Real]] = {}
-        self.cost = np.array(market.cost)
-        self.upper = np.array(market.upper)
-        self.integer = np.array(market.integer, dtype=bool)
-        self.column_slot = np.array(market.slot, dtype=int)
-        # What a slot costs counts as often as its scenario occurs; prices and multipliers stay those of the slot.
-        self.weight = np.array(market.weight)
-        self.column_weight = _of_slot(self.weight, self.column_slot)
-        self.row_weight = _of_slot(self.weight, np.array([t for _, _, t in market.row_tag], dtype=int))
-        self.rows = market.rows.matrix(len(self.cost))
-        measured_columns = [c for m in market.measured for c in m.columns]
-        self.merit_cost = self.cost.copy()
-        self.merit_cost[measured_columns] = 0.0  # valued by what the flow shows, not by what the program says
-        self.base_values = measure_values(grid, base)
+        self.base_values = Measured(grid, base) if base_values is None else base_values
         with np.errstate(invalid="ignore"):
             near = self.limits.excess(self.base_values) > -NEAR * self.limits.near
         self.watch = near & self.live[:, None]  # slots x limits
         self.reach = np.full(self.slots, FIRST_REACH)  # in units of the limits' distances
-        self.root_v = np.full_like(base.v, np.nan)  # states at which the gradients of the infeed are known
-        self.root_p, self.root_q = np.zeros((2, self.slots, len(grid.infeed_ids), grid.nodes))
-        self.root_w = np.zeros((self.slots, len(grid.infeed_ids), len(grid.free)), dtype=complex)
         self.radius = np.full(self.slots, np.inf)
-        self.group, self.column_group = self._groups()
         self.basis: Basis | None = None
         self.basis_keys: list[tuple[int, ...]] = []
         self.solved: tuple[LinearProgram, Solution] | None = None  # the last one
         self.pins: dict[int, float] = {}
-        # What is reserved costs the same anywhere and moves nothing in the grid: no trust region holds it.
-        self.near = np.ones(len(self.cost), dtype=bool)
-        self.near[list(market.reserved.values())] = False
-
-    def slot_injections(self, t: int) -> tuple[sparse.csr_matrix, sparse.csr_matrix]:
-        """Return what one unit of each column injects in a slot: nodes x columns, MW and Mvar."""
-        rows = slice(t * self.grid.nodes, (t + 1) * self.grid.nodes)
-        return self.node_p[rows], self.node_q[rows]
-
-    def _local(self, t: int) -> tuple[NDArray[np.int_], sparse.csr_matrix, sparse.csr_matrix]:
-        """Return the columns that inject in a slot, and what they inject (columns x nodes)."""
-        if t not in self.locals:
-            p, q = self.slot_injections(t)
-            columns = np.union1d(p.indices, q.indices).astype(int)
-            self.locals[t] = columns, p[:, columns].T.tocsr(), q[:, columns].T.tocsr()
-        return self.locals[t]
-
-    def _groups(self) -> tuple[NDArray[np.int_], NDArray[np.int_]]:
-        """Number the slots so that coupled ones (rows or injections that span slots) share a number."""
-        slots, columns, rows = self.slots, len(self.cost), self.rows.shape[0]
-        own = np.flatnonzero(self.column_slot >= 0)
-        cells = [m.tocoo() for m in (self.node_p, self.node_q)]
-        ties = self.rows.tocoo()
-        # Vertices: slots, columns, structural rows.
-        a = np.concatenate([self.column_slot[own], *(c.row // self.grid.nodes for c in cells), slots + ties.col])
-        b = np.concatenate([slots + own, *(slots + c.col for c in cells), slots + columns + ties.row])
-        size = slots + columns + rows
-        graph = sparse.csr_matrix((np.ones(len(a)), (a, b)), shape=(size, size))
-        label = csgraph.connected_components(graph, directed=False)[1]
-        return np.asarray(label[:slots], dtype=int), np.asarray(label[slots : slots + columns], dtype=int)
 
     def element(self, limit: int) -> str:
         """Return the id of the bus, branch or infeed point of a limit."""
@@ -191,8 +147,7 @@ class Linearisation:
             near: states to start the power flow from.
             only: slots that may differ from `near`; all others are copied.
         """
-        n = self.grid.nodes
-        s = self.base.s + ((self.node_p @ x) + 1j * (self.node_q @ x)).reshape(self.slots, n)
+        s = self.base.s + self.columns.injected(x)
         changed = self.live.copy()
         if only is not None:
             changed &= only
@@ -205,24 +160,23 @@ class Linearisation:
             part = self.flow.solve(s[where], None if near is None else near.v[where])
             v[where], converged[where] = part.v, part.converged
         state = State(v=v, s=s, converged=converged)
-        values = measure_values(self.grid, state)
+        values = self.base_values if near is self.base and not len(where) else Measured(self.grid, state)
         excess = self.limits.excess(values)
         merit = self._merit(x, values, excess)
         merit[self.live & ~converged] = BIG
         merit[~self.live] = 0.0
         return Point(x=x, state=state, values=values, excess=excess, merit=merit)
 
-    def _merit(self, x: Real, values: dict[str, Real], excess: Real) -> Real:
+    def _merit(self, x: Real, values: Measured, excess: Real) -> Real:
         with np.errstate(invalid="ignore"):
-            merit = np.clip(excess, 0, None) @ self.limits.price
+            merit = np.maximum(excess, 0.0) @ self.limits.price
             merit = merit + ((values["root_p"] - self.base_values["root_p"]) * self.energy_price).sum(axis=1)
-        mine = self.column_slot >= 0
-        merit = merit + np.bincount(self.column_slot[mine], weights=(self.merit_cost * x)[mine], minlength=self.slots)
+        merit = merit + self.columns.per_slot(self.merit_cost * x)
         for m in self.market.measured:
             merit[m.slot] -= self.worth(m, self.delivered(m, values))
         return np.asarray(merit * self.weight)
 
-    def delivered(self, m: MeasuredRequest, values: dict[str, Real]) -> float:
+    def delivered(self, m: MeasuredRequest, values: Measured) -> float:
         """Return what a measured request got, MW."""
         return float(m.sign * (self.base_values[m.kind][m.slot, m.index] - values[m.kind][m.slot, m.index]))
 
@@ -240,17 +194,10 @@ class Linearisation:
 
     def root_gradients(self, point: Point, slots: NDArray[np.bool_]) -> tuple[Real, Real]:
         """Return d infeed / d (P, Q injection), slots x infeed points x nodes, up to date in some slots."""
-        stale = np.flatnonzero(slots & (self.root_v != point.state.v).any(axis=1))
-        if len(stale):
-            v, s = point.state.v[stale], point.state.s[stale]
-            state = State(v=v, s=s, converged=np.ones(len(stale), dtype=bool))
-            made = self.flow.root_gradients(state, self.root_w[stale])
-            self.root_p[stale], self.root_q[stale], self.root_w[stale] = made
-            self.root_v[stale] = v
-        return self.root_p, self.root_q
+        return self.gradients.of_roots(point.state, slots)
 
     def _flow_rows(self, point: Point, slots: list[int], limits: NDArray[np.bool_]) -> list[Real]:
-        """Return what the columns (`_local`) of slots do to their measured requests and some limits.
+        """Return what the columns (`Columns.local`) of slots do to their measured requests and some limits.
 
         Repeated calls at the same state cost nothing.
         """
@@ -264,24 +211,11 @@ class Linearisation:
             asked = [self.market.measured[k] for k in self.measured_of[t]]
             near = np.flatnonzero(limits[t]).tolist()
             wanted.append([Measure(m.kind, m.index) for m in asked] + [self.limits.measures[k] for k in near])
-        for t, (by_p, by_q) in zip(stale, self._gradients(point, stale, wanted), strict=True):
-            _, p, q = self._local(t)
-            self.known[t] = limits[t], point.state.v[t], np.asarray(p @ by_p.T + q @ by_q.T).T
+        for t, (by_p, by_q) in zip(stale, self.gradients.of(point.state, stale, wanted), strict=True):
+            _, inject = self.columns.local(t)
+            by = np.concatenate([by_p, by_q], axis=1)
+            self.known[t] = limits[t], point.state.v[t], np.asarray(inject @ by.T).T
         return [self.known[t][2] for t in slots]
-
-    def _gradients(self, point: Point, slots: list[int], wanted: list[list[Measure]]) -> list[tuple[Real, Real]]:
-        """Return the gradients of measures in slots (measures x nodes, P and Q); at the same state they are known."""
-        new = []
-        for n, t in enumerate(slots):
-            known = self.gradients.get(t)
-            if known is None or known[0] != wanted[n] or (known[1] != point.state.v[t]).any():
-                new.append(n)
-        mine = [slots[n] for n in new]
-        v = point.state.v[mine]
-        state = State(v=v, s=point.state.s[mine], converged=np.ones(len(mine), dtype=bool))
-        for n, at, made in zip(new, v, self.flow.gradients_of(state, [wanted[n] for n in new]), strict=True):
-            self.gradients[slots[n]] = wanted[n], at, made
-        return [self.gradients[t][2] for t in slots]
 
     def _program(
         self, point: Point, fixed: Real | None, open_groups: frozenset[int] | None = None
@@ -290,39 +224,42 @@ class Linearisation:
         n = len(self.cost)
         model = Model(structural=self.rows.shape[0])
         low, high = np.zeros(n), self.upper.copy()
-        bounded = np.flatnonzero((self.column_slot >= 0) & ~self.integer & self.near)
-        reach = self.radius[self.column_slot[bounded]]
-        low[bounded] = np.maximum(0.0, point.x[bounded] - reach)
-        high[bounded] = np.minimum(self.upper[bounded], point.x[bounded] + reach)
+        if float(self.radius.min(initial=np.inf)) < np.inf:
+            bounded = self.columns.bounded
+            reach = self.radius[self.column_slot[bounded]]
+            low[bounded] = np.maximum(0.0, point.x[bounded] - reach)
+            high[bounded] = np.minimum(self.upper[bounded], point.x[bounded] + reach)
         for c, value in self.pins.items():
             low[c] = high[c] = value
         if fixed is not None:
             low[self.integer] = high[self.integer] = fixed[self.integer]
         running = self.live.copy()
         if open_groups is not None:
-            running &= np.isin(self.group, sorted(open_groups))
-            held = ~np.isin(self.column_group, sorted(open_groups))
-            low[held] = high[held] = point.x[held]
+            running &= among(self.group, open_groups)
+            if not open_groups >= self.columns.groups:
+                held = ~among(self.column_group, open_groups)
+                low[held] = high[held] = point.x[held]
         cost = self.cost + self._infeed_cost(point, running & self.energy_price.any(axis=1))
         data, indices, counts = [self.rows.data], [self.rows.indices], [np.diff(self.rows.indptr)]
-        row_high = [np.array(self.market.rows.high)]
+        row_high = [self.columns.row_high]
         slack_price: list[float] = []
         with np.errstate(invalid="ignore"):
             distance = np.where(self.watch & running[:, None], point.excess / self.limits.near, -np.inf)
         over = distance > self.reach[:, None]
         near = (distance >= -self.reach[:, None]) & ~over
-        cost += self._penalty_cost(point, over)
-        model.over = [(t, k) for t, k in np.argwhere(over).tolist()]
+        if over.any():
+            cost += self._penalty_cost(point, over)
+            model.over = [(t, k) for t, k in np.argwhere(over).tolist()]
         bound = [t for t in np.flatnonzero(running).tolist() if self.measured_of[t] or near[t].any()]
         for t, rows in zip(bound, self._flow_rows(point, bound, near), strict=True):
-            mine, limits, local = self.measured_of[t], np.flatnonzero(near[t]), self._local(t)[0]
+            mine, limits, local = self.measured_of[t], np.flatnonzero(near[t]), self.columns.local(t)[0]
             here = rows @ point.x[local]
             for i, k in enumerate(mine):
                 m = self.market.measured[k]
                 moved = float(self.base_values[m.kind][t, m.index] - point.values[m.kind][t, m.index])
                 row_high.append(np.array([m.sign * (moved + here[i])]))
                 data.append(np.r_[m.sign * rows[i], np.ones(len(m.columns)), -1.0])
-                indices.append(np.r_[local, m.columns, n + len(slack_price)])
+                indices.append(np.r_[local, m.columns, n + len(slack_price)].astype(np.int32))
                 counts.append(np.array([len(local) + len(m.columns) + 1]))
                 model.measured.append(k)
                 model.keys.append((k,))
@@ -335,7 +272,7 @@ class Linearisation:
             block = np.empty((len(limits), len(local) + 1))
             block[:, :-1] = sign[:, None] * rows[len(mine) :]
             block[:, -1] = -1.0
-            where = np.empty(block.shape, dtype=int)
+            where = np.empty(block.shape, dtype=np.int32)
             where[:, :-1] = local
             where[:, -1] = n + len(slack_price) + np.arange(len(limits))
             data.append(block.ravel())
@@ -348,18 +285,20 @@ class Linearisation:
             )
             slack_price += (self.limits.price[limits] * self.weight[t]).tolist()
         slacks = len(slack_price)
-        starts = np.concatenate([[0], np.cumsum(np.concatenate(counts))])
-        matrix: sparse.csr_matrix = sparse.csr_matrix(
-            (np.concatenate(data), np.concatenate(indices), starts), shape=(model.structural + slacks, n + slacks)
-        )
+        matrix = self.rows
+        if slacks:
+            starts = np.zeros(model.structural + slacks + 1, dtype=np.int32)
+            np.cumsum(np.concatenate(counts), out=starts[1:])
+            shape = (model.structural + slacks, n + slacks)
+            matrix = sparse.csr_matrix((np.concatenate(data), np.concatenate(indices), starts), shape=shape)
         program = LinearProgram(
-            cost=np.r_[cost * self.column_weight, slack_price],
-            lower=np.r_[low, np.zeros(slacks)],
-            upper=np.r_[high, np.full(slacks, np.inf)],
+            cost=np.concatenate([cost * self.column_weight, slack_price]),
+            lower=np.concatenate([low, np.zeros(slacks)]),
+            upper=np.concatenate([high, np.full(slacks, np.inf)]),
             matrix=matrix,
-            row_low=np.r_[self.market.rows.low, np.full(slacks, -np.inf)],
+            row_low=np.concatenate([self.columns.row_low, np.full(slacks, -np.inf)]),
             row_high=np.concatenate(row_high),
-            integer=np.r_[self.integer & (fixed is None), np.zeros(slacks, dtype=bool)],
+            integer=np.concatenate([self.integer & (fixed is None), np.zeros(slacks, dtype=bool)]),
         )
         return program, model
 
@@ -368,7 +307,7 @@ class Linearisation:
         by_p, by_q = self.root_gradients(point, slots)
         price = np.where(slots[:, None], self.energy_price, 0.0)[:, :, None]
         worth_p, worth_q = (price * by_p).sum(axis=1), (price * by_q).sum(axis=1)
-        return np.asarray(self.by_p @ worth_p.ravel() + self.by_q @ worth_q.ravel())
+        return self.columns.worth(worth_p, worth_q)
 
     def _penalty_cost(self, point: Point, over: NDArray[np.bool_]) -> Real:
         """Return what one more unit of every column does to the price of limits that stay exceeded."""
@@ -379,7 +318,7 @@ class Linearisation:
         state = State(v=point.state.v[slots], s=point.state.s[slots], converged=np.ones(len(slots), dtype=bool))
         weight = over[slots] * (self.limits.price * self.limits.sign)
         worth[:, slots] = self.flow.weighted_gradients(state, self.limits.measures, weight)
-        return np.asarray(self.by_p @ worth[0].ravel() + self.by_q @ worth[1].ravel())
+        return self.columns.worth(worth[0], worth[1])
 
     def _solve(self, program: LinearProgram, model: Model) -> Solution | None:
         """Solve, from where the program before ended; the same program again is not solved again."""
@@ -389,9 +328,10 @@ class Linearisation:
         if basis is not None and self.basis_keys != model.keys:
             basis = basis.carried(len(self.cost), model.structural, self.basis_keys, model.keys)
         found = solve_linear(program, basis=basis)
-        if found is not None and found.basis is not None:
-            self.basis, self.basis_keys = found.basis, model.keys
+        if found is not None:
             self.solved = program, found
+            if found.basis is not None:
+                self.basis, self.basis_keys = found.basis, model.keys
         return found
 
     def _duals(self, program: LinearProgram, model: Model) -> Multipliers:
@@ -418,6 +358,8 @@ class Linearisation:
         )
 
 
-def _of_slot(weight: Real, slot: NDArray[np.int_]) -> Real:
-    """Return the weight of what belongs to a slot, 1 for what belongs to none."""
-    return np.where(slot >= 0, weight[slot], 1.0)
+def among(label: NDArray[np.int_], groups: Collection[int]) -> NDArray[np.bool_]:
+    """Tell of every label whether it is one of some groups."""
+    chosen = np.zeros(int(label.max(initial=-1)) + 1, dtype=bool)
+    chosen[[g for g in groups if g < len(chosen)]] = True
+    return np.asarray(chosen[label])

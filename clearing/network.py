@@ -25,7 +25,7 @@ SQRT3 = 3.0**0.5
 BASE_W = 1e6
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Grid:
     """Arrays of a network in per unit of 1 MVA and nominal voltage.
 
@@ -60,6 +60,7 @@ class Grid:
     y_bus: sparse.csr_matrix
     y_from: sparse.csr_matrix
     y_to: sparse.csr_matrix
+    y_all: sparse.csr_matrix  # the three above each other: from, to, bus
     parent: Index  # branch towards the infeed in a breadth-first tree, -1 at held nodes
     outward: NDArray[np.int_]  # per branch +1 = from side nearer to the infeed, -1 = to side nearer
     order: Index  # nodes, breadth first from the infeed points
@@ -177,6 +178,7 @@ def build_grid(network: NetworkModelPublished, *, voltage_margin_ppm: int = 0, l
         y_bus=y_bus,
         y_from=y_from,
         y_to=y_to,
+        y_all=sparse.vstack([y_from, y_to, y_bus], format="csr"),
         parent=parent,
         outward=outward,
         order=order,

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from clearing.case import Case, Offer, RequestSlot
 from clearing.result import ZonePrice
+from clearing.rounding import firsts, lengths
 from clearing.steps import StepTable
 from flexbus.events.market import PricingRule
 from flexbus.quantities import Direction
@@ -47,9 +48,9 @@ class Bids:
         rows = np.flatnonzero((taken[steps.offer, steps.slot] > 0) & ~steps.capped)
         if len(rows):
             offer, slot, cap = steps.offer[rows], steps.slot[rows], steps.cap[rows]
-            first = np.flatnonzero(np.r_[True, (offer[1:] != offer[:-1]) | (slot[1:] != slot[:-1])])
+            first = firsts(offer, slot)
             before = np.cumsum(cap) - cap
-            before -= np.repeat(before[first], np.diff(np.r_[first, len(rows)]))
+            before -= np.repeat(before[first], lengths(first, len(rows)))
             part = np.clip(taken[offer, slot] - before, 0, cap)
             where = offer[first], slot[first]
             self.asked[where] = np.add.reduceat(part.astype(kind) * steps.price[rows], first)

@@ -1,44 +1,54 @@
 """From case to result: check, sort, reduce, optimise, verify in AC, round, price, explain, hash."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from clearing.awarded import Awarded
+from clearing.book import Book
 from clearing.canonical import canonical_case, case_hash
-from clearing.case import Case, Offer, Quantity
+from clearing.case import Case, Quantity
+from clearing.certificate.injected import injected_range
 from clearing.check import check_case
-from clearing.exactness import Bound, bound_of
+from clearing.exactness import Bound, bound_of, settle_inside
+from clearing.gradients import Gradients
 from clearing.limits import LimitTable, build_limits
-from clearing.linearisation import Gradients, Multipliers, Point
-from clearing.market import Market, build_market, is_plain_block
+from clearing.linearisation import Multipliers, Point
+from clearing.market import Market
 from clearing.model import Model
 from clearing.network import Grid, build_grid
-from clearing.phases import ends, unfold, windows
+from clearing.phases import alone, ends, unfold, windows
 from clearing.power_flow import AcGrid, ac_grid
-from clearing.pricing import NodalPrices, nodal_prices, worth_at_places
-from clearing.rationality import forces, losing_columns, short_requests
-from clearing.repair import Repair
+from clearing.pricing import NodalPrices, nodal_prices
+from clearing.rationality import losing_columns, short_requests
+from clearing.repair import Cut, Repair
 from clearing.reservations import call_worth
 from clearing.result import Result
-from clearing.rounding import Awards, columns_of, round_awards
-from clearing.set_aside import MustRun, opening, settle
-from clearing.state import PowerFlow, State, measure_values
-from clearing.steps import StepTable, choose_cheapest, deepen, step_table
+from clearing.rounding import Awards, columns_of, keep_stored, round_awards
+from clearing.set_aside import MustRun, opening, put_aside, settle
+from clearing.state import Measured, PowerFlow, State
+from clearing.steps import StepTable, choose_cheapest, deepen
 from clearing.summary import summarise
 from clearing.superlu import SuperFactors
 from flexbus.errors import FaultyInputError
-from flexbus.events.grid import BusInjection
 from flexbus.quantities import PPM
 
-__all__ = ["Cleared", "clear", "solve"]
+__all__ = ["Cleared", "award", "clear", "solve"]
 
 Real = NDArray[np.float64]
+Complex = NDArray[np.complexfloating[Any, Any]]
 MEGA = 1e6
 # EUR per MWh: a step must be worth this much more than its bid to make a slot worth solving.
 WORTH = 1e-6
 MAX_BANS = 20
+# The choices of so few blocks and minima are tried one after the other, the best first, so many at most; and the
+# larger grid, horizon and book are together (slots x nodes + columns), the fewer.
+FEW_BLOCKS = 12
+MOST_CHOICES = 64
+TRIED_SIZE = 20_000
 # EUR per MWh: a step left out must be worth this much more than its price to be looked at again.
 WORTH_MORE = 1e-3
 # A book with more steps is looked at once as a whole; then those take part whose price is within this share of the
@@ -47,6 +57,8 @@ MANY_STEPS = 20_000
 PROMISING = 0.2
 WORTH_LEAVING = 0.8
 MAX_ROUNDS = 12
+# Share of what a dispatch is worth by which another one must be better to be looked at.
+WORTH_PROVING = 1e-7
 # Linear programs of a round that only has to find out which steps matter.
 SCOUT_STEPS = 1
 # pu, MW: an excess beyond this counts as a broken limit.
@@ -91,14 +103,35 @@ def clear(case: Case, workers: int = 1, model: Model | None = None) -> Result:
         FaultyInputError: the case is not valid; carries every fault with its JSON path.
         ValueError: the model is that of another network.
     """
+    return award(case, workers, model).result()
+
+
+def award(case: Case, workers: int = 1, model: Model | None = None) -> Awarded:
+    """Clear a market and tell what is taken, at what price, with its proof and its AC power flow.
+
+    The rest of the result (reasons, sums, certificate, hashes) takes as long again: `Awarded.result()` makes it when
+    it is asked for, and is what `clear` returns.
+
+    Args:
+        case: grid, baseline, demand, supply and rules.
+        workers: processes over which the relaxations of slots that need a solver are spread.
+        model: the case's network, prepared for many clearings.
+
+    Raises:
+        FaultyInputError: the case is not valid; carries every fault with its JSON path.
+        ValueError: the model is that of another network.
+    """
     if model is not None and not model.is_of(case.network):
         raise ValueError(f"the model is of network {model.network.network_id!r}, not that of case {case.case_id!r}")
-    faults = check_case(case, network_is_checked=model is not None)
+    faults = check_case(case) if model is None else model.faults(case)
     if faults:
         raise FaultyInputError(faults)
-    case = canonical_case(case, None if model is None else model.network)
-    text = None if model is None else model.text
-    return summarise(solve(unfold(case), workers, model), case_hash(case, text), ends(case))
+    known = canonical_case(case, None if model is None else model.network)
+
+    def rest(awarded: Awarded) -> Result:
+        return summarise(awarded, case_hash(known) if model is None else model.case_hash(known), ends(known))
+
+    return Awarded(solve(unfold(known), workers, model), rest)
 
 
 def solve(case: Case, workers: int = 1, model: Model | None = None) -> Cleared:
@@ -124,13 +157,19 @@ def solve(case: Case, workers: int = 1, model: Model | None = None) -> Cleared:
     energy_price = _energy_price(case, grid)
     whole = case
     case, forced = settle(case, grid, base.converged)
-    problem = _Problem(case, grid, flow, base, limits, energy_price, forced)
-    market, repair, point, multipliers, prices, value, bound = problem.optimise(workers)
+    while True:
+        book = Book(case, grid) if model is None else model.book(case, grid)
+        problem = _Problem(book, case, grid, flow, base, limits, energy_price, forced)
+        market, repair, point, multipliers, prices, value, bound = problem.optimise(workers)
+        storages, sliced = problem.stuck(repair, point, value)
+        if not storages and not sliced:
+            break
+        case, forced = put_aside(case, forced, storages, sliced)
     awards, integer = _rounded(case, market, repair, point, value)
     if settings.quantity_step_w > 1:
         # Whole quanta move the state by more than a watt; prices are those of the state that is published.
         prices = nodal_prices(repair, integer, multipliers)
-        value = _offer_values(case, grid, market, prices)
+        value = book.places.worth(prices.total_p(), prices.total_q())
     call = call_worth(market, point.x, multipliers, value)
     return Cleared(
         case=whole,
@@ -161,6 +200,7 @@ def _rounded(case: Case, market: Market, repair: Repair, point: Point, value: Re
     """
     step, relief = case.settings.quantity_step_w, _relief(market, value)
     awards = round_awards(market, point.x, relief, step, case.resolution_s)
+    awards = keep_stored(market, awards, point.x, case.units)
     made = repair.point(columns_of(market, awards, point.x), point.state)
     broken = np.asarray((made.excess > BROKEN).any(axis=1) & ~(point.excess > BROKEN).any(axis=1))
     if not broken.any():
@@ -172,6 +212,7 @@ def _rounded(case: Case, market: Market, repair: Repair, point: Point, value: Re
         return awards, made
     again = repair.restore(made, tied, broken)
     more = round_awards(market, again.x, relief, step, case.resolution_s)
+    more = keep_stored(market, more, again.x, case.units)
     best = repair.point(columns_of(market, more, again.x), again.state)
     return (more, best) if float(best.merit.sum()) < float(made.merit.sum()) else (awards, made)
 
@@ -181,6 +222,7 @@ class _Problem:
 
     def __init__(
         self,
+        book: Book,
         case: Case,
         grid: Grid,
         flow: PowerFlow,
@@ -191,22 +233,26 @@ class _Problem:
     ) -> None:
         self.case, self.grid, self.flow, self.base, self.forced = case, grid, flow, base, forced
         self.limits, self.energy_price = limits, energy_price
-        self.excess = limits.excess(measure_values(grid, base))
-        offers = list(case.offers)
-        self.table = step_table(offers, [o.start_choice is not None or is_plain_block(o) for o in offers])
-        parents = frozenset(o.parent_offer_id for o in offers if o.parent_offer_id)
-        self.forcing = np.array([forces(o, parents) for o in offers], dtype=bool)
-        zone = {b.bus_id: b.zone_id for b in case.network.buses}
-        self.zones = tuple(zone[b] for b in grid.bus_ids)
-        self.active = _active(case, grid, flow, base, self.excess, energy_price)
-        for offer in filter(forced.wants, offers):
-            self.active = self.active | _reach(case, offer) & base.converged
+        self.base_values = Measured(grid, base)
+        self.excess = limits.excess(self.base_values)
+        self.book, self.table, self.forcing = book, book.table, book.forcing
+        self.gradients = Gradients(flow, case.slots)
+        self.active = _active(book, grid, self.gradients, base, self.excess, energy_price)
+        for offer in filter(forced.wants, case.offers) if forced.storages or forced.sliced else ():
+            self.active = self.active | book.reach(offer) & base.converged
         self.live = self.active
-        self.gradients: Gradients = {}
+
+    @cached_property
+    def injected(self) -> tuple[Complex, Complex]:
+        """Least and most that all offers of the case can inject, slots x nodes."""
+        parts = [injected_range(alone(self.case, k)) for k in range(len(windows(self.case)))]
+        return _at_nodes(self.case, self.grid, [p[0] for p in parts]), _at_nodes(
+            self.case, self.grid, [p[1] for p in parts]
+        )
 
     def optimise(self, workers: int) -> tuple[Market, Repair, Point, Multipliers, NodalPrices, Real, Bound]:
         """Clear with the cheapest steps, then with those that turn out to be wanted, until none is."""
-        case, grid = self.case, self.grid
+        case = self.case
         chosen, depth = choose_cheapest(self.table, self.active, self.forcing)
         most = case.settings.max_repair_steps
         steps = most if chosen.all() else min(SCOUT_STEPS, most)
@@ -234,55 +280,124 @@ class _Problem:
             chosen = deepen(self.table, chosen, depth, wanted)
             repair, start = self._repair(chosen), None
         bound = bound_of(repair, point, multipliers, prices, self.live, workers)
-        polished = repair.polish(point, multipliers, ~bound.exact)
-        if float(polished.merit.sum()) < float(point.merit.sum()):
-            point = polished
-            multipliers = repair.multipliers(point)
-            prices = nodal_prices(repair, point, multipliers)
-            value = _offer_values(case, grid, repair.market, prices)
-        # The bound holds for every dispatch of the market; its multipliers stay those it was made with.
+        for way in (self._follow, self._settle_inside, self._polish):
+            if bound.exact.all():
+                break
+            found = way(repair, point, multipliers, prices, bound, workers)
+            # Less is not worth the time of another proof.
+            if float(found.merit.sum()) >= float(point.merit.sum()) - WORTH_PROVING * float(np.abs(point.merit).sum()):
+                continue
+            duals = repair.multipliers(found)
+            paid = nodal_prices(repair, found, duals)
+            worth = self._worth(paid)
+            # At the prices of another dispatch nobody may be made to deliver at a loss either.
+            if (
+                duals.known
+                and not duals.lost
+                and not losing_columns(case, repair.market, found.x, worth)
+                | short_requests(repair.market, repair, found)
+            ):
+                point, multipliers, prices, value = found, duals, paid, worth
+                bound = bound_of(repair, point, multipliers, prices, self.live, workers)
         return repair.market, repair, point, multipliers, prices, value, bound
 
+    def stuck(self, repair: Repair, point: Point, value: Real) -> tuple[frozenset[str], frozenset[str]]:
+        """Return the storages and the offers with slices that must run, and would only at a loss or against the rules.
+
+        What somebody's loss forbids may be what they need: the parent of an offer, a sibling's place, a minimum.
+        """
+        forced, market = self.forced, repair.market
+        if not (forced.storages or forced.sliced) or repair.given_up:
+            return frozenset(), frozenset()
+        broken = repair.broken_groups(point.x)
+        losing = losing_columns(self.case, market, point.x, value)
+        if not broken and not losing:
+            return frozenset(), frozenset()
+        table = market.all_members()
+        found = []
+        for k, offer in enumerate(market.offers):
+            if not forced.wants(offer):
+                continue
+            decided = {c for (j, _), c in (*market.taken.items(), *market.at_least.items()) if j == k}
+            if decided & losing or broken & set(repair.column_group[table.column[table.offer == k]].tolist()):
+                found.append(offer)
+        units = frozenset(o.unit_id for o in found if o.unit_id in forced.storages)
+        return frozenset(u for u in units if u), frozenset(o.offer_id for o in found if o.offer_id in forced.sliced)
+
+    def _follow(self, repair: Repair, point: Point, *rest: Any) -> Point:
+        bound: Bound = rest[2]
+        return repair.follow(point, bound.taken, ~bound.exact)
+
+    def _settle_inside(self, repair: Repair, point: Point, *rest: Any) -> Point:
+        multipliers, prices, bound, workers = rest
+        slots = ~bound.exact & repair.restless(point, multipliers)
+        return settle_inside(repair, point, multipliers, prices, slots, workers)
+
+    def _polish(self, repair: Repair, point: Point, *rest: Any) -> Point:
+        multipliers, _, bound, _ = rest
+        return repair.polish(point, multipliers, ~bound.exact)
+
     def _repair(self, chosen: NDArray[np.bool_]) -> Repair:
-        self.live = _spread(self.case, self.active)
+        self.live = self.book.spread(self.active)
         live = self.live & self.base.converged
-        market = build_market(self.case, self.grid, live, self.table, chosen)
+        columns = self.book.columns(live, chosen)
         repair = Repair(
             self.grid,
             self.flow,
             self.limits,
-            market,
+            columns.market,
             self.base,
             self.energy_price,
             live,
-            self.zones,
+            self.book.zones,
             self.gradients,
+            columns,
+            self.base_values,
         )
-        repair.opening = opening(market, self.forced)
+        repair.opening = opening(columns.market, self.forced)
+        repair.injected_range = lambda: self.injected
         return repair
 
     def _settle(self, repair: Repair, start: Point | None) -> tuple[Point, Multipliers, NodalPrices, Real]:
-        """Optimise, and again without the blocks and minima that would lose money at the prices that come out."""
+        """Optimise, and again without the blocks and minima that would lose money at the prices that come out.
+
+        In a small group of slots that depend on each other the very choice that makes somebody lose is ruled out, and
+        the next best one is tried: the first in which nobody loses is the best. Elsewhere who loses is left out.
+        """
         case, market = self.case, repair.market
         banned: frozenset[int] = frozenset()
-        for left in reversed(range(MAX_BANS)):
-            point, multipliers = repair.run(start, banned)
+        cuts: list[Cut] = []
+        tries = min(MOST_CHOICES, TRIED_SIZE // (1 + self.grid.nodes * int(self.live.sum()) + len(market.cost)))
+        for left in reversed(range(MAX_BANS + tries)):
+            point, multipliers = repair.run(start, banned, cuts)
             prices = nodal_prices(repair, point, multipliers)
-            value = _offer_values(case, self.grid, market, prices)
+            value = self._worth(prices)
             if repair.given_up:
                 break
-            losing = losing_columns(case, market, point.x, value) | short_requests(market, repair, point)
-            if not losing:
+            short = short_requests(market, repair, point)
+            losing = losing_columns(case, market, point.x, value)
+            if not losing | short:
                 break
-            banned, start = banned | losing, None
+            start = None
+            if len(cuts) < tries and not short:
+                groups = sorted(set(repair.column_group[sorted(losing)].tolist()))
+                mine = [repair.choice(point.x, g) for g in groups]
+                cuts += [cut for cut in mine if len(cut[0]) <= FEW_BLOCKS]
+                there = {c for columns, _ in mine if len(columns) <= FEW_BLOCKS for c in columns.tolist()}
+                losing -= there
+            banned = banned | losing | short
             if left <= 1:  # whatever it costs in welfare, nobody is made to deliver at a loss
                 banned = banned.union(market.taken.values(), market.at_least.values())
         return point, multipliers, prices, value
 
+    def _worth(self, prices: NodalPrices) -> Real:
+        """Return what one more MW of each offer is worth in each slot (offers x slots), EUR per MWh."""
+        return self.book.places.worth(prices.total_p(), prices.total_q())
+
     def _promising(self, repair: Repair) -> NDArray[np.bool_]:
         """Return the steps that a first look at the whole book finds worth their price, or not far from it."""
         point, multipliers = repair.scout()
-        value = _offer_values(self.case, self.grid, repair.market, nodal_prices(repair, point, multipliers))
+        value = self._worth(nodal_prices(repair, point, multipliers))
         near = PROMISING * float(np.ptp(self.table.price)) / 1e3
         gain = self._gain(value, repair.market, multipliers)
         return np.asarray((gain > -near) | self.forcing[self.table.offer])
@@ -312,14 +427,12 @@ def baseline_injections(case: Case, grid: Grid) -> NDArray[np.complexfloating[An
     """Return baseline and standing awards per slot and node, per unit."""
     s = np.zeros((case.slots, grid.nodes), dtype=complex)
     node = grid.node_index()
-
-    def add(entry: BusInjection) -> None:
-        n = node[entry.bus_id]
-        if n >= 0:
-            s[:, n] += (np.array(entry.power_w) + 1j * np.array(entry.reactive_power_var)) / MEGA
-
-    for entry in case.baseline:
-        add(entry)
+    at = np.array([node[b.bus_id] for b in case.baseline], dtype=int)
+    if len(at):
+        given = np.array([b.power_w for b in case.baseline]) + 1j * np.array(
+            [b.reactive_power_var for b in case.baseline]
+        )
+        np.add.at(s.T, at[at >= 0], given[at >= 0] / MEGA)
     for award in case.fixed_awards:
         unit = 1.0 if award.quantity is Quantity.ACTIVE else 1j
         shares = [(award.bus_id, PPM)] if award.bus_id is not None else [(a.bus_id, a.share_ppm) for a in award.shares]
@@ -327,6 +440,15 @@ def baseline_injections(case: Case, grid: Grid) -> NDArray[np.complexfloating[An
             n = node[bus_id]
             if n >= 0:
                 s[:, n] += unit * award.direction.sign * np.array(award.power) * (share / PPM) / MEGA
+    return s
+
+
+def _at_nodes(case: Case, grid: Grid, parts: list[Complex]) -> Complex:
+    """Return what is injected at the buses of the network (slots x buses, scenario by scenario) at the nodes."""
+    s = np.zeros((case.slots, grid.nodes), dtype=complex)
+    node = grid.node_index()
+    at = np.array([node[b.bus_id] for b in case.network.buses], dtype=int)
+    np.add.at(s.T, at[at >= 0], np.concatenate(parts)[:, at >= 0].T)
     return s
 
 
@@ -339,14 +461,16 @@ def _energy_price(case: Case, grid: Grid) -> Real:
 
 
 def _active(
-    case: Case, grid: Grid, flow: PowerFlow, base: State, excess: Real, energy_price: Real
+    book: Book, grid: Grid, gradients: Gradients, base: State, excess: Real, energy_price: Real
 ) -> NDArray[np.bool_]:
     """Tell which slots have anything to decide.
 
-    Where the baseline keeps every limit, nobody asks, and no step is worth its price at the baseline's
-    marginal losses, the baseline satisfies the optimality conditions and stays.
+    Where the baseline keeps every limit, nobody asks, energy costs something or nothing, and no step is worth its price
+    at the baseline's marginal losses, the baseline satisfies the optimality conditions and stays.
     """
-    active = np.zeros(case.slots, dtype=bool)
+    case = book.case
+    # Where somebody is paid for taking energy, losses pay, and what is best nearby need not be best.
+    active: NDArray[np.bool_] = np.asarray((energy_price < 0).any(axis=1))
     if excess.shape[1]:
         with np.errstate(invalid="ignore"):
             active |= (excess > 0).any(axis=1)
@@ -357,69 +481,19 @@ def _active(
     worth_p, worth_q = np.zeros((case.slots, len(grid.bus_ids))), np.zeros((case.slots, len(grid.bus_ids)))
     node, alive = np.maximum(grid.node_of_bus, 0), grid.node_of_bus >= 0
     priced = base.converged & energy_price.any(axis=1)
-    by_p, by_q, _ = flow.root_gradients(State(v=base.v[priced], s=base.s[priced], converged=priced[priced]))
+    by_p, by_q = gradients.of_roots(base, priced)
     for worth, by in ((worth_p, by_p), (worth_q, by_q)):
-        worth[priced] = -(energy_price[priced][:, :, None] * by).sum(axis=1)[:, node] * alive
-    index = {b: k for k, b in enumerate(grid.bus_ids)}
-    horizon = len(windows(case)[0])
-    worths = worth_at_places(list(case.offers), index, worth_p, worth_q, horizon)
-    for offer, worth in zip(case.offers, worths, strict=True):
-        if offer.start_choice is not None:
-            choice = offer.start_choice
-            gain = worth > choice.price_milli_per_mwh / 1e3 + WORTH
-            for window in windows(case):
-                reach = window[choice.earliest_slot : choice.latest_slot + len(choice.profile)]
-                active[list(reach)] |= gain[list(reach)]
-            continue
-        cheapest = np.array([e.steps[0].price_milli_per_mwh / 1e3 if e.steps else np.inf for e in offer.slots])
-        active |= worth > cheapest + WORTH
+        worth[priced] = -(energy_price[priced][:, :, None] * by[priced]).sum(axis=1)[:, node] * alive
+    worths = book.places.worth(worth_p, worth_q)
+    active |= (worths > book.cheapest + WORTH).any(axis=0)
+    for k in book.starts:
+        choice = case.offers[k].start_choice
+        assert choice is not None
+        gain = worths[k] > choice.price_milli_per_mwh / 1e3 + WORTH
+        for window in book.windows:
+            reach = list(window[choice.earliest_slot : choice.latest_slot + len(choice.profile)])
+            active[reach] |= gain[reach]
     return active & base.converged
-
-
-def _spread(case: Case, active: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Add the slots that offers would be forced into by what they do in an active slot."""
-    parents = frozenset(o.parent_offer_id for o in case.offers if o.parent_offer_id)
-    units: dict[str, list[Offer]] = {}
-    spans: list[NDArray[np.bool_]] = []
-    for offer in case.offers:
-        if offer.unit_id is not None:
-            units.setdefault(offer.unit_id, []).append(offer)
-        if offer.all_or_nothing or offer.start_choice is not None or forces(offer, parents):
-            spans.append(_reach(case, offer))
-    for members in units.values():
-        spans.append(np.any([_reach(case, o) for o in members], axis=0))
-    slots = np.arange(case.slots)
-    spans = [span & (slots >= w.start) & (slots < w.stop) for span in spans for w in windows(case)]
-    while True:
-        before = int(active.sum())
-        for span in spans:
-            if (active & span).any():
-                active = active | span
-        if int(active.sum()) == before:
-            return active
-
-
-def _reach(case: Case, offer: Offer) -> NDArray[np.bool_]:
-    span = np.zeros(case.slots, dtype=bool)
-    if offer.start_choice is not None:
-        choice = offer.start_choice
-        for window in windows(case):
-            span[list(window[choice.earliest_slot : choice.latest_slot + len(choice.profile)])] = True
-    else:
-        span[:] = [bool(e.steps) for e in offer.slots]
-    if offer.payback is not None:
-        last = int(np.flatnonzero(span).max(initial=0))
-        span[: last + 1 + offer.payback.delay_slots + offer.payback.window_slots] |= span.any()
-    return span
-
-
-def _offer_values(case: Case, grid: Grid, market: Market, prices: NodalPrices) -> Real:
-    """Return what one more MW of each offer is worth in each slot (offers x slots), EUR per MWh."""
-    index = {b: k for k, b in enumerate(grid.bus_ids)}
-    p, q = prices.total_p(), prices.total_q()
-    if not market.offers:
-        return np.zeros((0, case.slots))
-    return worth_at_places(market.offers, index, p, q, len(market.windows[0]))
 
 
 def _relief(market: Market, value: Real) -> Real:

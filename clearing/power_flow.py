@@ -12,6 +12,7 @@ On a radial grid this is the backward/forward sweep (the factors of a tree have 
 infeed points and transformers need nothing more. Slots that do not contract go to Newton's method one by one.
 """
 
+import math
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Protocol
@@ -340,6 +341,8 @@ class AcGrid:
     def _fixed_point(self, s: Complex, slots: int) -> tuple[Complex, NDArray[np.bool_]]:
         if self._factor is None:
             return np.zeros((0, slots), dtype=complex), np.ones(slots, dtype=bool)
+        if slots == 1:
+            return self._fixed_point_one(s)
         start = self._no_load
         v = np.repeat(start[:, None], slots, axis=1)
         done = np.zeros(slots, dtype=bool)
@@ -360,6 +363,23 @@ class AcGrid:
             if not len(active):
                 break
         return v, done
+
+    def _fixed_point_one(self, s: Complex) -> tuple[Complex, NDArray[np.bool_]]:
+        """Do the same for one slot (nodes x 1), without what it costs to tell many apart."""
+        assert self._factor is not None
+        start = self._no_load[:, None]
+        v, last, step = start, np.inf, np.inf
+        with np.errstate(all="ignore"):
+            for _ in range(SWEEPS):
+                current = np.conj(s / v)
+                if not np.isfinite(current).all():
+                    current[~np.isfinite(current)] = 0
+                new = start + self._factor.solve(current)
+                last, step = step, float(np.abs(new - v).max())
+                v = new
+                if step <= TOLERANCE_PU or step > 2 * last or not math.isfinite(step):
+                    break
+        return v, np.array([step <= TOLERANCE_PU])
 
     def _state(self, v: Complex, s_bus: Complex, done: NDArray[np.bool_]) -> AcState:
         (f, t), (y_ff, y_ft, y_tf, y_tt) = self._ends, (term[:, None] for term in self._terms)

@@ -5,6 +5,7 @@ each binding limit weighted with its multiplier (envelope theorem). So energy, l
 are the terms of one sum, in radial and meshed grids alike.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,9 +15,9 @@ from clearing.case import Location, Offer, Quantity
 from clearing.linearisation import Multipliers, Point
 from clearing.repair import Repair
 from clearing.result import LimitKind
-from clearing.state import Measure, State
+from clearing.state import Measure
 
-__all__ = ["NodalPrices", "nodal_prices", "worth_at", "worth_at_places"]
+__all__ = ["NodalPrices", "Places", "nodal_prices", "worth_at"]
 
 Real = NDArray[np.float64]
 MEGA = 1e6
@@ -84,13 +85,12 @@ def nodal_prices(repair: Repair, point: Point, multipliers: Multipliers) -> Noda
     p["losses"] = infeed - p["energy"]
     q["losses"] = -(price * by_q).sum(axis=1)
     asked = sorted(by_slot.keys() | measured.keys())
-    at = State(v=point.state.v[asked], s=point.state.s[asked], converged=np.ones(len(asked), dtype=bool))
     measures = [
         [repair.limits.measures[k] for k, _ in by_slot.get(t, [])]
         + [Measure(market.measured[m].kind, market.measured[m].index) for m, _ in measured.get(t, [])]
         for t in asked
     ]
-    for t, (by_p, by_q) in zip(asked, repair.flow.gradients_of(at, measures), strict=True):
+    for t, (by_p, by_q) in zip(asked, repair.gradients.of(point.state, asked, measures), strict=True):
         limits, wanted = by_slot.get(t, []), measured.get(t, [])
         by_p, by_q = by_p[:, node] * alive, by_q[:, node] * alive
         for i, (k, value) in enumerate(limits):
@@ -161,24 +161,36 @@ def worth_at(offer: Offer, index: dict[str, int], p: Real, q: Real, horizon: int
     return np.asarray(total)
 
 
-def worth_at_places(offers: list[Offer], index: dict[str, int], p: Real, q: Real, horizon: int) -> Real:
-    """Return the worth of one more unit of every offer in every slot (offers x slots), EUR per MWh.
+class Places:
+    """Where offers are: what one more unit of each is worth follows from prices by bus."""
 
-    Args:
-        offers: the offers.
-        index: column of every bus in the prices.
-        p: prices of active power (slots x buses).
-        q: prices of reactive power (slots x buses).
-        horizon: slots of a scenario.
-    """
-    known: dict[tuple[object, ...], Real] = {}
-    rows = []
-    for offer in offers:
-        if offer.bus_id is None or offer.payback is not None:
-            rows.append(worth_at(offer, index, p, q, horizon))
-            continue
-        key = (offer.bus_id, offer.direction.sign, offer.quantity.value, offer.tan_phi_ppm)
-        if key not in known:
-            known[key] = worth_at(offer, index, p, q, horizon)
-        rows.append(known[key])
-    return np.array(rows).reshape(len(offers), len(p))
+    def __init__(self, offers: Sequence[Offer], index: dict[str, int], horizon: int) -> None:
+        """Look the places up.
+
+        Args:
+            offers: the offers.
+            index: column of every bus in the prices.
+            horizon: slots of a scenario.
+        """
+        self._offers, self._index, self._horizon = offers, index, horizon
+        self._plain = [k for k, o in enumerate(offers) if o.bus_id is not None and o.payback is None]
+        self._others = sorted(set(range(len(offers))) - set(self._plain))
+        plain = [offers[k] for k in self._plain]
+        self._bus = [index[o.bus_id or ""] for o in plain]
+        active = np.array([o.quantity is Quantity.ACTIVE for o in plain], dtype=float)
+        tan = np.array([o.tan_phi_ppm for o in plain]) / MEGA
+        sign = np.array([o.direction.sign for o in plain], dtype=float)
+        self._of_p, self._of_q = active * sign, np.where(active > 0, tan, 1.0) * sign
+
+    def worth(self, p: Real, q: Real) -> Real:
+        """Return the worth of one more unit of every offer in every slot (offers x slots), EUR per MWh.
+
+        Args:
+            p: prices of active power (slots x buses).
+            q: prices of reactive power (slots x buses).
+        """
+        worth = np.empty((len(self._offers), len(p)))
+        worth[self._plain] = (p[:, self._bus] * self._of_p + q[:, self._bus] * self._of_q).T
+        for k in self._others:
+            worth[k] = worth_at(self._offers[k], self._index, p, q, self._horizon)
+        return worth

@@ -8,12 +8,15 @@ stays open (reverse flow at the voltage limit, prices below zero, loops, priced 
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from clearing.formulation import I_TOP, V_TOP, SlotLimit, SlotMultipliers
+from clearing.certificate.boxes import I_TOP, V_LOW, V_TOP
+from clearing.formulation import Pressed, SlotLimit, SlotMultipliers
+from clearing.limits import LimitTable
 from clearing.linearisation import Multipliers, Point
 from clearing.network import Grid
 from clearing.repair import Repair
@@ -41,7 +44,7 @@ class AcDuals:
     balance_p: Real
     balance_q: Real
     drop: Real
-    limits: dict[int, list[tuple[SlotLimit, float, float]]]
+    limits: dict[int, list[Pressed]]
     bound: Real
     closed: NDArray[np.bool_]
 
@@ -84,7 +87,7 @@ class _Duals:
         # to the terms of P, Q and l, and to those of the squared voltages at both ends.
         self.entering = np.zeros((4, self.slots, m))
         self.direct = np.zeros((5, self.slots, m))
-        self.limits: dict[int, list[tuple[SlotLimit, float, float]]] = {}
+        self.limits: dict[int, list[Pressed]] = {}
         for (t, k), value in sorted(multipliers.limit.items()):
             self._limit(t, k, value)
         for k, value in sorted(multipliers.measured.items()):
@@ -120,7 +123,7 @@ class _Duals:
             self.constant[t] -= min(value, price) * bound
         else:
             return  # limits of voltages are in the buses' minima
-        self.limits.setdefault(t, []).append((SlotLimit(kind, j, bound, price), *parts))
+        self.limits.setdefault(t, []).append(Pressed(SlotLimit(kind, j, bound, price), *parts))
 
     def _measured(self, k: int, value: float) -> None:
         m = self.repair.market.measured[k]
@@ -137,7 +140,7 @@ class _Duals:
         f, t = grid.from_node, grid.to_node
         z = 1 / grid.y
         r, x, z2 = z.real, z.imag, np.abs(z) ** 2
-        g, b, a2 = grid.half.real, grid.half.imag, np.abs(grid.ratio) ** 2
+        g, b = grid.half.real, grid.half.imag
         p_f, p_t = self.u_p[:, f] + self.entering[0], self.u_p[:, t] + self.entering[1]
         q_f, q_t = self.u_q[:, f] + self.entering[2], self.u_q[:, t] + self.entering[3]
         a_p, a_q = p_f - p_t + self.direct[0], q_f - q_t + self.direct[1]
@@ -154,9 +157,7 @@ class _Duals:
         cone = np.divide(square, 4 * slope, out=np.where(square > 0, np.inf, 0.0), where=slope > 0)
         w_from = g * p_f - b * q_f - drop + self.direct[3] - cone
         w_to = g * p_t - b * q_t + drop + self.direct[4]
-        lines, shape = np.arange(len(f)), (grid.nodes, len(f))
-        at_from = sparse.csr_matrix((1 / a2, (f, lines)), shape=shape)
-        at_to = sparse.csr_matrix((np.ones(len(t)), (t, lines)), shape=shape)
+        at_from, at_to = _gathers(grid)
         weight = self.u_p * grid.shunt.real - self.u_q * grid.shunt.imag
         weight = weight + (at_from @ w_from.T + at_to @ w_to.T).T
         s = repair.base.s
@@ -176,20 +177,44 @@ class _Duals:
 
     def _least(self, weight: Real) -> Real:
         """Return the least of weight x squared voltage plus priced violations, summed over the nodes."""
-        grid, table = self.repair.grid, self.repair.limits
-        low, high = np.zeros(grid.nodes), np.full(grid.nodes, V_TOP)
-        price_low, price_high = np.zeros(grid.nodes), np.zeros(grid.nodes)
-        for kind, measure, bound, price in zip(table.kinds, table.measures, table.bound, table.price, strict=True):
-            if kind is LimitKind.VOLTAGE_MIN:
-                low[measure.index], price_low[measure.index] = -bound, price
-            elif kind is LimitKind.VOLTAGE_MAX:
-                high[measure.index], price_high[measure.index] = bound, price
+        grid = self.repair.grid
         best = np.full(weight.shape, np.inf)
-        with np.errstate(invalid="ignore"):  # infinite weights of branches without a minimum
-            for w in (np.zeros(grid.nodes), low**2, np.minimum(high, V_TOP) ** 2, np.full(grid.nodes, V_TOP**2)):
-                cost = np.where(w > 0, weight * w, 0.0)
-                cost = cost + price_low * np.maximum(low**2 - w, 0) / np.maximum(2 * low, 1e-9)
-                cost = cost + price_high * np.maximum(w - high**2, 0) / (V_TOP + high)
-                best = np.minimum(best, cost)
+        low, price_low, corners = _corners(grid, self.repair.limits)
+        with np.errstate(invalid="ignore", divide="ignore"):  # infinite weights of branches without a minimum
+            for w, priced in corners:
+                best = np.minimum(best, np.where(w > 0, weight * w, 0.0) + priced)
+            # The price of a voltage too low is convex: its least may be where its slope is that of the weight.
+            w = np.where(weight > 0, np.clip(price_low / (2 * weight), V_LOW, np.maximum(low, V_LOW)) ** 2, V_TOP**2)
+            best = np.where(
+                weight > 0, np.minimum(best, weight * w + price_low * np.maximum(low - np.sqrt(w), 0)), best
+            )
         best[:, grid.held] = weight[:, grid.held] * np.abs(grid.held_v) ** 2
         return np.asarray(best.sum(axis=1))
+
+
+@lru_cache(maxsize=4)
+def _gathers(grid: Grid) -> tuple[sparse.csr_matrix, sparse.csr_matrix]:
+    """Return what adds up values of branches at their from and to nodes, those behind the ideal transformer."""
+    lines, shape = np.arange(len(grid.branch_ids)), (grid.nodes, len(grid.branch_ids))
+    at_from = sparse.csr_matrix((1 / np.abs(grid.ratio) ** 2, (grid.from_node, lines)), shape=shape)
+    return at_from, sparse.csr_matrix((np.ones(len(lines)), (grid.to_node, lines)), shape=shape)
+
+
+@lru_cache(maxsize=4)
+def _corners(grid: Grid, table: LimitTable) -> tuple[Real, Real, tuple[tuple[Real, Real], ...]]:
+    """Return low limits and their prices, and squared voltages between which nothing has a minimum, with their prices.
+
+    Only below its low limit the price of a voltage is convex in the square, and may have its minimum in between.
+    """
+    low, high = np.zeros(grid.nodes), np.full(grid.nodes, V_TOP)
+    price_low, price_high = np.zeros(grid.nodes), np.zeros(grid.nodes)
+    for kind, measure, bound, price in zip(table.kinds, table.measures, table.bound, table.price, strict=True):
+        if kind is LimitKind.VOLTAGE_MIN:
+            low[measure.index], price_low[measure.index] = -bound, price
+        elif kind is LimitKind.VOLTAGE_MAX:
+            high[measure.index], price_high[measure.index] = bound, price
+    found = []
+    for corner in (np.full(grid.nodes, V_LOW), low, high, np.full(grid.nodes, V_TOP)):
+        v = np.clip(corner, V_LOW, V_TOP)
+        found.append((v**2, price_low * np.maximum(low - v, 0) + price_high * np.maximum(v - high, 0)))
+    return low, price_low, tuple(found)

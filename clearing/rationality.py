@@ -44,12 +44,16 @@ def _forces_itself(offer: Offer, parents: frozenset[str]) -> bool:
 def losing_columns(case: Case, market: Market, x: Real, value: Real) -> frozenset[int]:
     """Return the binary columns of accepted blocks and minima that lose money at their prices.
 
+    Of many blocks that lose it is the half that loses most: without them the others may lose nothing.
+
     Args:
         case: the case.
         market: its market.
         x: columns (columns), MW or Mvar, or 0 and 1.
         value: what offers are worth where they are (offers x slots), EUR per MWh.
     """
+    if not market.taken and not market.at_least:
+        return frozenset()
     return _losing_blocks(case, market, x, value) | _losing_minima(case, market, x, value)
 
 
@@ -63,7 +67,7 @@ def _losing_blocks(case: Case, market: Market, x: Real, value: Real) -> frozense
     """Return the binary columns of accepted blocks that lose money at their prices."""
     hours = case.resolution_s / 3600
     table = market.all_members()
-    losing = set()
+    losing: dict[int, float] = {}
     for (k, scenario), y in market.taken.items():
         offer = market.offers[k]
         if x[y] < 0.5 or not (offer.all_or_nothing or offer.start_choice is not None):
@@ -84,8 +88,8 @@ def _losing_blocks(case: Case, market: Market, x: Real, value: Real) -> frozense
                 for s in e.steps
             )
         if profit / MEGA * hours < -LOSS:
-            losing.add(y)
-    return frozenset(losing)
+            losing[y] = profit
+    return frozenset(sorted(losing, key=lambda y: (losing[y], y))[: (len(losing) + 1) // 2])
 
 
 def _losing_minima(case: Case, market: Market, x: Real, value: Real) -> frozenset[int]:

@@ -7,16 +7,18 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from clearing.case import Case, Location, Offer, OfferSlot, Quantity
+from clearing.case import Case, Location, Offer, OfferSlot, Quantity, Unit
+from clearing.edges import Edges
 from clearing.market import offer_cap
 from clearing.priced_out import SAME, PricedOut, is_plain, priced_out, table_of, used_up
-from clearing.pricing import VOLTAGE, NodalPrices, worth_at_places
+from clearing.pricing import VOLTAGE, NodalPrices, Places
 from clearing.repair import Repair
 from clearing.result import NonAward
 from clearing.rounding import Awards
 from clearing.steps import StepTable, next_price
+from clearing.wording import reason_text, set_aside_text
 from flexbus.events.clearing import NonAwardReason
-from flexbus.quantities import energy_wh
+from flexbus.quantities import Direction, energy_wh
 
 __all__ = ["Explainer", "with_set_aside"]
 
@@ -59,6 +61,7 @@ class Explainer:
         resolution_s: int,
         steps: StepTable,
         step_w: int = 1,
+        units: tuple[Unit, ...] = (),
     ) -> None:
         """Prepare.
 
@@ -71,6 +74,7 @@ class Explainer:
             resolution_s: length of a slot, s.
             steps: the steps of all offers.
             step_w: quantum of awards, W or var.
+            units: storages and inverters of the offers.
         """
         self.steps = steps
         self.repair, self.prices, self.awards, self.value, self.call = repair, prices, awards, value, call
@@ -94,6 +98,7 @@ class Explainer:
         self.pressers: dict[tuple[str, int, int], tuple[str | None, float, object, float]] = {}
         self.offered: dict[int, int] = {}
         self.by_id = {o.offer_id: k for k, o in enumerate(self.market.offers)}
+        self.edges = Edges(units, self.market.offers, awards, self.market.windows, resolution_s, step_w)
 
     def all(self) -> tuple[NonAward, ...]:
         """Return the non-awards of all offers, by offer id, reason and element."""
@@ -114,7 +119,7 @@ class Explainer:
                 amount=entry.amount,
                 price_distance_milli_per_mwh=entry.distance,
                 rejected_energy_wh=entry.rejected_wh,
-                text=_text(offer, reason, element, entry.amount, entry.distance),
+                text=reason_text(offer, reason, element, entry.amount, entry.distance),
             )
             for offer, mine in zip(self.market.offers, reasons, strict=True)
             for (reason, element), entry in sorted(mine.items(), key=lambda r: (r[0][0].value, r[0][1] or ""))
@@ -257,7 +262,7 @@ class Explainer:
     def _slot(self, k: int, t: int, got: int) -> _Why:
         """Return why the next unit of an offer was not taken in one slot."""
         offer = self.market.offers[k]
-        if not self.repair.base.converged[t] or self.repair.given_up:
+        if not self.repair.base.converged[t] or self.repair.gave_up(t):
             return _Why(NonAwardReason.OTHER_CONSTRAINT)
         bid = next_price(offer, t, got)
         value = float(self.value[k, t])
@@ -271,6 +276,8 @@ class Explainer:
             return _Why(NonAwardReason.ENERGY_BUDGET, None, offer.max_energy_wh or 0, distance)
         if self._ramp_binds(k, t, got):
             return _Why(NonAwardReason.OTHER_CONSTRAINT, None, 0, distance)
+        if self.edges.binds(k, t):
+            return _Why(NonAwardReason.OTHER_CONSTRAINT, offer.unit_id, 0, distance)
         held = self._held_back(k, t, got, bid)
         if held is not None:
             return _Why(NonAwardReason.PRICE, self._place(offer), held, held)
@@ -282,26 +289,24 @@ class Explainer:
             if value <= SAME:
                 return _Why(NonAwardReason.NO_DEMAND, None, distance or 0, distance)
             return _Why(NonAwardReason.PRICE, self._place(offer), distance or 0, distance)
-        if distance is None and value <= bid + SETS_PRICE and not _has_rules(offer):
-            distance = 0
         if got < offer.slots[t].min_quantity:
             return _Why(NonAwardReason.MINIMUM_QUANTITY, None, offer.slots[t].min_quantity)
         for other in self.group.get(offer.exclusive_group_id or "", ()):
             if other != k and other in self.taken:
                 return _Why(NonAwardReason.EXCLUSIVE_SIBLING, self.market.offers[other].offer_id)
-        if distance is not None:
-            if self._shared(k, t, bid):
-                return _Why(NonAwardReason.PRICE, self._place(offer), 0, 0)
-            # It sets the price itself, at a limit or at the end of the need: only a much lower bid would change that.
-            element, worth, kind, full = self._presser(offer, t)
-            if element is not None and worth > SAME:
-                reason = NonAwardReason.VOLTAGE_LIMIT if kind in VOLTAGE else NonAwardReason.BRANCH_LIMIT
-                far = max(math.ceil((bid - min(self._bare(k, t), value) + full) * 1e3), 0)
-                return _Why(reason, element, round(worth * 1e3), far)
-            # What is left is needed only by who would be served without any need.
-            far = max(math.ceil((bid - min(self._bare(k, t), bid)) * 1e3), 0)
-            return _Why(NonAwardReason.NO_DEMAND, None, far, far)
-        return _Why(NonAwardReason.OTHER_CONSTRAINT, offer.unit_id)
+        if distance is None and _has_rules(offer):
+            return _Why(NonAwardReason.OTHER_CONSTRAINT, offer.unit_id)
+        if value <= bid + SETS_PRICE and self._shared(k, t, bid):
+            return _Why(NonAwardReason.PRICE, self._place(offer), 0, 0)
+        # It sets the price itself, at a limit or at the end of the need: only a much lower bid would change that.
+        element, worth, kind, full = self._presser(offer, t)
+        if element is not None and worth > SAME:
+            reason = NonAwardReason.VOLTAGE_LIMIT if kind in VOLTAGE else NonAwardReason.BRANCH_LIMIT
+            far = max(math.ceil((bid - min(self._bare(k, t), value) + full) * 1e3), 0)
+            return _Why(reason, element, round(worth * 1e3), far)
+        # What is left is needed only by who would be served without any need.
+        far = max(math.ceil((bid - min(self._bare(k, t), bid)) * 1e3), 0)
+        return _Why(NonAwardReason.NO_DEMAND, None, far, far)
 
     def _budget_used(self, k: int, offer: Offer) -> bool:
         if offer.max_energy_wh is None:
@@ -356,13 +361,33 @@ class Explainer:
         """Return what one more unit is worth at least if nobody needs it and those who asked for the opposite pay."""
         if self.bare is None:
             horizon = len(self.window)
-            self.bare = worth_at_places(self.market.offers, self.bus, *self.prices.energy_only(), horizon)
+            self.bare = Places(self.market.offers, self.bus, horizon).worth(*self.prices.energy_only())
         offer = self.market.offers[k]
+        acts = self._acts(offer, t)
+        against = sum(share * self._opposed(offer, s, way, what) for share, s, way, what in acts)
+        return float(self.bare[k, t]) - against
+
+    def _acts(self, offer: Offer, t: int) -> list[tuple[float, int, Direction, Quantity]]:
+        """Return how much, when and which way a unit taken in a slot acts: there, and where it comes back."""
+        other = Direction.DOWN if offer.direction is Direction.UP else Direction.UP
+        when = [(1.0, t, offer.direction, other)]
+        if offer.payback is not None:
+            first = t + 1 + offer.payback.delay_slots
+            share = offer.payback.factor_ppm / 1e6 / offer.payback.window_slots
+            last = min(first + offer.payback.window_slots, self.window.stop)
+            when += [(share, s, other, offer.direction) for s in range(first, last)]
+        tan = offer.tan_phi_ppm / 1e6
+        acts = [(share, s, way, offer.quantity) for share, s, way, _ in when]
+        acts += [(share * abs(tan), s, way if tan > 0 else back, Quantity.REACTIVE) for share, s, way, back in when]
+        return [act for act in acts if act[0] > 0]
+
+    def _opposed(self, offer: Offer, t: int, direction: Direction, quantity: Quantity) -> float:
+        """Return what those pay at most who asked for the opposite of a direction at an offer's places, EUR per MWh."""
         places = {offer.bus_id} if offer.bus_id is not None else {s.bus_id for s in offer.shares}
         against: dict[tuple[object, ...], int] = {}
         for request in self.market.requests:
             steps = request.slots[t].steps
-            if steps and request.quantity is offer.quantity and request.direction is not offer.direction:
+            if steps and request.quantity is quantity and request.direction is not direction:
                 where = request.location_kind
                 elsewhere = (where is Location.BUS and request.location_id not in places) or (
                     where is Location.ZONE and request.location_id not in {self.zone[b] for b in places}
@@ -370,7 +395,7 @@ class Explainer:
                 if not elsewhere:
                     pool = (request.kind, where, request.location_id)
                     against[pool] = max(against.get(pool, 0), steps[0].price_milli_per_mwh)
-        return float(self.bare[k, t]) - sum(against.values()) / 1e3
+        return sum(against.values()) / 1e3
 
     def _presser(self, offer: Offer, t: int) -> tuple[str | None, float, object, float]:
         """Return the limit that lowers the worth of an offer most: element, by how much, kind, how much if broken."""
@@ -414,7 +439,6 @@ def with_set_aside(case: Case, aside: frozenset[str], found: tuple[NonAward, ...
         slots = tuple(t for t, e in enumerate(offer.slots) if e.steps)
         if offer.offer_id not in aside or not slots:
             continue
-        what = f"its unit {offer.unit_id}" if offer.unit_id is not None else "its dependency-based slices"
         told.append(
             NonAward(
                 offer_id=offer.offer_id,
@@ -426,7 +450,7 @@ def with_set_aside(case: Case, aside: frozenset[str], found: tuple[NonAward, ...
                 rejected_energy_wh=sum(
                     energy_wh(sum(s.quantity for s in offer.slots[t].steps), case.resolution_s) for t in slots
                 ),
-                text=f"set aside: no delivery keeps the rules of {what} together with those it is tied to",
+                text=set_aside_text(offer),
             )
         )
     return tuple(sorted((*found, *told), key=lambda n: n.offer_id))
@@ -440,57 +464,5 @@ def _has_rules(offer: Offer) -> bool:
         or offer.max_fall is not None
         or offer.max_run_slots is not None
         or offer.min_rest_slots > 0
-        or offer.payback is not None
         or bool(offer.polygons)
     )
-
-
-def _text(offer: Offer, reason: NonAwardReason, element: str | None, amount: int, distance: int | None) -> str:
-    """Say a reason to the provider."""
-    active = offer.quantity is Quantity.ACTIVE
-    unit, word, energy = ("MWh", "W", "Wh") if active else ("Mvarh", "var", "varh")
-    away = f"{(distance or 0) / 1e3:.3f} EUR/{unit}"
-    too_dear = f", and it was priced up to {away} above its worth" if distance else ""
-    match reason:
-        case NonAwardReason.NO_DEMAND:
-            return f"nobody needed (more of) this direction here; it was {away} too dear to be taken without a need"
-        case NonAwardReason.PRICE:
-            where = f"at bus {element}" if element else "at its buses"
-            if distance and any(offer.reservation_price_milli_per_mwh):
-                return f"to hold it and to call it is priced above what that is worth {where} by up to {away}"
-            if distance:
-                return f"priced above its worth {where} by up to {away}"
-            return f"the marginal price {where}, shared with others: any lower bid goes first"
-        case NonAwardReason.BRANCH_LIMIT:
-            cost = f"{amount / 1e3:.3f} EUR/{unit}"
-            return f"{element} is at its limit; one more unit here would cost {cost} there: {away} too dear"
-        case NonAwardReason.VOLTAGE_LIMIT:
-            cost = f"{amount / 1e3:.3f} EUR/{unit}"
-            return (
-                f"the voltage at {element} is at its limit; one more unit here would cost {cost} there: {away} too dear"
-            )
-        case NonAwardReason.MINIMUM_QUANTITY:
-            least = f"{amount} {energy}" if offer.min_energy_wh is not None else f"{amount} {word}"
-            return f"less than its minimum of {least} was needed"
-        case NonAwardReason.EXCLUSIVE_SIBLING:
-            return f"{element} of the same exclusive group was taken"
-        case NonAwardReason.PARENT_NOT_TAKEN:
-            return f"its parent {element} was not taken"
-        case NonAwardReason.ENERGY_BUDGET:
-            return f"its energy budget of {amount} {energy} is used up{too_dear}"
-        case NonAwardReason.PARADOXICAL_BLOCK:
-            return f"worth {amount / 1e9:.2f} EUR more than it asks at the prices, but it does not fit as a whole"
-        case NonAwardReason.CLIPPED:
-            return f"a limit or traffic light cut it by up to {amount} {word} before the clearing{too_dear}"
-        case NonAwardReason.OTHER_CONSTRAINT:
-            if element is None and (offer.max_rise is not None or offer.max_fall is not None):
-                return f"its own ramp limit stood in the way{too_dear}"
-            if element is None and (offer.max_run_slots is not None or offer.min_rest_slots):
-                return f"its own limit of slots in a row, or its rest, stood in the way{too_dear}"
-            if element is None and offer.polygons:
-                return "its own dependency-based slices stood in the way"
-            if element is None:
-                return "the baseline was kept in these slots: it has no AC solution, or no solver found a dispatch"
-            if element == offer.unit_id:
-                return f"the state or capability of its unit {element} stood in the way"
-            return f"bus {element} has no closed path to an infeed point"

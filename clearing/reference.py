@@ -6,7 +6,8 @@ import cvxpy as cp
 import numpy as np
 from numpy.typing import NDArray
 
-from clearing.formulation import I_TOP, V_TOP, SlotProblem
+from clearing.certificate.boxes import I_TOP, V_LOW, V_TOP
+from clearing.formulation import CUT_ROOM, ROOM, SlotProblem, current_range, power_base
 from clearing.result import LimitKind
 
 __all__ = ["ReferenceSolution", "solve_reference"]
@@ -59,15 +60,26 @@ def solve_reference(problem: SlotProblem, solver: str = "CLARABEL") -> Reference
         v_to == v_from - 2 * (cp.multiply(z.real, p) + cp.multiply(z.imag, q)) + cp.multiply(np.abs(z) ** 2, l),
         cp.SOC(l + v_from, cp.vstack([2 * p, 2 * q, l - v_from]), axis=0),
         v[g.held] == np.abs(g.held_v) ** 2,
-        v >= 0,
-        v <= V_TOP**2,
         x >= 0,
         x <= problem.upper,
     ]
+    box, free = problem.box, np.setdiff1d(np.arange(n), g.held)
+    low, high = np.full(n, V_LOW**2), np.full(n, V_TOP**2)
+    if box is not None:
+        low, high = box.w_low - ROOM, box.w_high + ROOM
+        # What leaves a branch at its far end, and the chord of its square.
+        p_far = cp.multiply(box.inward, -p) + cp.multiply(~box.inward, p - cp.multiply(z.real, l))
+        q_far = cp.multiply(box.inward, -q) + cp.multiply(~box.inward, q - cp.multiply(z.imag, l))
+        chord = cp.multiply(box.by_p, p_far) + cp.multiply(box.by_q, q_far) - box.constant
+        constraints.append(cp.multiply(box.w_far, l) <= chord + CUT_ROOM * power_base(problem) ** 2)
+    constraints += [v[free] >= low[free], v[free] <= high[free]]
+    top = np.sqrt(np.where(np.isin(np.arange(n), g.held), 0.0, high))
+    top[g.held] = np.abs(g.held_v)
     if problem.rows.shape[0]:
-        low, high = np.isfinite(problem.row_low), np.isfinite(problem.row_high)
-        constraints += [problem.rows[low] @ x >= problem.row_low[low]] if low.any() else []
-        constraints += [problem.rows[high] @ x <= problem.row_high[high]] if high.any() else []
+        from_below, from_above = np.isfinite(problem.row_low), np.isfinite(problem.row_high)
+        for side, rows in ((1.0, from_above), (-1.0, from_below)):
+            bound = problem.row_high if side > 0 else problem.row_low
+            constraints += [side * (problem.rows[rows] @ x) <= side * bound[rows]] if rows.any() else []
     cost = problem.cost @ x + problem.energy_price @ (p0 - problem.base_root)
     cost += problem.loss_price * (np.abs(z.real) @ l)
     for limit in problem.limits:
@@ -75,15 +87,20 @@ def solve_reference(problem: SlotProblem, solver: str = "CLARABEL") -> Reference
         cost += limit.price * over
         match limit.kind:
             case LimitKind.VOLTAGE_MAX:
-                constraints.append(v[j] - limit.bound**2 <= (V_TOP + limit.bound) * over)
+                least = max(limit.bound, float(np.sqrt(low[j])))
+                chord = (v[j] + least * top[j]) / (least + top[j])
+                constraints.append(chord - limit.bound <= over)
             case LimitKind.VOLTAGE_MIN:
-                constraints.append(limit.bound**2 - v[j] <= 2 * -limit.bound * over)
+                constraints.append(-limit.bound - cp.sqrt(v[j]) <= over)
             case LimitKind.CURRENT_FROM | LimitKind.CURRENT_TO:
                 to = limit.kind is LimitKind.CURRENT_TO
                 square, at = cp.Variable(), g.to_node[j] if to else g.from_node[j]
                 flow = cp.hstack([2 * (p_to if to else p_from)[j], 2 * (q_to if to else q_from)[j], square - v[at]])
                 constraints.append(cp.SOC(square + v[at], flow))
-                constraints.append(square - limit.bound**2 <= (1 + I_TOP) * limit.bound * over)
+                usual = limit.bound, I_TOP * limit.bound
+                least, most = usual if box is None else current_range(problem, limit, box)
+                constraints.append((square + least * most) / (least + most) - limit.bound <= over)
+                constraints.append(cp.norm(flow[:2]) / 2 <= float(top[at]) * (limit.bound + over))
             case LimitKind.APPARENT_POWER_FROM:
                 constraints.append(cp.norm(cp.hstack([p_from[j], q_from[j]])) <= limit.bound + over)
             case LimitKind.APPARENT_POWER_TO:
@@ -98,7 +115,8 @@ def solve_reference(problem: SlotProblem, solver: str = "CLARABEL") -> Reference
         cost += max([-float(problem.cost[c]) for c in columns] + [0.0]) * over
         constraints.append(cp.sum(x[list(columns)]) <= sign * (value - flows[kind][index]) + over)
     task = cp.Problem(cp.Minimize(cost / 100), constraints)
-    task.solve(solver=solver)
+    fine = {"tol_gap_abs": 1e-9, "tol_gap_rel": 1e-9, "tol_feas": 1e-9} if solver == "CLARABEL" else {}
+    task.solve(solver=solver, **fine)
     return ReferenceSolution(
         value=float(task.value) * 100,
         x=np.asarray(x.value),

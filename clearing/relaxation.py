@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from clearing.formulation import SlotLimit, SlotMultipliers, SlotProblem, assemble
+from clearing.formulation import Pressed, SlotMultipliers, SlotProblem, assemble
 from clearing.result import LimitKind
 
 __all__ = ["Relaxed", "cone_settings", "losses_gap", "solve_cone", "solve_slot", "solve_slots"]
@@ -19,6 +19,8 @@ Real = NDArray[np.float64]
 
 # Up to this many columns all take part at once.
 FEW_COLUMNS = 300
+# Of gap and feasibility: two iterations more than for the coarse one, which counts where the fine one is not reached.
+FINE, COARSE = 1e-10, 1e-9
 # EUR per MWh: a column left out must be worth this much more than it costs to be let in.
 WORTH_TAKING = 1e-6
 
@@ -38,6 +40,7 @@ class Relaxed(SlotMultipliers):
     p: Real
     q: Real
     current: Real
+    current_mva: Real  # the same squared currents, pu of 1 MVA
     losses_mw: float
     rows: Real  # per row of the problem, >= 0 where an upper side presses
     measured: Real  # per measured request
@@ -130,13 +133,17 @@ def _solve_columns(problem: SlotProblem) -> Relaxed:
     p, q = point[made.at_p : made.at_p + m], point[made.at_q : made.at_q + m]
     current, v = point[made.at_l : made.at_l + m], point[made.at_v : made.at_v + n]
     fixed = -float(problem.energy_price @ problem.base_root)
-    of_limits: list[tuple[SlotLimit, float, float]] = []
+    of_limits: list[Pressed] = []
+    flows = iter(made.flow_rows)
     for limit, row in made.limit_rows:
         if limit.kind in (LimitKind.APPARENT_POWER_FROM, LimitKind.APPARENT_POWER_TO):
-            of_limits.append((limit, -float(dual[row + 1]) / base, -float(dual[row + 2]) / base))
+            of_limits.append(Pressed(limit, -float(dual[row + 1]) / base, -float(dual[row + 2]) / base))
+        elif limit.kind in (LimitKind.CURRENT_FROM, LimitKind.CURRENT_TO):
+            flow = next(flows)
+            by_p, by_q = -float(dual[flow + 1]) / base, -float(dual[flow + 2]) / base
+            of_limits.append(Pressed(limit, float(dual[row]) / base**2, flow_p=by_p, flow_q=by_q))
         else:
-            squared = limit.kind in (LimitKind.CURRENT_FROM, LimitKind.CURRENT_TO)
-            of_limits.append((limit, float(dual[row]) / (base**2 if squared else base), 0.0))
+            of_limits.append(Pressed(limit, float(dual[row]) / base))
     inner = v[grid.from_node] / np.abs(grid.ratio) ** 2
     r = base * np.asarray((1 / grid.y).real)
     return Relaxed(
@@ -147,11 +154,13 @@ def _solve_columns(problem: SlotProblem) -> Relaxed:
         p=p * base,
         q=q * base,
         current=current,
+        current_mva=current * base**2,
         balance_p=-dual[made.p_row] / base,
         balance_q=-dual[made.q_row] / base,
         drop=-dual[made.drop_row],
         losses_mw=losses_gap(p, q, current, inner, r) * base,
         limits=tuple(of_limits),
+        cuts=np.maximum(dual[made.cut_rows], 0.0) * made.cut_unit / base**2,
         rows=dual[made.row_of] / base,
         measured=dual[made.measured_rows] / base,
     )
@@ -160,8 +169,8 @@ def _solve_columns(problem: SlotProblem) -> Relaxed:
 def solve_cone(cost: Real, matrix: sparse.csc_matrix, rhs: Real, kinds: tuple[Any, ...]) -> tuple[Any, float]:
     """Solve ``min cost x, matrix x + s = rhs, s in kinds`` with Clarabel; return its solution and the costs' scale.
 
-    Refining every linear system is half of the time and most programs reach the tolerance without; one that does not
-    is solved again with it.
+    Refining every linear system is half of the time and most programs reach the fine tolerance without; one that does
+    not is solved again with it, to the coarse one.
 
     Raises:
         SolverFailedError: the solver broke down.
@@ -169,8 +178,8 @@ def solve_cone(cost: Real, matrix: sparse.csc_matrix, rhs: Real, kinds: tuple[An
     # Costs of the order of one make Clarabel fast; violation prices would otherwise cost 200 iterations.
     scale = 1.0 / max(float(np.abs(cost).max(initial=0.0)) / 30, 1e-9)
     quadratic = sparse.csc_matrix((len(cost), len(cost)))
-    for refine in (False, True):
-        settings = cone_settings()
+    for refine, tolerance in ((False, FINE), (True, COARSE)):
+        settings = cone_settings(tolerance)
         settings.iterative_refinement_enable = refine
         try:
             solver = clarabel.DefaultSolver(quadratic, cost * scale, matrix, rhs, list(kinds), settings)
@@ -186,7 +195,7 @@ def solve_cone(cost: Real, matrix: sparse.csc_matrix, rhs: Real, kinds: tuple[An
     return solution, scale
 
 
-def cone_settings(tolerance: float = 1e-9) -> Any:
+def cone_settings(tolerance: float = COARSE) -> Any:
     """Return the settings of Clarabel: one thread, the same digits on every machine.
 
     Args:

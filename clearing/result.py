@@ -216,6 +216,8 @@ class LimitDual:
     element_id: Annotated[str, "branch or infeed point"]
     value: Annotated[float, "EUR per hour and pu squared (current), or EUR per MWh (others)"]
     value_q: Annotated[float, "reactive part of an apparent power, EUR per Mvarh"] = 0.0
+    flow_p: Annotated[float, "of the flow that a current needs at the highest voltage, EUR per MWh"] = 0.0
+    flow_q: Annotated[float, "the same of the reactive flow, EUR per Mvarh"] = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -255,6 +257,9 @@ class SlotDuals:
     drop: Annotated[tuple[float, ...], "of the voltage drops, EUR per hour and pu squared"]
     limits: Annotated[tuple[LimitDual, ...], "of branches and infeed points, where not zero"] = ()
     requests: Annotated[tuple[RequestDual, ...], "of requests, where not zero"] = ()
+    cuts: Annotated[
+        tuple[float, ...], "per branch, of the most current that its flow allows, EUR per hour and pu; empty = not used"
+    ] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

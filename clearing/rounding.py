@@ -3,10 +3,10 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from clearing.case import Offer
+from clearing.case import Offer, Unit, UnitKind
 from clearing.market import Market
 
-__all__ = ["Awards", "columns_of", "round_awards"]
+__all__ = ["Awards", "columns_of", "firsts", "keep_stored", "lengths", "round_awards"]
 
 Real = NDArray[np.float64]
 Index = NDArray[np.int_]
@@ -31,7 +31,9 @@ def round_awards(market: Market, x: Real, relief: Real, step_w: int, resolution_
     """
     table = market.all_members()
     awards = np.zeros((len(market.offers), market.windows[-1].stop), dtype=int)
-    steps = np.array([1 if _tied(o) else step_w for o in market.offers], dtype=int)
+    steps = np.ones(len(market.offers), dtype=int)
+    if step_w > 1:
+        steps[:] = [1 if _tied(o) else step_w for o in market.offers]
     # Most steps of a book are not taken.
     first = np.array(market.member_first)
     count = np.diff(first)
@@ -119,6 +121,8 @@ def _share_budgets(
     the budget still holds goes to the slots that lost most, ties to the earlier slot.
     """
     table, count = market.all_members(), len(market.offers)
+    if all(o.max_energy_wh is None for o in market.offers):
+        return
     budget = np.array([_budget(o, resolution_s) for o in market.offers], dtype=int)
     rows = (budget[table.offer] >= 0) & (table.slot >= window.start) & (table.slot < window.stop) & ~table.whole
     cell = table.offer[rows] * len(window) + table.slot[rows] - window.start
@@ -143,6 +147,53 @@ def _share_budgets(
     awards[over, window.start : window.stop] = np.where(offered, down, awards[over, window.start : window.stop])
 
 
+def keep_stored(market: Market, awards: Awards, x: Real, units: tuple[Unit, ...]) -> Awards:
+    """Return awards in which whole watts never leave a storage with less than what was optimised.
+
+    Rounded one by one, the slots of a day can take some Wh more out of a store than were put in: a dispatch that costs
+    less than any that keeps its rules. So whoever is short gives a watt less, or takes one more, where that is open.
+
+    Args:
+        market: the columns and their members.
+        awards: rounded awards.
+        x: quantities, MW.
+        units: units of the case.
+    """
+    stores = {u.unit_id: u for u in units if u.kind is UnitKind.STORAGE}
+    if not stores:
+        return awards
+    table, made = market.all_members(), awards.copy()
+    exact, cap = np.zeros(awards.shape), np.zeros_like(awards)
+    part = ~table.whole & np.isin(table.offer, [k for k, o in enumerate(market.offers) if o.unit_id in stores])
+    np.add.at(cap, (table.offer[part], table.slot[part]), table.cap[part])
+    size = np.bincount(table.column[part], weights=table.cap[part], minlength=len(x))
+    column = table.column[part]
+    np.add.at(exact, (table.offer[part], table.slot[part]), x[column] * 1e6 * table.cap[part] / size[column])
+    for unit in stores.values():
+        members = [k for k, o in enumerate(market.offers) if o.unit_id == unit.unit_id and cap[k].any()]
+        gain = {k: _stored_by(market.offers[k], unit) for k in members}
+        for window in market.windows:
+            off = 0.0  # what is stored beyond what was optimised, W times slots
+            for t in window:
+                off *= 1 - unit.self_discharge_ppm / 1e6
+                off += sum(gain[k] * (made[k, t] - exact[k, t]) for k in members if cap[k, t])
+                for k in sorted(members, key=lambda k: (gain[k] > 0, k)):
+                    step, offer = (1 if gain[k] > 0 else -1), market.offers[k]
+                    least = max(1, offer.slots[t].min_quantity) if offer.slots else 1
+                    most = 0 if step > 0 and offer.max_energy_wh is not None else int(cap[k, t])
+                    while off < -NOISE_W and made[k, t] > 0 and least <= made[k, t] + step <= most:
+                        made[k, t] += step
+                        off += abs(gain[k])
+    return made
+
+
+def _stored_by(offer: Offer, unit: Unit) -> float:
+    """Return what a unit of an offer adds to what is stored."""
+    if offer.direction.sign > 0:
+        return -1e6 / unit.discharge_efficiency_ppm
+    return unit.charge_efficiency_ppm / 1e6
+
+
 def columns_of(market: Market, awards: Awards, x: Real) -> Real:
     """Return the columns that stand for integer awards; columns without members keep their value."""
     made = x.copy()
@@ -152,9 +203,9 @@ def columns_of(market: Market, awards: Awards, x: Real) -> Real:
     # Own columns of an offer come in the order of its steps, so filling in order is exact.
     rows = rows[np.argsort(table.offer[rows] * awards.shape[1] + table.slot[rows], kind="stable")]
     offer, slot, cap = table.offer[rows], table.slot[rows], table.cap[rows]
-    first = np.flatnonzero(np.r_[True, (offer[1:] != offer[:-1]) | (slot[1:] != slot[:-1])][: len(rows)])
+    first = firsts(offer, slot)
     filled = np.cumsum(cap) - cap
-    filled -= np.repeat(filled[first], np.diff(np.r_[first, len(rows)]))
+    filled -= np.repeat(filled[first], lengths(first, len(rows)))
     part = np.clip(awards[offer, slot] - filled, 0, cap)
     total = np.zeros(len(made), dtype=int)
     np.add.at(total, table.column[rows], part)
@@ -163,3 +214,18 @@ def columns_of(market: Market, awards: Awards, x: Real) -> Real:
     for (k, day_slot), column in market.reserved.items():
         made[column] = int(awards[k, [w.start + day_slot for w in market.windows]].max()) / 1e6
     return made
+
+
+def firsts(offer: Index, slot: Index) -> Index:
+    """Return where a run of rows of one offer and slot begins."""
+    starts = np.ones(len(offer), dtype=bool)
+    np.logical_or(offer[1:] != offer[:-1], slot[1:] != slot[:-1], out=starts[1:])
+    return np.flatnonzero(starts)
+
+
+def lengths(first: Index, end: int) -> Index:
+    """Return the lengths of runs that follow each other up to an end."""
+    count = np.empty_like(first)
+    count[:-1] = first[1:] - first[:-1]
+    count[-1:] = end - first[-1:]
+    return count

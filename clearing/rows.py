@@ -14,6 +14,10 @@ __all__ = ["Basis", "LinearProgram", "Rows", "Solution", "solve_linear"]
 Real = NDArray[np.float64]
 INF = float("inf")
 MOST_BRANCHES = 100
+# HiGHS takes minutes at the root of programs with thousands of decisions, whatever its limits: beyond so many the best
+# that some branches find has to do, and the bound tells how far from the optimum it may be. Pivots times nonzeros are
+# counted, no time, so that runs repeat.
+MANY_DECISIONS, MOST_WORK = 1_000, 100_000_000
 # Where branch and bound stops; nodes are counted and not timed, so that runs repeat.
 ABSOLUTE_GAP = RELATIVE_GAP = 1e-7
 MOST_NODES = 20_000
@@ -32,6 +36,8 @@ _OPTIONS = (
 )
 # What is tried in turn when HiGHS as it is set ends without an optimum: 4 is the primal simplex method.
 _OTHER_WAYS = (("presolve", "choose"), ("simplex_strategy", 4), ("solver", "ipm"))
+# Solvers with nothing in them: to make one takes as long as to solve a small program.
+_idle: list[Any] = []
 
 
 @dataclass(slots=True)
@@ -151,9 +157,10 @@ def solve_linear(program: LinearProgram, *, basis: Basis | None = None) -> Solut
             x=nothing, row_dual=np.zeros(len(program.row_low)), column_dual=nothing, objective=0.0, bound=0.0
         )
     if not program.integer.any():
-        return _continuous(_loaded(program), program, basis)
-    known, found = _branched(program, basis)
-    if known:
+        return _decided_by_bounds(program) or _continuous(program, basis)
+    many = int(program.integer.sum()) > MANY_DECISIONS
+    known, found = _branched(program, basis, many=many)
+    if known or found is not None:
         return found
     solver = _loaded(program, whole=program.integer)
     solver.setOptionValue("presolve", "choose")
@@ -166,12 +173,26 @@ def solve_linear(program: LinearProgram, *, basis: Basis | None = None) -> Solut
     return _whole_solution(program, np.array(solver.getSolution().col_value), info.mip_dual_bound)
 
 
-def _loaded(program: LinearProgram, whole: NDArray[np.bool_] | None = None) -> Any:
+def _decided_by_bounds(program: LinearProgram) -> Solution | None:
+    """Return the optimum if every column at its better bound breaks no row: no limit is in the way of any step."""
+    cost = program.cost
+    x = np.where(cost < 0, program.upper, program.lower)
+    if not np.isfinite(x).all() or (program.lower > program.upper).any():
+        return None
+    value = program.matrix @ x
+    if (value < program.row_low).any() or (value > program.row_high).any():
+        return None
+    objective = float(cost @ x)
+    return Solution(x=x, row_dual=np.zeros(len(value)), column_dual=cost.copy(), objective=objective, bound=objective)
+
+
+def _loaded(program: LinearProgram, whole: NDArray[np.bool_] | None = None, solver: Any = None) -> Any:
     """Return HiGHS with a program in it, of which no column or some are whole numbers."""
     columns, rows = len(program.cost), len(program.row_low)
-    solver = highspy.Highs()
-    for name, value in _OPTIONS:
-        solver.setOptionValue(name, value)
+    if solver is None:
+        solver = highspy.Highs()
+        for name, value in _OPTIONS:
+            solver.setOptionValue(name, value)
     # Arrays, as attributes of a HighsLp would be turned into lists: half the time of a small program.
     solver.passModel(
         columns,
@@ -193,8 +214,13 @@ def _loaded(program: LinearProgram, whole: NDArray[np.bool_] | None = None) -> A
     return solver
 
 
-def _continuous(solver: Any, program: LinearProgram, basis: Basis | None) -> Solution | None:
+def _continuous(program: LinearProgram, basis: Basis | None) -> Solution | None:
     columns, rows = len(program.cost), len(program.row_low)
+    try:
+        solver = _idle.pop()
+    except IndexError:
+        solver = None
+    solver = _loaded(program, solver=solver)
     if basis is not None and basis.shape == (columns, rows):
         solver.setBasis(basis.statuses)
     solver.run()
@@ -202,17 +228,19 @@ def _continuous(solver: Any, program: LinearProgram, basis: Basis | None) -> Sol
         # From a basis of another program HiGHS may end at "infeasible" where a fresh start finds the optimum.
         solver.clearSolver()
         solver.run()
+    as_made = True
     for option, value in _OTHER_WAYS:
         if solver.getModelStatus() in (*_GOOD, highspy.HighsModelStatus.kInfeasible):
             break
+        as_made = False
         solver.clearSolver()
         solver.setOptionValue(option, value)
         solver.run()
     if solver.getModelStatus() not in _GOOD:
         return None
     found = solver.getSolution()
-    objective = float(solver.getInfo().objective_function_value)
-    return Solution(
+    objective = float(solver.getObjectiveValue())
+    made = Solution(
         x=np.array(found.col_value),
         row_dual=np.array(found.row_dual),
         column_dual=np.array(found.col_dual),
@@ -220,10 +248,16 @@ def _continuous(solver: Any, program: LinearProgram, basis: Basis | None) -> Sol
         bound=objective,
         basis=Basis(statuses=solver.getBasis(), shape=(columns, rows)),
     )
+    if as_made:
+        solver.clearModel()
+        _idle.append(solver)
+    return made
 
 
-def _branched(program: LinearProgram, basis: Basis | None) -> tuple[bool, Solution | None]:
+def _branched(program: LinearProgram, basis: Basis | None, *, many: bool = False) -> tuple[bool, Solution | None]:
     """Return whether a few branches decide a program, and its solution (None: there is no feasible point).
+
+    Of a program with many decisions the best solution found is returned, even if it is not decided.
 
     A market has thousands of continuous steps and few decisions, most of which the relaxation takes: each branch is
     a few pivots from the one before, where a solver for any program begins with seconds of presolve.
@@ -236,7 +270,9 @@ def _branched(program: LinearProgram, basis: Basis | None) -> tuple[bool, Soluti
     least = np.inf
     root: Basis | None = None
     open_nodes = [(-np.inf, program.lower[numbers], program.upper[numbers])]
-    for _ in range(MOST_BRANCHES):
+    branches = work = 0
+    while branches < MOST_BRANCHES or (many and (work < MOST_WORK or best is None)):
+        branches += 1
         while open_nodes and open_nodes[-1][0] >= least - max(ABSOLUTE_GAP, RELATIVE_GAP * abs(least)):
             open_nodes.pop()
         if not open_nodes:
@@ -246,26 +282,32 @@ def _branched(program: LinearProgram, basis: Basis | None) -> tuple[bool, Soluti
         solver.run()
         status = solver.getModelStatus()
         if status == highspy.HighsModelStatus.kInfeasible:
+            work += program.matrix.nnz
             continue
         if status not in _GOOD:
             return False, None
         if root is None:
             root = Basis(statuses=solver.getBasis(), shape=(len(program.cost), len(program.row_low)))
-        value = float(solver.getInfo().objective_function_value)
+        info = solver.getInfo()
+        work += (info.simplex_iteration_count + 1) * program.matrix.nnz
+        value = float(info.objective_function_value)
         if value >= least - max(ABSOLUTE_GAP, RELATIVE_GAP * abs(least)):
             continue
         x = np.array(solver.getSolution().col_value)
         part = x[numbers]
         away = np.abs(part - np.round(part))
-        k = int(away.argmax())
+        k = int((np.where(away > WHOLE, part - np.floor(part), 0.0) if many else away).argmax())
         if away[k] <= WHOLE:
             best, least = x, value
             continue
         below, above = high.copy(), low.copy()
         below[k], above[k] = np.floor(part[k]), np.floor(part[k]) + 1
         children = [(value, low, below), (value, above, high)]
-        open_nodes += children if part[k] - np.floor(part[k]) > 0.5 else children[::-1]  # the nearer one comes first
-    return False, None
+        # The nearer one comes first; of many choices, of which most are "no", the one that decides most.
+        open_nodes += children if many or part[k] - np.floor(part[k]) > 0.5 else children[::-1]
+    if not many or best is None:
+        return False, None
+    return False, _whole_solution(program, best, min([least, *(bound for bound, _, _ in open_nodes)]), root)
 
 
 def _whole_solution(program: LinearProgram, x: Real, bound: float, basis: Basis | None = None) -> Solution:

@@ -3,7 +3,9 @@
 Nothing taken keeps every rule of a market but those of a storage that its baseline or losses lead out of its bounds,
 and of slices that do not contain zero. For these a dispatch that keeps the rules is looked for first, by a program of
 the market's own rows in which only theirs may be broken. Those that it breaks are set aside: nothing of their offers
-takes part. So no unit, however contradictory, keeps others from being cleared (the model is always feasible).
+takes part. The same holds for those that could have it only at a loss, or against a decision that somebody else's loss
+forbids (`clearing.pipeline`). So no unit, however contradictory, keeps others from being cleared (the model is always
+feasible).
 """
 
 from dataclasses import dataclass, replace
@@ -13,14 +15,15 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from clearing.case import Case, Offer, OfferSlot, UnitKind
-from clearing.market import Market, build_market, is_plain_block
+from clearing.market import Market, is_plain_block
+from clearing.market_offers import build_market
 from clearing.network import Grid
 from clearing.phases import alone
 from clearing.reach import must_run
 from clearing.rows import LinearProgram, solve_linear
 from clearing.steps import step_table
 
-__all__ = ["MustRun", "opening", "settle"]
+__all__ = ["MustRun", "opening", "put_aside", "settle"]
 
 # MWh: a rule broken by more than this is broken.
 BROKEN = 1e-9
@@ -68,10 +71,22 @@ def settle(case: Case, grid: Grid, live: NDArray[np.bool_]) -> tuple[Case, MustR
             break
         storages = frozenset(name for kind, name in broken if kind == "STORAGE")
         sliced = frozenset(name for kind, name in broken if kind == "POLYGON")
-        gone = {o.offer_id for o in case.offers if o.offer_id in sliced or o.unit_id in storages}
-        found = MustRun(found.storages - storages, found.sliced - gone, found.aside | gone)
-        case = replace(case, offers=tuple(_emptied(o) if o.offer_id in gone else o for o in case.offers))
+        case, found = put_aside(case, found, storages, sliced)
     return case, found
+
+
+def put_aside(case: Case, found: MustRun, storages: frozenset[str], sliced: frozenset[str]) -> tuple[Case, MustRun]:
+    """Return the case without some storages and offers with slices, and what must still run.
+
+    Args:
+        case: the case as it is cleared.
+        found: what must run.
+        storages: ids of storages.
+        sliced: ids of offers with slices.
+    """
+    gone = {o.offer_id for o in case.offers if o.offer_id in sliced or o.unit_id in storages}
+    case = replace(case, offers=tuple(_emptied(o) if o.offer_id in gone else o for o in case.offers))
+    return case, MustRun(found.storages - storages, found.sliced - gone, found.aside | gone)
 
 
 def opening(market: Market, found: MustRun) -> NDArray[np.float64] | None:

@@ -7,7 +7,11 @@ Rules:
 - Network and forecast are the newest before the gate; the forecast is a power level that holds over its slots.
 - Lights and limits clip offers by the very function that the traffic light tells providers of (`clip_session`).
 - A portfolio delivers at its buses in proportion to the approved flexibility of its assets there.
-- Awards of earlier sessions stand: the forecast is the grid without any flexibility.
+- Awards of earlier sessions stand, with their rebound and reactive power: the forecast is the grid without any
+  flexibility. What is only held ready for a call (phases CAPACITY, STOCHASTIC) is no delivery and does not.
+- A storage or inverter is what its provider described it as last before the gate.
+- Of a product of phase STOCHASTIC the forecast's scenarios are the ways the day may go; without them the forecast is
+  certain.
 - A request that follows from a forecast and names an element whose limit the clearing holds anyway is no extra
   purchase, for that would pay twice for one relief: it says what holding that limit is worth (the highest of their
   prices; the product's `violation_price` where there is none). Every other request is a purchase.
@@ -17,41 +21,20 @@ Rules:
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from clearing.case import (
-    BusShare,
-    Case,
-    FixedAward,
-    LimitPrice,
-    Location,
-    Offer,
-    OfferSlot,
-    Request,
-    RequestKind,
-    RequestSlot,
-    Step,
-)
-from clearing.case import Settings as CaseSettings
+from clearing.case import BusShare, FixedAward, Quantity, RequestKind
 from flexbus import events as ev
-from flexbus.events import LimitKind, LocationKind, Role
-from flexbus.events.grid import BusInjection
+from flexbus.events import Role
 from flexbus.quantities import PPM, Direction
 from flexbus.shares import apportion
 from flexbus.time import Period, iso
 from flexbus.views import traffic_light
 from flexbus.views.clearing import Results
+from flexbus.views.rebound import rebound
 from flexbus.views.registry import Registry, Session
 from flexbus.views.traffic_light import TrafficLights
 
-__all__ = ["Snapshot", "case_of", "first_slot", "held_request_ids", "obstacle", "snapshot_of"]
+__all__ = ["Snapshot", "first_slot", "level", "obstacle", "snapshot_of"]
 
-MANUAL = "MANUAL"
-_NOTHING = OfferSlot()
-_OF_BRANCHES = (
-    LimitKind.CURRENT_FROM,
-    LimitKind.CURRENT_TO,
-    LimitKind.APPARENT_POWER_FROM,
-    LimitKind.APPARENT_POWER_TO,
-)
 _Place = tuple[str | None, tuple[BusShare, ...]]
 
 
@@ -69,11 +52,13 @@ class Snapshot:
         offers: live offers, sorted by id, without their slots.
         stacks: slots of each offer as whole numbers: least quantity, then quantity and price of each step. Plain
             numbers, since a snapshot goes to another process, and a million small objects take it seconds.
-        allowed_w: per offer that lights or limits cut, what is allowed per slot of the offer, W.
+        allowed_w: per offer that lights or limits cut, what is allowed per slot of the offer, W or var.
+        starts: per offer with a start choice that is cut, the starts left to it, as slots from its first.
         places: per offer that has a place, its bus or its shares over buses.
         requests: live requests, sorted by id.
         kinds: what kind of need each requester has.
         fixed: awards of earlier sessions in the delivery period.
+        units: storages and inverters, by provider and unit.
     """
 
     area_id: str
@@ -85,10 +70,12 @@ class Snapshot:
     offers: tuple[ev.FlexOffer, ...]
     stacks: dict[str, tuple[tuple[int, ...], ...]]
     allowed_w: dict[str, tuple[int, ...]]
+    starts: dict[str, tuple[int, ...]]
     places: dict[str, _Place]
     requests: tuple[ev.FlexRequest, ...]
     kinds: dict[str, RequestKind]
     fixed: tuple[FixedAward, ...]
+    units: dict[tuple[str, str], ev.Storage | ev.Inverter]
 
     @property
     def slots(self) -> int:
@@ -129,138 +116,35 @@ def snapshot_of(lights: TrafficLights, results: Results, session_id: str) -> Sna
         forecast=registry.net_forecast,
         offers=offers,
         stacks={name: tuple(_stack(s) for s in o.slots) for name, o in sorted(entries.offers.items())},
-        allowed_w={name: cut.allowed_w for name, cut in sorted(cuts.items())},
+        allowed_w={name: cut.allowed_w or cut.allowed_var for name, cut in sorted(cuts.items())},
+        starts={name: cut.starts for name, cut in sorted(cuts.items()) if cut.starts is not None},
         places=places,
         requests=requests,
         kinds={r.requester_id: _kind(registry, r.requester_id) for r in requests},
         fixed=tuple(_fixed(registry, results, session)),
+        units=dict(sorted(entries.units.items())),
     )
 
 
 def obstacle(snapshot: Snapshot) -> str | None:
     """Return why a session cannot be cleared on its grid, for people; None if it can."""
-    network, forecast = snapshot.network, snapshot.forecast
+    network, forecast, session = snapshot.network, snapshot.forecast, snapshot.session
+    delivery_ms, slot_ms = session.delivery_end_ms - session.delivery_start_ms, snapshot.product.resolution_s * 1000
+    if delivery_ms <= 0 or delivery_ms % slot_ms:
+        return f"its delivery period of {delivery_ms // 1000} s is not a number of slots of {slot_ms // 1000} s"
     if network is None:
         return "no network model was published before the gate"
     if forecast is None:
         return "no forecast of net injections was published before the gate"
     if forecast.network_id != network.network_id:
         return f"the forecast is for network {forecast.network_id}, the newest network is {network.network_id}"
-    count = min((len(i.power_w) for i in forecast.injections), default=0)
+    injections = [*forecast.injections, *(i for s in forecast.scenarios for i in s.injections)]
+    count = min((len(i.power_w) for i in injections), default=0)
     end_ms = forecast.start_ms + count * forecast.resolution_s * 1000
     if forecast.injections and not (forecast.start_ms <= snapshot.period.start_ms and snapshot.period.end_ms <= end_ms):
         covered = f"{iso(forecast.start_ms)} to {iso(end_ms)}"
         return f"forecast {forecast.forecast_id} covers {covered} and not the whole delivery period"
     return None
-
-
-def case_of(snapshot: Snapshot) -> Case:
-    """Translate a snapshot into the case to be cleared; same snapshot, same case.
-
-    Raises:
-        ValueError: there is an `obstacle`.
-    """
-    problem = obstacle(snapshot)
-    if problem is not None or snapshot.network is None:
-        raise ValueError(f"session {snapshot.session.session_id} of {snapshot.area_id}: {problem}")
-    held = held_request_ids(snapshot)
-    product = snapshot.product
-    seen: dict[tuple[int, ...], OfferSlot] = {}
-    return Case(
-        case_id=snapshot.session.session_id,
-        network=snapshot.network,
-        start_ms=snapshot.period.start_ms,
-        resolution_s=product.resolution_s,
-        slots=snapshot.slots,
-        baseline=_baseline(snapshot),
-        offers=tuple(_offer(snapshot, o, seen) for o in _placed(snapshot)),
-        requests=tuple(_request(snapshot, r) for r in snapshot.requests if _is_purchase(snapshot, r, held)),
-        limit_prices=_limit_prices([r for r in snapshot.requests if r.request_id in held]),
-        fixed_awards=snapshot.fixed,
-        pricing_rule=product.pricing_rule,
-        settings=CaseSettings(
-            voltage_price_milli_per_puh=product.voltage_price_milli_per_puh,
-            loading_price_milli_per_mwh=product.violation_price_milli_per_mwh,
-            price_cap_milli_per_mwh=product.violation_price_milli_per_mwh,
-            loading_margin_ppm=product.margin_ppm,
-            quantity_step_w=product.step_w,
-        ),
-    )
-
-
-def _limit_prices(held: list[ev.FlexRequest]) -> tuple[LimitPrice, ...]:
-    """Return what holding the limits of branches and infeed points is worth to those who asked for it."""
-    found: dict[tuple[LimitKind, str], int] = {}
-    for request in held:
-        for kind in _kinds(request):
-            key = (kind, request.location_id)
-            found[key] = max(found.get(key, 0), request.max_price_milli_per_mwh)
-    return tuple(
-        LimitPrice(kind=kind, element_id=element_id, price_milli=price) for (kind, element_id), price in found.items()
-    )
-
-
-def _kinds(request: ev.FlexRequest) -> tuple[LimitKind, ...]:
-    match request.location_kind:
-        case LocationKind.INFEED_POINT:
-            return (LimitKind.IMPORT if request.direction is Direction.UP else LimitKind.EXPORT,)
-        case LocationKind.BRANCH:
-            return _OF_BRANCHES
-        case _:
-            # What a voltage is worth is told per unit, not per MWh: by the product.
-            return ()
-
-
-def held_request_ids(snapshot: Snapshot) -> frozenset[str]:
-    """Return the requests from forecasts that name an element whose limit the clearing holds anyway."""
-    limited = _limited_elements(snapshot.network)
-    return frozenset(
-        r.request_id
-        for r in snapshot.requests
-        if r.causes and MANUAL not in r.causes and (r.location_kind, r.location_id, r.direction) in limited
-    )
-
-
-def _limited_elements(network: ev.NetworkModelPublished | None) -> set[tuple[LocationKind, str, Direction]]:
-    """Return what the clearing holds: element and the direction of flexibility that relieves it."""
-    if network is None:
-        return set()
-    both = tuple(Direction)
-    found = {(LocationKind.BUS, b.bus_id, d) for b in network.buses for d in both}
-    found |= {
-        (LocationKind.BRANCH, b.branch_id, d)
-        for b in network.branches
-        if b.max_current_ma or b.max_from_current_ma or b.max_apparent_power_va
-        for d in both
-    }
-    for point in network.infeed_points:
-        if point.max_import_w is not None:
-            found.add((LocationKind.INFEED_POINT, point.infeed_id, Direction.UP))
-        if point.max_export_w is not None:
-            found.add((LocationKind.INFEED_POINT, point.infeed_id, Direction.DOWN))
-    return found
-
-
-def _is_purchase(snapshot: Snapshot, request: ev.FlexRequest, held: frozenset[str]) -> bool:
-    network = snapshot.network
-    if network is None or request.request_id in held or request.max_price_milli_per_mwh < 0:
-        return False
-    if request.resolution_s != snapshot.product.resolution_s:
-        return False
-    match request.location_kind:
-        case LocationKind.AREA:
-            return True
-        case LocationKind.BUS:
-            return any(b.bus_id == request.location_id for b in network.buses)
-        case LocationKind.ZONE:
-            return any(b.zone_id == request.location_id for b in network.buses)
-        case LocationKind.INFEED_POINT:
-            return any(p.infeed_id == request.location_id for p in network.infeed_points)
-        case LocationKind.BRANCH:
-            # The flow over an open branch is no quantity, and over a joint of two buses it has no one value.
-            return any(
-                b.branch_id == request.location_id and b.closed and bool(b.r_ohm or b.x_ohm) for b in network.branches
-            )
 
 
 def _kind(registry: Registry, party_id: str) -> RequestKind:
@@ -269,7 +153,7 @@ def _kind(registry: Registry, party_id: str) -> RequestKind:
     return RequestKind.TSO if registry.has_role(party_id, Role.TSO) else RequestKind.ENERGY
 
 
-def _place(registry: Registry, offer: ev.FlexOffer | ev.Award) -> _Place | None:
+def _place(registry: Registry, offer: ev.FlexOffer | ev.Award | ev.ReactiveAward) -> _Place | None:
     """Return where an offer delivers: its bus, or its shares over buses; None if that is not known any more."""
     if offer.portfolio_id is None:
         point = registry.connection_points.get(offer.connection_point_id or "")
@@ -303,45 +187,67 @@ def _known(place: _Place, buses: Iterable[str]) -> bool:
 
 
 def _fixed(registry: Registry, results: Results, session: Session) -> Iterable[FixedAward]:
-    scheduled, step_ms = session.scheduled, session.product.resolution_s * 1000
     for session_id, cleared in sorted(results.sessions.items()):
-        if session_id == scheduled.session_id or cleared.market is None:
+        if session_id == session.scheduled.session_id or cleared.market is None:
             continue
+        terms = {t.award_id: t for t in cleared.market.award_terms}
         for award in cleared.market.awards:
-            end_ms = award.start_ms + len(award.power_w) * award.resolution_s * 1000
-            if end_ms <= scheduled.delivery_start_ms or award.start_ms >= scheduled.delivery_end_ms:
-                continue
             place = _place(registry, award)
-            if place is None or not _known(place, registry.buses.keys()):
-                continue
-            power = tuple(
-                _level(award.power_w, award.start_ms, award.resolution_s, at_ms, step_ms)
-                for at_ms in range(scheduled.delivery_start_ms, scheduled.delivery_end_ms, step_ms)
+            if place is not None and _known(place, registry.buses.keys()):
+                yield from _standing(session, award, place, terms.get(award.award_id))
+        for held in cleared.market.reactive_awards:
+            place = _place(registry, held)
+            if place is not None and _known(place, registry.buses.keys()):
+                series = (held.start_ms, held.resolution_s, held.reactive_power_var)
+                yield from _delivered(session, held.award_id, place, held.direction, Quantity.REACTIVE, *series)
+
+
+def _standing(session: Session, award: ev.Award, place: _Place, terms: ev.AwardTerms | None) -> Iterable[FixedAward]:
+    """Yield an award of active power, its rebound, and the reactive power of both."""
+    against = Direction.DOWN if award.direction is Direction.UP else Direction.UP
+    parts = [("", award.direction, award.power_w)]
+    if terms is not None and terms.payback is not None:
+        parts.append(("/rebound", against, tuple(rebound(award.power_w, terms.payback))))
+    for name, direction, power_w in parts:
+        series = (award.start_ms, award.resolution_s)
+        yield from _delivered(session, f"{award.award_id}{name}", place, direction, Quantity.ACTIVE, *series, power_w)
+        if terms is not None and terms.tan_phi_ppm:
+            way = direction if terms.tan_phi_ppm > 0 else Direction.DOWN if direction is Direction.UP else Direction.UP
+            reactive = tuple(w * abs(terms.tan_phi_ppm) // PPM for w in power_w)
+            yield from _delivered(
+                session, f"{award.award_id}{name}/var", place, way, Quantity.REACTIVE, *series, reactive
             )
-            yield FixedAward(
-                award_id=award.award_id, bus_id=place[0], shares=place[1], direction=award.direction, power=power
-            )
 
 
-def _baseline(snapshot: Snapshot) -> tuple[BusInjection, ...]:
-    forecast, network = snapshot.forecast, snapshot.network
-    assert forecast is not None
-    assert network is not None
-    known = {b.bus_id for b in network.buses}
-    step_ms = snapshot.product.resolution_s * 1000
-    starts = range(snapshot.period.start_ms, snapshot.period.end_ms, step_ms)
-
-    def levels(values: tuple[int, ...]) -> tuple[int, ...]:
-        return tuple(_level(values, forecast.start_ms, forecast.resolution_s, at_ms, step_ms) for at_ms in starts)
-
-    return tuple(
-        BusInjection(bus_id=i.bus_id, power_w=levels(i.power_w), reactive_power_var=levels(i.reactive_power_var))
-        for i in sorted(forecast.injections, key=lambda i: i.bus_id)
-        if i.bus_id in known
+def _delivered(
+    session: Session,
+    award_id: str,
+    place: _Place,
+    direction: Direction,
+    quantity: Quantity,
+    start_ms: int,
+    resolution_s: int,
+    power: tuple[int, ...],
+) -> Iterable[FixedAward]:
+    """Yield what is delivered of an award within a session's delivery period, if anything can be."""
+    scheduled, step_ms = session.scheduled, session.product.resolution_s * 1000
+    end_ms = start_ms + len(power) * resolution_s * 1000
+    if end_ms <= scheduled.delivery_start_ms or start_ms >= scheduled.delivery_end_ms:
+        return
+    yield FixedAward(
+        award_id=award_id,
+        bus_id=place[0],
+        shares=place[1],
+        direction=direction,
+        quantity=quantity,
+        power=tuple(
+            level(power, start_ms, resolution_s, at_ms, step_ms)
+            for at_ms in range(scheduled.delivery_start_ms, scheduled.delivery_end_ms, step_ms)
+        ),
     )
 
 
-def _level(values: tuple[int, ...], start_ms: int, resolution_s: int, at_ms: int, step_ms: int) -> int:
+def level(values: tuple[int, ...], start_ms: int, resolution_s: int, at_ms: int, step_ms: int) -> int:
     """Return the mean of a series over a slot, rounded towards minus infinity; outside of it is zero."""
     own_ms = resolution_s * 1000
     total = 0
@@ -350,49 +256,6 @@ def _level(values: tuple[int, ...], start_ms: int, resolution_s: int, at_ms: int
             slot_ms = start_ms + index * own_ms
             total += values[index] * (min(at_ms + step_ms, slot_ms + own_ms) - max(at_ms, slot_ms))
     return total // step_ms
-
-
-def _placed(snapshot: Snapshot) -> list[ev.FlexOffer]:
-    """Return the offers that have a place on the network, and their parents too."""
-    resolution_s = snapshot.product.resolution_s
-    offers = {
-        o.offer_id: o for o in snapshot.offers if o.offer_id in snapshot.places and o.resolution_s == resolution_s
-    }
-    while True:
-        orphans = [n for n, o in offers.items() if o.parent_offer_id is not None and o.parent_offer_id not in offers]
-        if not orphans:
-            return list(offers.values())
-        for name in orphans:
-            del offers[name]
-
-
-def _offer(snapshot: Snapshot, offer: ev.FlexOffer, seen: dict[tuple[int, ...], OfferSlot]) -> Offer:
-    slots = [_NOTHING] * snapshot.slots
-    allowed_w = snapshot.allowed_w.get(offer.offer_id)
-    first = first_slot(snapshot, offer.start_ms)
-    for number, stack in enumerate(snapshot.stacks[offer.offer_id]):
-        if len(stack) > 1 and 0 <= first + number < len(slots):
-            if allowed_w is None or allowed_w[number] >= sum(stack[1::2]):
-                slot = seen.get(stack)
-                if slot is None:
-                    slot = seen[stack] = _slot(stack, None)
-            else:
-                slot = _slot(stack, allowed_w[number])
-            slots[first + number] = slot
-    bus_id, shares = snapshot.places[offer.offer_id]
-    return Offer(
-        offer_id=offer.offer_id,
-        provider_id=offer.fsp_id,
-        bus_id=bus_id,
-        shares=shares,
-        direction=offer.direction,
-        slots=tuple(slots),
-        min_energy_wh=offer.min_energy_wh,
-        max_energy_wh=offer.max_energy_wh,
-        all_or_nothing=offer.all_or_nothing,
-        exclusive_group_id=offer.exclusive_group_id,
-        parent_offer_id=offer.parent_offer_id,
-    )
 
 
 def first_slot(snapshot: Snapshot, start_ms: int) -> int:
@@ -405,26 +268,3 @@ def _stack(slot: ev.OfferSlot) -> tuple[int, ...]:
     for step in slot.steps:
         numbers += (step.power_w, step.price_milli_per_mwh)
     return tuple(numbers)
-
-
-def _slot(stack: tuple[int, ...], most: int | None) -> OfferSlot:
-    steps = tuple(Step(quantity=q, price_milli_per_mwh=p) for q, p in zip(stack[1::2], stack[2::2], strict=True))
-    return OfferSlot(steps=steps, min_quantity=stack[0], max_quantity=most)
-
-
-def _request(snapshot: Snapshot, request: ev.FlexRequest) -> Request:
-    slots = [RequestSlot()] * snapshot.slots
-    first = first_slot(snapshot, request.start_ms)
-    for number, power_w in enumerate(request.power_w):
-        if power_w > 0 and 0 <= first + number < len(slots):
-            step = Step(quantity=power_w, price_milli_per_mwh=request.max_price_milli_per_mwh)
-            slots[first + number] = RequestSlot(steps=(step,), min_quantity=min(power_w, request.min_power_w))
-    return Request(
-        request_id=request.request_id,
-        requester_id=request.requester_id,
-        kind=snapshot.kinds[request.requester_id],
-        direction=request.direction,
-        location_kind=Location(request.location_kind.value),
-        location_id="" if request.location_kind is LocationKind.AREA else request.location_id,
-        slots=tuple(slots),
-    )

@@ -5,6 +5,7 @@ one factorisation per slot, one back-solve per limit. They hold at the AC state 
 what makes the prices AC-right.
 """
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -15,8 +16,9 @@ from scipy import sparse
 from scipy.sparse.linalg import SuperLU, splu
 
 from clearing.network import Grid
+from clearing.superlu import SMALL
 
-__all__ = ["Measure", "PowerFlow", "State", "measure_values"]
+__all__ = ["Measure", "Measured", "PowerFlow", "State"]
 
 Real = NDArray[np.float64]
 Complex = NDArray[np.complexfloating[Any, Any]]
@@ -67,6 +69,10 @@ class PowerFlow:
         self._factor = (
             splu(self._y_ff, permc_spec="MMD_AT_PLUS_A", diag_pivot_thresh=0.01, options=options) if len(free) else None
         )
+        # Of a small grid the inverse is faster than the factors.
+        self._inverse = (
+            self._factor.solve(np.eye(len(free), dtype=complex)) if self._factor and len(free) <= SMALL else None
+        )
         self._no_load = self._factor.solve(-(self._y_fs @ grid.held_v)) if self._factor else np.zeros(0, complex)
         coo = sparse.coo_matrix(self._y_ff)
         self._pattern = (coo.row, coo.col, coo.data)
@@ -98,6 +104,10 @@ class PowerFlow:
 
     def _sweep(self, s: Complex, v: Complex) -> tuple[Complex, NDArray[np.bool_]]:
         assert self._factor is not None
+        if len(s) == 1:
+            alone = self._sweep_one(s[0], v[0])
+            if alone is not None:
+                return alone
         done = np.zeros(len(s), dtype=bool)
         active = np.arange(len(s))
         last = np.full(len(s), np.inf)
@@ -117,6 +127,26 @@ class PowerFlow:
                 break
         done |= last <= HOVER
         return v, done
+
+    def _sweep_one(self, s: Complex, v: Complex) -> tuple[Complex, NDArray[np.bool_]] | None:
+        """Do the same for one slot, without what it costs to tell many apart; None where a voltage breaks down."""
+        assert self._factor is not None
+        last, no_load = np.inf, self._no_load
+        solve: Any = self._factor.solve if self._inverse is None else self._inverse.dot
+        with np.errstate(all="ignore"):
+            for _ in range(SWEEPS):
+                current = np.conj(s / v)
+                new = no_load + solve(current)
+                step = float(np.maximum.reduce(np.abs(new - v)))
+                if not math.isfinite(step):
+                    return None
+                v = new
+                there = step <= TOLERANCE or (step <= HOVER and step > last / 2)
+                hopeless = step > 2 * last
+                last = step
+                if there or hopeless:
+                    break
+        return v[None, :], np.array([last <= HOVER])
 
     def _newton(self, s: Complex) -> tuple[Complex, bool]:
         v = self._no_load.copy()
@@ -246,26 +276,57 @@ class PowerFlow:
         by_p, by_q = np.zeros((2, *v.shape))
         if self._factor is None or not len(v):
             return by_p, by_q, np.zeros((len(v), len(free)), dtype=complex)
-        solve: Any = self._factor.solve  # the stubs do not know the transposed solve
         right, bend = np.conj(pull[:, free]), s[:, free] / v[:, free] ** 2
         w = np.zeros_like(right) if start is None else start.copy()
-        active = np.arange(len(right))
-        done = np.zeros(len(right), dtype=bool)
-        for _ in range(SWEEPS):
-            with np.errstate(all="ignore"):
-                new = solve(np.ascontiguousarray((right[active] - np.conj(w[active]) * bend[active]).T), trans="T").T
-                step = np.abs(new - w[active]).max(axis=1)
-                there = step <= 10 * TOLERANCE * np.abs(new).max(axis=1)
-            w[active] = new
-            done[active[there]] = True
-            active = active[~there & np.isfinite(step)]
-            if not len(active):
-                break
+        if len(right) == 1:
+            w, done = self._swept_one(right[0], bend[0], w[0])
+        else:
+            done = self._swept_many(right, bend, w)
         on_power = w / np.conj(v[:, free])
         by_p[:, free], by_q[:, free] = on_power.real, on_power.imag
         for k in np.flatnonzero(~done).tolist():
             by_p[k : k + 1, free], by_q[k : k + 1, free] = self._solved(self.factor(v[k]), v[k], pull[k : k + 1])
         return by_p, by_q, w
+
+    def _swept_one(self, right: Complex, bend: Complex, w: Complex) -> tuple[Complex, NDArray[np.bool_]]:
+        """Sweep for one pull; whether that came to an end."""
+        assert self._factor is not None
+        solve: Any = self._factor.solve  # the stubs do not know the transposed solve
+        there, inverse, size = False, self._inverse, 0.0
+        with np.errstate(all="ignore"):
+            for _ in range(SWEEPS):
+                pull = right - np.conj(w) * bend
+                new = solve(pull, trans="T") if inverse is None else pull.dot(inverse)
+                step = float(np.maximum.reduce(np.abs(new - w)))
+                w = new
+                size = size or float(np.maximum.reduce(np.abs(new)))
+                there = step <= 10 * TOLERANCE * size
+                if there or not math.isfinite(step):
+                    break
+        return w[None, :], np.array([there])
+
+    def _swept_many(self, right: Complex, bend: Complex, w: Complex) -> NDArray[np.bool_]:
+        """Sweep for many pulls at once, `w` in place; tell which came to an end."""
+        assert self._factor is not None
+        solve: Any = self._factor.solve
+        left, of, at, now = np.arange(len(right)), right, bend, w
+        done = np.zeros(len(right), dtype=bool)
+        with np.errstate(all="ignore"):
+            for _ in range(SWEEPS):
+                new = solve(np.ascontiguousarray((of - np.conj(now) * at).T), trans="T").T
+                step = np.abs(new - now).max(axis=1)
+                there = step <= 10 * TOLERANCE * np.abs(new).max(axis=1)
+                now = new
+                stay = ~there & np.isfinite(step)
+                if stay.all():
+                    continue
+                w[left], done[left] = now, there
+                left, of, at, now = left[stay], of[stay], at[stay], now[stay]
+                if not len(left):
+                    break
+            else:
+                w[left] = now
+        return done
 
     def factor(self, v: Complex) -> SuperLU | None:
         """Return the factors of the Jacobian at one slot's voltages; None without free nodes."""
@@ -346,23 +407,46 @@ class PowerFlow:
         return g
 
 
-def measure_values(grid: Grid, state: State) -> dict[str, Real]:
-    """Return every kind of `Measure` for all slots (slots x elements), per unit."""
-    v = state.v
-    i_from, i_to = np.asarray(grid.y_from @ v.T).T, np.asarray(grid.y_to @ v.T).T
-    s_from, s_to = v[:, grid.from_node] * np.conj(i_from), v[:, grid.to_node] * np.conj(i_to)
-    net = v * np.conj(np.asarray(grid.y_bus @ v.T).T) - state.s
-    root = net[:, grid.infeed_node]
-    return {
-        "v": np.abs(v),
-        "if": np.abs(i_from),
-        "it": np.abs(i_to),
-        "sf": np.abs(s_from),
-        "st": np.abs(s_to),
-        "pf": s_from.real,
-        "pt": s_to.real,
-        "qf": s_from.imag,
-        "qt": s_to.imag,
-        "root_p": root.real,
-        "root_q": root.imag,
-    }
+class Measured:
+    """Every kind of `Measure` for all slots (slots x elements), per unit, each made when it is first asked for."""
+
+    def __init__(self, grid: Grid, state: State) -> None:
+        """Look at states.
+
+        Args:
+            grid: the grid.
+            state: its states.
+        """
+        self._grid, self._state = grid, state
+        self._made: dict[str, Real] = {}
+        self.excess: tuple[object, Real] | None = None  # the limits that were last looked at, and what is beyond them
+
+    @cached_property
+    def _current(self) -> Complex:
+        """Currents into the from sides, the to sides and the nodes."""
+        return np.asarray(self._grid.y_all @ self._state.v.T).T
+
+    def __getitem__(self, kind: str) -> Real:
+        """Return one kind."""
+        found = self._made.get(kind)
+        if found is None:
+            found = self._made[kind] = self._make(kind)
+        return found
+
+    def _make(self, kind: str) -> Real:
+        grid, v, lines = self._grid, self._state.v, len(self._grid.branch_ids)
+        if kind == "v":
+            return np.asarray(np.abs(v))
+        if kind.startswith("root"):
+            node = grid.infeed_node
+            power = v[:, node] * np.conj(self._current[:, 2 * lines + node]) - self._state.s[:, node]
+            self._made["root_p"], self._made["root_q"] = power.real, power.imag
+            return self._made[kind]
+        side, first = (grid.from_node, 0) if kind.endswith("f") else (grid.to_node, lines)
+        current = self._current[:, first : first + lines]
+        if kind.startswith("i"):
+            return np.asarray(np.abs(current))
+        power = np.asarray(v[:, side] * np.conj(current))
+        if kind.startswith("s"):
+            return np.asarray(np.abs(power))
+        return power.real if kind.startswith("p") else power.imag

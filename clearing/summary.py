@@ -3,18 +3,18 @@
 import importlib.metadata
 from dataclasses import replace
 from functools import cache
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from clearing.awarded import Awarded, worst_excess_ppm
 from clearing.canonical import result_hash
 from clearing.case import Quantity, UnitKind
+from clearing.certificate.shape import QUANTUM_DIGITS
 from clearing.certificate.stages import evidences, value_and_bound_nano
-from clearing.dispatch import dispatch
 from clearing.formulation import SlotLimit
 from clearing.matching import Matching
-from clearing.payments import Bids, offer_prices, revenue_nano, worth_to_buyer, zone_prices
+from clearing.payments import revenue_nano, worth_to_buyer, zone_prices
 from clearing.phases import expected
 from clearing.reasons import Explainer, with_set_aside
 from clearing.reservations import reservations
@@ -42,9 +42,6 @@ from clearing.result import (
 from flexbus.events.clearing import SlotStatus
 from flexbus.events.market import PricingRule
 from flexbus.quantities import PPM, Direction
-
-if TYPE_CHECKING:
-    from clearing.pipeline import Cleared
 
 __all__ = ["summarise"]
 
@@ -83,30 +80,28 @@ class _Shared:
         return found
 
 
-def summarise(cleared: "Cleared", case_hash: str, ends: tuple[End, ...] = ()) -> Result:
+def summarise(awarded: Awarded, case_hash: str, ends: tuple[End, ...] = ()) -> Result:
     """Return the result of a cleared market.
 
     Args:
-        cleared: the optimised market.
+        awarded: the awards, priced and verified.
         case_hash: hash of the canonical case.
         ends: what the entries of its series stand for.
     """
-    return _Summary(cleared).result(case_hash, ends)
+    return _Summary(awarded).result(case_hash, ends)
 
 
 class _Summary:
     """Collects the numbers once; the parts of the result read them."""
 
-    def __init__(self, cleared: "Cleared") -> None:
-        self.c, self.case, self.grid = cleared, cleared.case, cleared.grid
+    def __init__(self, awarded: Awarded) -> None:
+        cleared = awarded.cleared
+        self.awarded, self.c, self.case, self.grid = awarded, cleared, cleared.case, cleared.grid
         self.hours = self.case.resolution_s / 3600
-        self.taken = cleared.awards
-        self.bids = Bids(cleared.market.offers, cleared.steps, self.taken)
-        self.prices = offer_prices(cleared, self.bids)
+        self.taken, self.bids, self.prices = awarded.quantity, awarded.bids, awarded.price_milli_per_mwh
         self.revenue = revenue_nano(self.taken, self.prices, self.case.resolution_s)
         self.cost = self.bids.cost_nano(self.case.resolution_s)
-        self.p, self.q = dispatch(self.case, cleared.market.offers, self.taken)
-        self.ac = cleared.ac.solve(self.p, self.q)
+        self.p, self.q, self.ac = awarded.p, awarded.q, awarded.ac
         self.element = cleared.repair.element
         self.windows = cleared.market.windows
         self.reservations = reservations(self.case, cleared.market.offers, self.taken, self._calls())
@@ -152,6 +147,7 @@ class _Summary:
                     case.resolution_s,
                     c.steps,
                     case.settings.quantity_step_w,
+                    case.units,
                 ).all(),
             ),
             requests=requests,
@@ -194,15 +190,18 @@ class _Summary:
                     balance_p=_digits(relaxed.balance_p),
                     balance_q=_digits(relaxed.balance_q),
                     drop=_digits(relaxed.drop),
+                    cuts=_digits(relaxed.cuts),
                     limits=tuple(
                         LimitDual(
-                            kind=limit.kind,
-                            element_id=self._limit_element(limit),
-                            value=_digit(p),
-                            value_q=_digit(q),
+                            kind=pressed.limit.kind,
+                            element_id=self._limit_element(pressed.limit),
+                            value=_digit(pressed.value),
+                            value_q=_digit(pressed.value_q),
+                            flow_p=_digit(pressed.flow_p),
+                            flow_q=_digit(pressed.flow_q),
                         )
-                        for limit, p, q in relaxed.limits
-                        if max(abs(p), abs(q)) > NO_DUAL
+                        for pressed in relaxed.limits
+                        if max(map(abs, (pressed.value, pressed.value_q, pressed.flow_p, pressed.flow_q))) > NO_DUAL
                     ),
                     requests=tuple(
                         RequestDual(request_id=name, value=_digit(value))
@@ -228,7 +227,9 @@ class _Summary:
 
     def _certified(self, made: Result) -> Result:
         """Return the result with value, bound and gap as whoever checks it will compute them."""
-        value, lower = value_and_bound_nano(self.case, made, evidences(self.case, made, self.c.ac))
+        value, lower = value_and_bound_nano(
+            self.case, made, evidences(self.case, made, self.c.ac, (self.p, self.q, self.ac))
+        )
         certificate = replace(
             made.certificate,
             value_nano=value,
@@ -311,14 +312,14 @@ class _Summary:
             shortfalls = self._shortfalls(t, requests)
             made.append(
                 SlotResult(
-                    status=self._status(t),
+                    status=self.awarded.status[t],
                     up_w=int(up_w[t]),
                     down_w=int(down_w[t]),
                     requested_w=sum(r.requested[t] for r in requests),
                     matched_w=sum(r.matched[t] for r in requests),
                     losses_w=_whole(losses[t]),
                     loss_gap_w=_whole(self.c.bound.gap_mw[t] * MEGA),
-                    ac_violation_ppm=self._ac_violation(t, shortfalls),
+                    ac_violation_ppm=worst_excess_ppm(c.ac, self.ac, t, {s.element_id for s in shortfalls}),
                     repair_steps=int(c.repair.steps[t]) if c.active[t] else 0,
                     cost_nano=int(self.revenue[:, t].sum()),
                     binding=tuple(binding[t]),
@@ -326,17 +327,6 @@ class _Summary:
                 )
             )
         return tuple(made)
-
-    def _status(self, t: int) -> SlotStatus:
-        if not self.c.base.converged[t] or not self.ac.converged[t]:
-            return SlotStatus.BASELINE_KEPT
-        if not self.c.active[t]:
-            return SlotStatus.IDLE
-        if self.c.repair.given_up:
-            return SlotStatus.BASELINE_KEPT
-        if not self.c.bound.solved[t]:
-            return SlotStatus.LINEARISED
-        return SlotStatus.EXACT if self.c.bound.exact[t] else SlotStatus.REPAIRED
 
     def _binding(self) -> list[list[Binding]]:
         """Return the limits that bind in every slot."""
@@ -350,37 +340,14 @@ class _Summary:
         return found
 
     def _shortfalls(self, t: int, requests: tuple[RequestResult, ...]) -> tuple[Shortfall, ...]:
+        found = self.awarded.shortfalls[t]
         if not self.c.base.converged[t]:
-            return (Shortfall(kind=LimitKind.POWER_FLOW, element_id=self.case.network.network_id, amount=0),)
-        limits = self.c.repair.limits
-        found = []
-        for k in np.flatnonzero(self.c.point.excess[t] > 1e-6).tolist():
-            amount = round(float(self.c.point.excess[t, k]) * MEGA)
-            found.append(Shortfall(kind=limits.kinds[k], element_id=self.element(k), amount=amount))
-        for r in requests:
-            if r.matched[t] < r.requested[t]:
-                found.append(
-                    Shortfall(kind=LimitKind.REQUEST, element_id=r.request_id, amount=r.requested[t] - r.matched[t])
-                )
-        return tuple(found)
-
-    def _ac_violation(self, t: int, shortfalls: tuple[Shortfall, ...]) -> int:
-        """Return the worst excess the independent power flow sees beyond what is named as shortfall, ppm."""
-        if not self.ac.converged[t]:
-            return 0
-        named = {s.element_id for s in shortfalls}
-        worst = 0.0
-        held = {p.bus_id for p in self.case.network.infeed_points}
-        for b, bus in enumerate(self.case.network.buses):
-            if bus.bus_id in named or bus.bus_id in held or not self.ac.energised[b]:
-                continue
-            v = abs(self.ac.voltage_pu[t, b]) * MEGA
-            worst = max(worst, v - bus.max_voltage_ppm, bus.min_voltage_ppm - v)
-        for b, branch in enumerate(self.case.network.branches):
-            if branch.branch_id not in named and np.isfinite(self.ac.loading_ppm[t, b]):
-                worst = max(worst, float(self.ac.loading_ppm[t, b]) - PPM)
-        # A millionth is the promised accuracy; the integer shows what is beyond it.
-        return int(np.floor(worst + 0.5)) if worst > 0.5 else 0
+            return found
+        return found + tuple(
+            Shortfall(kind=LimitKind.REQUEST, element_id=r.request_id, amount=r.requested[t] - r.matched[t])
+            for r in requests
+            if r.matched[t] < r.requested[t]
+        )
 
     def _buses(self) -> tuple[BusResult, ...]:
         voltage = _series(np.abs(self.ac.voltage_pu) * MEGA)
@@ -423,23 +390,24 @@ def _parts(parts: dict[str, Real]) -> dict[str, list[tuple[int, ...]]]:
     total = np.round(np.sum(list(parts.values()), axis=0) * 1e3).astype(int)
     made = {w: np.round(parts[w] * 1e3).astype(int) for w in ("losses", "voltage", "congestion")}
     energy = total - sum(made.values())
-    return {k: [tuple(s) for s in v.T.tolist()] for k, v in {"total": total, "energy": energy, **made}.items()}
+    return {k: list(map(tuple, v.T.tolist())) for k, v in {"total": total, "energy": energy, **made}.items()}
 
 
 def _digits(values: Real) -> tuple[float, ...]:
-    """Return floats with nine digits: what the solver knows, and the same on every machine."""
-    return tuple(map(float, ("%.9g " * len(values) % tuple(values.tolist())).split()))
+    """Return floats to the quantum of multipliers, and nine digits at most: what the solver knows."""
+    rounded = np.round(values, QUANTUM_DIGITS) + 0.0
+    return tuple(map(float, ("%.9g " * len(values) % tuple(rounded.tolist())).split()))
 
 
 def _digit(value: float) -> float:
-    return float(f"{value:.9g}")
+    return _digits(np.array([value]))[0]
 
 
 def _series(values: Real) -> list[tuple[int, ...]]:
     """Return the columns (slots x elements) as series of the nearest integers, 0 for what is not finite."""
     with np.errstate(invalid="ignore"):
         whole = np.where(np.isfinite(values), np.floor(values + 0.5), 0.0).astype(int)
-    return [tuple(s) for s in whole.T.tolist()]
+    return list(map(tuple, whole.T.tolist()))
 
 
 def _whole(value: float) -> int:

@@ -14,6 +14,7 @@ from clearing.result import UnmetReason
 from clearing.rounding import Awards
 from clearing.state import Measure
 from clearing.steps import next_price
+from clearing.wording import next_bid, short_slot, unmet_text
 
 __all__ = ["Buyers", "Unmet"]
 
@@ -62,58 +63,37 @@ class Buyers:
             got: met per slot, W or var.
             delivered: what arrives there per slot, W or var; negative = the opposite.
         """
-        short = [t for t, (a, g) in enumerate(zip(asked, got, strict=True)) if g < a]
-        if not short:
+        if all(g >= a for a, g in zip(asked, got, strict=True)):
             return None
-        request = self.market.requests[r]
-        t = max(short, key=lambda s: (asked[s] - got[s], -s))
-        unit, per = ("W", "MWh") if request.quantity is Quantity.ACTIVE else ("var", "Mvarh")
-        text = f"up to {asked[t] - got[t]} {unit} short in {len(short)} slots"
-        dead = sum(not self.repair.base.converged[s] for s in short)
+        request, t = self.market.requests[r], short_slot(asked, got)
+
+        def unmet(reason: UnmetReason, distance: int | None = None, number: int = 0) -> Unmet:
+            return Unmet(reason, distance, unmet_text(request, asked, got, reason, distance, number))
+
         if not self.repair.base.converged[t]:
-            return Unmet(UnmetReason.NO_AC_SOLUTION, None, f"{text}: in {dead} of them the baseline has no AC solution")
+            short = (s for s, (a, g) in enumerate(zip(asked, got, strict=True)) if g < a)
+            return unmet(UnmetReason.NO_AC_SOLUTION, number=sum(not self.repair.base.converged[s] for s in short))
         if self._dead(request):
-            gone = f"{request.location_id} has no closed path to an infeed point"
-            return Unmet(UnmetReason.NO_OFFER, None, f"{text}: {gone}")
-        way = request.direction.value
+            return unmet(UnmetReason.NO_OFFER, number=1)
         if not self._any_left(request, t):
-            return Unmet(UnmetReason.NO_OFFER, None, f"{text}: nobody offers more {way} there")
+            return unmet(UnmetReason.NO_OFFER)
         if delivered[t] < -1:
-            against = f"{round(-delivered[t])} {unit} of the opposite direction serve other needs there"
-            return Unmet(UnmetReason.OPPOSITE_NEED, None, f"{text}: {against}")
-        bid = self._next_bid(request, t, got[t])
-        least = request.slots[t].min_quantity
+            return unmet(UnmetReason.OPPOSITE_NEED, number=round(-float(delivered[t])))
         cost = self._cheapest(r, request, t)
-        distance = None if cost is None else max(math.ceil(cost * 1e3) - bid, 0)
-        if got[t] == 0 and least > 0:
-            lacks = f", and its bid lacks {distance / 1e3:.3f} EUR/{per}" if distance else ""
-            return Unmet(
-                UnmetReason.MINIMUM_QUANTITY,
-                distance,
-                f"{text}: less than its minimum of {least} {unit} to be had{lacks}",
-            )
-        if distance is None:
-            rules = "what is left there is tied by its own rules (blocks, budgets, groups, units)"
-            return Unmet(UnmetReason.OFFER_CONSTRAINT, None, f"{text}: {rules}")
-        if distance <= SAME_MILLI:
-            # Offer and request agree on the price, and yet no more is taken: something else sets the quantity.
-            if not any(slot == t and worth > 0 for (slot, _), worth in self.multipliers.limit.items()):
-                other = "a request of the opposite direction, which more would take from, is worth more"
-                return Unmet(UnmetReason.OPPOSITE_NEED, None, f"{text}: {other}")
-            return Unmet(UnmetReason.GRID_LIMIT, None, f"{text}: a limit of the grid lets no more through")
-        lacks = f"the next unit costs {distance / 1e3:.3f} EUR/{per} more than its bid of {bid / 1e3:.3f}"
-        return Unmet(UnmetReason.PRICE, distance, f"{text}: {lacks}")
+        if cost is None:
+            return unmet(UnmetReason.OFFER_CONSTRAINT)
+        distance = max(math.ceil(cost * 1e3) - next_bid(request, t, got[t]), 0)
+        if got[t] == 0 and request.slots[t].min_quantity > 0:
+            return unmet(UnmetReason.MINIMUM_QUANTITY, distance)
+        if distance > SAME_MILLI:
+            return unmet(UnmetReason.PRICE, distance)
+        # Offer and request agree on the price, and yet no more is taken: something else sets the quantity.
+        if any(slot == t and worth > 0 for (slot, _), worth in self.multipliers.limit.items()):
+            return unmet(UnmetReason.GRID_LIMIT)
+        return unmet(UnmetReason.OPPOSITE_NEED)
 
     def _dead(self, request: Request) -> bool:
         return request.location_kind is Location.BUS and self.grid.node_of_bus[self.bus[request.location_id]] < 0
-
-    def _next_bid(self, request: Request, t: int, got: int) -> int:
-        filled = 0
-        for step in request.slots[t].steps:
-            filled += step.quantity
-            if got < filled:
-                return step.price_milli_per_mwh
-        return request.slots[t].steps[-1].price_milli_per_mwh
 
     def _reach(self, request: Request, t: int) -> dict[str, float]:
         """Return what one unit injected at each bus counts for the request."""

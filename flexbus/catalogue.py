@@ -225,7 +225,14 @@ _ROWS: tuple[Kind, ...] = (
         (Service.CLEARING,),
         see={_DSO: ANON},
         public=ANON,
-        parties=("awards[].fsp_id", "non_awards[].fsp_id", "requests[].requester_id"),
+        parties=(
+            "awards[].fsp_id",
+            "non_awards[].fsp_id",
+            "requests[].requester_id",
+            "reactive_awards[].fsp_id",
+            "reservations[].fsp_id",
+            "reactive_requests[].requester_id",
+        ),
         hide=(
             "awards[].offer_id",
             "awards[].fsp_id",
@@ -235,6 +242,15 @@ _ROWS: tuple[Kind, ...] = (
             "non_awards[].fsp_id",
             "non_awards[].text",
             "requests[].requester_id",
+            *(
+                f"{kind}[].{name}"
+                for kind in ("reactive_awards", "reservations")
+                for name in ("offer_id", "fsp_id", "connection_point_id", "portfolio_id")
+            ),
+            "reactive_requests[].requester_id",
+            # Whoever knows all but one bid could try what it may be until the hash fits.
+            "case_hash",
+            "result_hash",
         ),
     ),
     # aggregation and the way up to the TSO and back

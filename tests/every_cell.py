@@ -103,6 +103,7 @@ def _registered() -> Iterator[Sent]:
             start_ms=START,
             resolution_s=900,
             injections=injections,
+            scenarios=(),
         ),
     )
     forecast = ev.CongestionForecastReceived(

@@ -10,25 +10,29 @@ series flow P, Q and squared current l behind the ideal transformer, w squared v
 With a multiplier d of the voltage drop and worths u of what enters a branch at its ends, a branch contributes
 ``min aP P + aQ Q + al l``, which is ``-(aP^2 + aQ^2) / (4 al) * w_f / |a|^2``: linear in w. Rules that tie slots
 of an offer are kept (energy budget, block, start choice, exclusive group, storage) or dropped (minimum, ramp, run,
-polygon, parent), which lowers the bound. It holds for dispatches with voltages up to 1.3 pu, currents up to twice
-the rating (or what is published), and, where `LOSS_PRICE` is used, losses up to `_losses_up_to`.
+polygon, parent), which lowers the bound. Where a slot has multipliers of `cuts`, it is also used that no state leaves
+what the offers can make of it (`clearing.certificate.boxes`): there the relaxation cannot burn what no current carries.
+The bound holds for dispatches with voltages between 0.5 and 1.3 pu and currents up to twice the rating (or what is
+published).
 """
 
 from collections import defaultdict
 from collections.abc import Iterator
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from clearing.case import Case, Location, Quantity, Request
+from clearing.certificate.boxes import I_TOP, V_LOW, V_TOP, Boxes, Tree, boxes_of, tree_of
 from clearing.certificate.evidence import PPM, Evidence, Finding
+from clearing.certificate.injected import injected_range
 from clearing.certificate.physics import excesses
 from clearing.certificate.prices import infeed_price, is_from_nearer, nodal_prices_of_flow
 from clearing.certificate.profits import Earnings
 from clearing.power_flow import AcGrid
-from clearing.result import Certificate, LimitKind, SlotDuals
+from clearing.result import Certificate, LimitDual, LimitKind, SlotDuals
 
 __all__ = ["bound_eur", "check_certificate", "lower_bound_nano"]
 
@@ -36,10 +40,8 @@ Real = NDArray[np.float64]
 Complex = NDArray[np.complexfloating[Any, Any]]
 MEGA = 1e6
 NOISE = 2_000
-V_TOP = 1.3
-I_TOP = 2.0
 # EUR per MWh of losses: tried where energy is free or has a negative price, for then the relaxation may burn it.
-LOSS_PRICE = (0.0, 1e-6, 1e-3)
+LOSS_PRICE = (0.0,)
 CURRENTS = (LimitKind.CURRENT_FROM, LimitKind.CURRENT_TO)
 APPARENT = (LimitKind.APPARENT_POWER_FROM, LimitKind.APPARENT_POWER_TO)
 
@@ -118,6 +120,7 @@ class _Grid:
         self.a = np.array([b.ratio * np.exp(1j * np.deg2rad(b.shift_deg)) for b in chosen], dtype=complex)
         self.a2 = np.abs(self.a) ** 2
         half = np.array([complex(b.g_s, b.b_s) for b in chosen], dtype=complex) / 2 * z_base
+        self.half = half
         self.g, self.b = half.real, half.imag
         self.h2 = np.abs(half) ** 2
         self.shunt = np.zeros(self.nodes, dtype=complex)
@@ -131,9 +134,18 @@ class _Grid:
                     if self.node[k] >= 0:
                         self.shunt[self.node[k]] += complex(branch.g_s, branch.b_s) / 2 * volt[k] ** 2 / MEGA
         self.root = np.array([self.node[index[p.bus_id]] for p in network.infeed_points], dtype=int)
-        self.held = np.unique(self.root)
+        self.held, first = np.unique(self.root, return_index=True)
+        volts = [p.voltage_ppm / PPM * np.exp(1j * np.deg2rad(p.angle_deg)) for p in network.infeed_points]
+        self.held_v = np.array(volts, dtype=complex)[first]
         self.amp = 3**0.5 * volt / MEGA  # MVA per A
         self.from_bus, self.to_bus, self.index = from_bus, to_bus, index
+        self.rows: dict[
+            Any, dict[tuple[LimitKind, str], tuple[float, float]]
+        ] = {}  # limits of the last rules asked for
+
+    @cached_property
+    def tree(self) -> Tree:
+        return tree_of(self.nodes, self.held, self.held_v, self.f, self.t, self.z, self.a, self.shunt, self.half)
 
 
 @lru_cache(maxsize=4)
@@ -183,7 +195,7 @@ class _Dual:
         voltage = np.zeros(self.g.nodes, dtype=complex)
         alive = np.flatnonzero(g.node >= 0)
         voltage[g.node[alive]] = self.e.after.voltage_pu[t, alive]
-        if np.abs(voltage).max(initial=0.0) > V_TOP:
+        if np.abs(voltage).max(initial=0.0) > V_TOP or np.abs(voltage).min(initial=V_TOP) < V_LOW:
             return -np.inf
         u, ends, constant = self._worths(t, d)
         drop = np.array(d.drop) if d is not None else self._drop(u, voltage)
@@ -196,8 +208,8 @@ class _Dual:
         w_to = g.g * ends[1] - g.b * ends[3] + drop
         for dual in d.limits if d is not None else ():
             if dual.kind in CURRENTS:
-                n, mu, bound = self._current(t, dual.kind, dual.element_id, dual.value)
-                constant -= mu * bound**2
+                n, mu, free, _ = self._current(t, dual)
+                constant -= free
                 if dual.kind is LimitKind.CURRENT_FROM:
                     mu /= float(g.a2[n])
                     a_l[n] += mu
@@ -210,21 +222,33 @@ class _Dual:
                     a_q[n] += 2 * mu * g.b[n]
                     w_to[n] += mu * g.h2[n]
         constant -= float(u[0] @ self._s(t).real + u[1] @ self._s(t).imag)
+        w_low, w_high, most = np.full(g.nodes, V_LOW**2), np.full(g.nodes, V_TOP**2), self.currents[t]
+        if d is not None and len(d.cuts) == len(g.kept) and len(g.kept):
+            boxes, k = self.boxes, self.boxed[t]
+            w_low, w_high, most = boxes.w_low[k], boxes.w_high[k], np.minimum(most, boxes.l_high[k])
+            sigma = np.maximum(np.array(d.cuts), 0.0)
+            w_far, by_p, by_q, least = (part[k] for part in boxes.cut())
+            # What leaves a branch at its far end: P - r l and Q - x l, or -P and -Q if that is its from side.
+            inward = g.tree.inward
+            sign = np.where(inward, 1.0, -1.0) * sigma
+            a_p += sign * by_p
+            a_q += sign * by_q
+            a_l += sigma * (w_far + np.where(inward, 0.0, by_p * g.r + by_q * g.x))
+            constant += float(sigma @ least)
         pull = u[0] * g.shunt.real - u[1] * g.shunt.imag
         best = -np.inf
         for price in LOSS_PRICE if (self.energy[t] <= 0).any() else LOSS_PRICE[:1]:
             slope = a_l + price * np.abs(g.r)
             square = a_p**2 + a_q**2
             # Where a branch may carry current for nothing, its current ends at what voltages and rating allow.
-            most = self.currents[t]
-            least = np.sqrt(square / (4 * most)) * V_TOP / np.abs(g.a)
+            least = np.sqrt(square / (4 * most) * w_high[g.f]) / np.abs(g.a)
             lifted = np.maximum(slope, least)
             cone = np.divide(square, 4 * lifted, out=np.zeros_like(square), where=lifted > 0)
             lift = float((np.maximum(lifted, 0.0) - slope) @ most)
             weight = pull.copy()
             np.add.at(weight, g.f, (w_from - cone) / g.a2)
             np.add.at(weight, g.t, w_to)
-            best = max(best, self._voltages(t, weight) - lift - price * self._losses_up_to(t))
+            best = max(best, self._voltages(t, weight, w_low, w_high) - lift - price * float(np.abs(g.r) @ most))
         return float(constant + best)
 
     def _worths(self, t: int, d: SlotDuals | None) -> tuple[tuple[Real, Real], list[Real], float]:
@@ -259,6 +283,11 @@ class _Dual:
                 more[at][n] += part * dual.value
                 more[2 + at][n] += part * dual.value_q
                 constant -= part * size * bound
+            elif dual.kind in CURRENTS:
+                n, _, _, flow = self._current(t, dual)
+                at = 0 if dual.kind is LimitKind.CURRENT_FROM else 1
+                more[at][n] += flow[0]
+                more[2 + at][n] += flow[1]
         asked = {r.request_id: r.value for r in d.requests} if d is not None else {}
         for key, members in self.pools[t].items():
             constant += self._request(t, key, members, asked, u_p, u_q, more)
@@ -314,13 +343,42 @@ class _Dual:
         by = 2 * g.r - 2 * g.z2 * s.real / w, 2 * g.x - 2 * g.z2 * s.imag / w
         return np.asarray(-(left[0] * by[0] + left[1] * by[1]) / (by[0] ** 2 + by[1] ** 2))
 
-    def _current(self, t: int, kind: LimitKind, element: str, value: float) -> tuple[int, float, float]:
-        """Return branch, multiplier of the squared current, and bound (pu); the multiplier stays under its chord."""
-        bound, price = self.limits[kind, element]
-        return self.g.at[element], min(max(value, 0.0), price / (float(self.tops[kind, element][t]) + bound)), bound
+    def _current(self, t: int, dual: LimitDual) -> tuple[int, float, float, tuple[float, float]]:
+        """Return branch, multiplier of the squared current, what it costs at least, and multipliers of the flow.
+
+        What a current costs beyond its bound is at least the chord of its square, and at least what its flow needs at
+        the highest voltage: together both stay under its price.
+        """
+        bound, price = self.limits[dual.kind, dual.element_id]
+        n = self.g.at[dual.element_id]
+        least, most = self._range_in_box(t, dual.kind, n)
+        top = max(bound, min(float(self.tops[dual.kind, dual.element_id][t]), most))
+        least = min(max(bound, least), top)
+        mu, flow = max(dual.value, 0.0), np.hypot(dual.flow_p, dual.flow_q)
+        volt = self._highest(t, dual.kind, n)
+        asked = mu * (least + top) + flow * volt
+        part = min(1.0, price / asked) if asked > 0 else 0.0
+        free = part * (mu * (bound * (least + top) - least * top) + flow * volt * bound)
+        return n, part * mu, float(free), (part * dual.flow_p, part * dual.flow_q)
+
+    def _highest(self, t: int, kind: LimitKind, n: int) -> float:
+        """Return the highest voltage at an end of a branch."""
+        end = (self.g.f if kind is LimitKind.CURRENT_FROM else self.g.t)[n]
+        return float(np.sqrt(self.boxes.w_high[self.boxed[t], end])) if t in self.boxed else V_TOP
+
+    def _range_in_box(self, t: int, kind: LimitKind, n: int) -> tuple[float, float]:
+        """Return between what the current at an end of a branch lies, whatever the offers do."""
+        if t not in self.boxed:
+            return 0.0, np.inf
+        g, k, at_from = self.g, self.boxed[t], kind is LimitKind.CURRENT_FROM
+        ratio = float(np.abs(g.a[n])) if at_from else 1.0
+        end = (g.f if at_from else g.t)[n]
+        charging = float(np.sqrt(g.h2[n] * self.boxes.w_high[k, end])) / ratio
+        least, most = (float(np.sqrt(square[k, n])) for square in (self.boxes.l_low, self.boxes.l_high))
+        return (least - charging) / ratio, (most + charging) / ratio
 
     def _top(self, kind: LimitKind, element: str) -> Real:
-        """Return the current of a branch (pu) up to which the bound holds, per slot."""
+        """Return the current of a branch (pu) up to which the bound holds, per slot, whatever the offers can do."""
         at_from, n = kind is LimitKind.CURRENT_FROM, self.g.at[element]
         scale = float(self.g.amp[(self.g.from_bus if at_from else self.g.to_bus)[n]])
         seen = [(s.i_from_a if at_from else s.i_to_a)[:, self.g.kept[n]] * scale for s in (self.e.before, self.e.after)]
@@ -343,18 +401,21 @@ class _Dual:
         np.add.at(s, self.g.node[alive], (self.e.base_p[t] + 1j * self.e.base_q[t])[alive] / MEGA)
         return s
 
-    def _voltages(self, t: int, weight: Real) -> float:
+    def _voltages(self, t: int, weight: Real, w_low: Real, w_high: Real) -> float:
         """Return the least of weight x squared voltage plus priced violations, node by node."""
         g, e = self.g, self.e
         held = np.zeros(g.nodes)
         alive = np.flatnonzero(g.node >= 0)
         held[g.node[alive]] = np.abs(e.after.voltage_pu[t, alive]) ** 2
         low, high, price_low, price_high = self.bands
+        # The price of a voltage too low is convex: its least may be where its slope is that of the weight.
+        slope = np.divide(price_low, 2 * weight, out=np.full(g.nodes, np.inf), where=weight > 0)
         best = np.full(g.nodes, np.inf)
-        for w in (np.zeros(g.nodes), low**2, np.minimum(high, V_TOP) ** 2, np.full(g.nodes, V_TOP**2)):
+        for w in (w_low, low**2, high**2, w_high, np.minimum(slope, low) ** 2):
+            w = np.clip(w, w_low, w_high)
             cost = weight * w
-            cost += price_low * np.maximum(low**2 - w, 0) / np.maximum(2 * low, 1e-9)
-            cost += price_high * np.maximum(w - high**2, 0) / (V_TOP + high)
+            cost += price_low * np.maximum(low - np.sqrt(w), 0)
+            cost += price_high * np.maximum(np.sqrt(w) - high, 0)
             best = np.minimum(best, cost)
         best[g.held] = (weight * held)[g.held]
         return float(best.sum())
@@ -370,9 +431,23 @@ class _Dual:
                 values[n], prices[n] = bound, price
         return low, high, price_low, price_high
 
-    def _losses_up_to(self, t: int) -> float:
-        s = np.abs(self.e.p[t] + 1j * self.e.q[t]).sum() / MEGA
-        return 2 * max(float(self.e.after.losses_w()[t]) / MEGA, 0.0) + 0.1 * float(s)
+    @cached_property
+    def boxed(self) -> dict[int, int]:
+        return {t: k for k, t in enumerate(sorted(t for t, d in self.duals.items() if len(d.cuts)))}
+
+    @cached_property
+    def boxes(self) -> Boxes:
+        """What bounds the states of the slots that use it."""
+        g, slots = self.g, list(self.boxed)
+        low, high = (self._at_nodes(part[slots]) for part in injected_range(self.case))
+        s = np.array([self._s(t) for t in slots])
+        return boxes_of(g.tree, s + low, s + high, np.abs(g.held_v) ** 2, self.currents[slots])
+
+    def _at_nodes(self, power: Complex) -> Complex:
+        made = np.zeros((len(power), self.g.nodes), dtype=complex)
+        alive = self.g.node >= 0
+        np.add.at(made.T, self.g.node[alive], power[:, alive].T)
+        return made
 
 
 def _pools(case: Case) -> list[dict[tuple[Any, ...], list[Request]]]:
@@ -387,6 +462,9 @@ def _pools(case: Case) -> list[dict[tuple[Any, ...], list[Request]]]:
 
 def _limit_rows(e: Evidence) -> dict[tuple[LimitKind, str], tuple[float, float]]:
     """Return bound (pu of voltage, MVA, MW) and price of every limit."""
+    kept, rules = _grid_of(e.grid).rows, (e.case.settings, e.case.limit_prices)
+    if rules in kept:
+        return kept[rules]
     settings, network = e.case.settings, e.case.network
     margin, share = settings.voltage_margin_ppm / PPM, 1 - settings.loading_margin_ppm / PPM
     buses = {b.bus_id: b for b in network.buses}
@@ -409,4 +487,7 @@ def _limit_rows(e: Evidence) -> dict[tuple[LimitKind, str], tuple[float, float]]
         bus = buses[branch.from_bus_id if at_from else branch.to_bus_id]
         return amps / 1e3 * share * 3**0.5 * bus.nominal_voltage_v / MEGA
 
-    return {(kind, element): (bound(kind, element), price) for kind, element, _, price in excesses(e, e.before)}
+    kept.clear()
+    found = excesses(e, e.before)
+    kept[rules] = {(kind, element): (bound(kind, element), price) for kind, element, _, price in found}
+    return kept[rules]

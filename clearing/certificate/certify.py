@@ -6,11 +6,12 @@ from clearing.canonical import case_hash, result_hash
 from clearing.case import Case
 from clearing.certificate.bound import check_certificate
 from clearing.certificate.evidence import Finding
+from clearing.certificate.explanations import check_coverage, check_reasons, check_unmet
 from clearing.certificate.money import check_money
 from clearing.certificate.offers import check_offers
 from clearing.certificate.physics import check_physics
 from clearing.certificate.prices import check_prices
-from clearing.certificate.shape import misshapen
+from clearing.certificate.shape import misshapen, no_such_limit, unknown
 from clearing.certificate.stages import check_stages, evidences, stage_frame, value_and_bound_nano
 from clearing.check import check_case
 from clearing.phases import ends, unfold
@@ -48,10 +49,15 @@ def certify(case: Case, result: Result) -> Certified:
     case = unfold(case)
     if any(f.path.startswith("$.") and not f.path.endswith("_hash") for f in findings):
         return Certified(findings=tuple(findings))
+    findings += check_coverage(case, result)
     parts = evidences(case, result)
+    foreign = [f for e in parts for f in no_such_limit(e)]
+    if foreign:
+        return Certified(findings=(*findings, *foreign))
     for k, e in enumerate(parts):
         where = f"scenario {case.scenarios[k].scenario_id}, its slots from 0: " if case.scenarios else ""
-        for check in (check_offers, check_physics, check_prices, check_money):
+        checks = [check_offers, check_physics, check_prices, check_money]
+        for check in checks if case.scenarios else [*checks, check_reasons, check_unmet]:
             findings += [replace(f, message=where + f.message) for f in check(e)]
     if case.scenarios:
         findings += check_stages(case, result)
@@ -86,4 +92,4 @@ def _frame(case: Case, result: Result) -> list[Finding]:
             found.append(Finding(f"$.{name}", "must have one entry per element of the case, sorted by id"))
     if len(result.slots) != case.slots:
         found.append(Finding("$.slots", f"{len(result.slots)} slots published, the case has {case.slots}"))
-    return [*found, *misshapen(result, case.slots), *stage_frame(case, result)]
+    return [*found, *misshapen(result, case.slots), *unknown(case, result), *stage_frame(case, result)]

@@ -14,7 +14,17 @@ from clearing.result import LimitKind
 from flexbus.events.market import PricingRule
 from flexbus.quantities import Direction
 
-__all__ = ["bids_nano", "check_money", "payment_nano", "request_value_nano", "value_nano", "wh"]
+__all__ = [
+    "bids_nano",
+    "check_money",
+    "delivered",
+    "nodal_worth",
+    "payment_nano",
+    "request_value_nano",
+    "value_nano",
+    "wh",
+    "worth_of",
+]
 
 NANO = 1e9
 # 1e-9 EUR: what the noise of floats may move in sums over AC states (a hundredth of a cent).
@@ -27,6 +37,7 @@ MOST_LOST = 10_000_000
 
 def check_money(e: Evidence) -> Iterator[Finding]:
     """Yield a finding for every amount, price or sum that does not follow from awards and prices."""
+    yield from _zones(e)
     yield from _offers(e)
     yield from _slots(e)
     yield from _requests(e)
@@ -82,7 +93,7 @@ def bids_nano(offer: Offer, quantity: Sequence[int], resolution_s: int) -> int:
 
 
 def _offers(e: Evidence) -> Iterator[Finding]:
-    nodal = _nodal_worth(e)
+    nodal = nodal_worth(e)
     for j, award in enumerate(e.result.offers):
         k = next(i for i, o in enumerate(e.case.offers) if o.offer_id == award.offer_id)
         offer, path = e.case.offers[k], f"$.offers[{j}]"
@@ -105,6 +116,31 @@ def _offers(e: Evidence) -> Iterator[Finding]:
             yield Finding(f"{path}.revenue_nano", f"the block {offer.offer_id} loses {bids - revenue} nano-EUR")
     if e.case.pricing_rule is PricingRule.NODAL and e.case.phase in (Phase.DAY_AHEAD, Phase.REAL_TIME):
         yield from _bound_to_minima(e)
+
+
+def _zones(e: Evidence) -> Iterator[Finding]:
+    """Yield a finding where a zone's price is not the highest bid accepted there; other rules have none."""
+    best: dict[tuple[str, Direction, int], int] = {}
+    for k, t in np.argwhere(e.taken).tolist() if e.case.pricing_rule is PricingRule.ZONAL else ():
+        offer = e.case.offers[k]
+        key = _zone_of(e, offer), offer.direction, t
+        for _, bid in _fill(offer, t, int(e.taken[k, t])):
+            best[key] = max(best.get(key, bid), bid)
+    zones = sorted({b.zone_id or "" for b in e.case.network.buses})
+    if [z.zone_id for z in e.result.zone_prices] != (zones if e.case.pricing_rule is PricingRule.ZONAL else []):
+        yield Finding("$.zone_prices", "must have one entry per zone, sorted, with the zonal rule, and none else")
+    for j, zone in enumerate(e.result.zone_prices):
+        for word, way in (("up", Direction.UP), ("down", Direction.DOWN)):
+            for t, price in enumerate(getattr(zone, f"{word}_milli_per_mwh")):
+                truth = best.get((zone.zone_id, way, t), 0)
+                if price != truth:
+                    message = f"published {price}, the highest bid accepted in the zone is {truth}"
+                    yield Finding(f"$.zone_prices[{j}].{word}_milli_per_mwh[{t}]", message)
+
+
+def _zone_of(e: Evidence, offer: Offer) -> str:
+    bus = offer.bus_id or max(offer.shares, key=lambda s: (s.share_ppm, s.bus_id)).bus_id
+    return next(b.zone_id or "" for b in e.case.network.buses if b.bus_id == bus)
 
 
 def _bound_to_minima(e: Evidence) -> Iterator[Finding]:
@@ -131,8 +167,7 @@ def _price_fault(
         want = -(-sum(q * m for q, m in filled) // sum(q for q, _ in filled))
         return "" if price == want else f"pay as bid is {want}, published {price}"
     if e.case.pricing_rule is PricingRule.ZONAL:
-        bus = offer.bus_id or max(offer.shares, key=lambda s: (s.share_ppm, s.bus_id)).bus_id
-        zone = next(b.zone_id or "" for b in e.case.network.buses if b.bus_id == bus)
+        zone = _zone_of(e, offer)
         found = next((z for z in e.result.zone_prices if z.zone_id == zone), None)
         if found is None:
             return f"no price of zone {zone!r} is published"
@@ -147,19 +182,30 @@ def _price_fault(
     return "" if abs(price - truth) <= reach else f"its bus is worth {truth:.0f}, published {price}"
 
 
-def _nodal_worth(e: Evidence) -> NDArray[np.float64]:
-    """Worth of one more MWh of each offer per slot at the published nodal prices, 1/1000 EUR."""
-    p = {b.bus_id: np.array(b.p_price_milli_per_mwh, dtype=float) for b in e.result.buses}
-    q = {b.bus_id: np.array(b.q_price_milli_per_mwh, dtype=float) for b in e.result.buses}
+def nodal_worth(e: Evidence) -> NDArray[np.float64]:
+    """Return the worth of one more MWh of each offer per slot at the published nodal prices, 1/1000 EUR."""
+    p, q = (
+        np.array([getattr(b, name) for b in sorted(e.result.buses, key=lambda b: order[b.bus_id])], dtype=float).T
+        for order in [{b.bus_id: k for k, b in enumerate(e.case.network.buses)}]
+        for name in ("p_price_milli_per_mwh", "q_price_milli_per_mwh")
+    )
+    made = worth_of(e, p, q)
     # What being able to call it is worth was paid with the reservation.
     called = {c.offer_id: np.array(c.worth_eur_per_mwh) * 1e3 for c in e.result.certificate.called}
+    for k, offer in enumerate(e.case.offers):
+        made[k] -= called.get(offer.offer_id, 0.0)
+    return made
+
+
+def worth_of(e: Evidence, p: NDArray[np.float64], q: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the worth of one more unit of each offer (offers x slots) at prices (slots x buses of the case)."""
+    index = {b.bus_id: k for k, b in enumerate(e.case.network.buses)}
     made = np.zeros((len(e.case.offers), e.case.slots))
     for k, offer in enumerate(e.case.offers):
         for bus, share in places(offer):
-            if offer.quantity is Quantity.ACTIVE:
-                made[k] += share * (p[bus] + offer.tan_phi_ppm / PPM * q[bus])
-            else:
-                made[k] += share * q[bus]
+            b = index[bus]
+            active = offer.quantity is Quantity.ACTIVE
+            made[k] += share * ((p[:, b] + offer.tan_phi_ppm / PPM * q[:, b]) if active else q[:, b])
         made[k] *= offer.direction.sign
         if offer.payback is not None:
             back, own = offer.payback, made[k].copy()
@@ -167,7 +213,6 @@ def _nodal_worth(e: Evidence) -> NDArray[np.float64]:
             for t in range(e.case.slots):
                 first = t + 1 + back.delay_slots
                 made[k, t] -= own[first : first + back.window_slots].sum() * part
-        made[k] -= called.get(offer.offer_id, 0.0)
     return made
 
 
@@ -214,10 +259,10 @@ def _requests(e: Evidence) -> Iterator[Finding]:
         pools[key].append(j)
     for members in pools.values():
         request = by_id[e.result.requests[members[0]].request_id]
-        delivered = _delivered(e, request)
+        arrives = delivered(e, request)
         for t in range(e.case.slots):
             met = sum(e.result.requests[j].matched[t] for j in members)
-            most = max(float(np.nan_to_num(delivered[t])), 0.0)
+            most = max(float(np.nan_to_num(arrives[t])), 0.0)
             if met > most + 1.0:
                 path = f"$.requests[{members[0]}].matched[{t}]"
                 yield Finding(path, f"{met} met, the awards deliver {most:.1f} there")
@@ -231,8 +276,8 @@ def payment_nano(request: Request, matched: Sequence[int], price: Sequence[int],
     )
 
 
-def _delivered(e: Evidence, request: Request) -> NDArray[np.float64]:
-    """Flexibility that arrives at a request's place per slot, W or var in its direction."""
+def delivered(e: Evidence, request: Request) -> NDArray[np.float64]:
+    """Return the flexibility that arrives at a request's place per slot, W or var in its direction."""
     active, sign = request.quantity is Quantity.ACTIVE, request.direction.sign
     if request.location_kind is Location.INFEED_POINT:
         k = next(i for i, x in enumerate(e.case.network.infeed_points) if x.infeed_id == request.location_id)
@@ -277,7 +322,7 @@ def _opposed_nano(e: Evidence) -> int:
         first.setdefault(key, request)
     total = 0
     for place_key, price in most.items():
-        against = np.clip(-np.nan_to_num(_delivered(e, first[place_key])), 0, None)
+        against = np.clip(-np.nan_to_num(delivered(e, first[place_key])), 0, None)
         # Less than a watt is the rounding of awards.
         against[(against < 1.0) | ~e.before.converged] = 0.0
         total += round(float(against @ price) * e.hours)

@@ -10,14 +10,19 @@ from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
 from typing import Any
 
-from clearing.certificate.evidence import Finding
+from clearing.case import Case, UnitKind
+from clearing.certificate.evidence import Evidence, Finding
+from clearing.certificate.physics import excesses
 from clearing.result import Result
-from flexbus.events.clearing import SlotStatus
+from flexbus.events.clearing import LimitKind, SlotStatus
 
-__all__ = ["misshapen"]
+__all__ = ["QUANTUM_DIGITS", "misshapen", "no_such_limit", "unknown"]
 
 _LISTS = ("offers", "requests", "buses", "branches", "infeed_points", "zone_prices")
 _GREATEST = 2**63 - 1
+# Multipliers are multiples of 1e-6 (EUR per MWh, or per hour and pu squared), with nine digits at most.
+QUANTUM_DIGITS = 6
+_OF_BUSES = (LimitKind.VOLTAGE_MIN, LimitKind.VOLTAGE_MAX)
 
 
 def misshapen(result: Result, slots: int) -> Iterator[Finding]:
@@ -51,6 +56,62 @@ def misshapen(result: Result, slots: int) -> Iterator[Finding]:
     if result.status is not worst:
         yield Finding("$.status", f"published {result.status.value}, the worst slot is {worst.value}")
     yield from _out_of_range("$", result)
+
+
+def unknown(case: Case, result: Result) -> Iterator[Finding]:
+    """Yield every multiplier of a request or storage that the case does not have, or with too many digits.
+
+    Args:
+        case: the case, unfolded.
+        result: its result.
+    """
+    requests = {r.request_id for r in case.requests}
+    for k, duals in enumerate(result.certificate.duals):
+        for n, request in enumerate(duals.requests):
+            if request.request_id not in requests:
+                yield Finding(f"$.certificate.duals[{k}].requests[{n}]", f"there is no request {request.request_id!r}")
+    yield from _off_the_quantum("$.certificate", result.certificate)
+    storages = sorted(u.unit_id for u in case.units if u.kind is UnitKind.STORAGE)
+    if [u.unit_id for u in result.certificate.stored] != storages:
+        yield Finding("$.certificate.stored", "must have one entry per storage, sorted by id")
+    for k, unit in enumerate(result.certificate.stored):
+        if len(unit.worth_eur_per_mwh) != case.slots:
+            yield Finding(f"$.certificate.stored[{k}].worth_eur_per_mwh", f"needs {case.slots} values")
+
+
+def no_such_limit(e: Evidence) -> Iterator[Finding]:
+    """Yield every multiplier and every binding of a limit that the case does not have."""
+    known = {(kind, element) for kind, element, _, _ in excesses(e, e.before)}
+    named = [
+        (f"$.certificate.duals[{k}].limits[{n}]", limit.kind, limit.element_id)
+        for k, duals in enumerate(e.result.certificate.duals)
+        for n, limit in enumerate(duals.limits)
+    ]
+    for path, kind, element in list(named):
+        if kind in _OF_BUSES:
+            yield Finding(
+                path, f"{kind.value} of {element!r} needs no multiplier: it follows from those of the balances"
+            )
+    named += [
+        (f"$.slots[{t}].binding[{n}]", binding.kind, binding.element_id)
+        for t, slot in enumerate(e.result.slots)
+        for n, binding in enumerate(slot.binding)
+    ]
+    for path, kind, element in named:
+        if (kind, element) not in known:
+            yield Finding(path, f"there is no limit {kind.value} of {element!r}")
+
+
+def _off_the_quantum(path: str, value: Any) -> Iterator[Finding]:
+    if isinstance(value, float):
+        if value != float(f"{round(value, QUANTUM_DIGITS):.9g}"):
+            yield Finding(path, f"{value!r} has more digits than multipliers are published with")
+    elif isinstance(value, tuple):
+        for k, item in enumerate(value):
+            yield from _off_the_quantum(f"{path}[{k}]", item)
+    elif is_dataclass(value):
+        for field in fields(value):
+            yield from _off_the_quantum(f"{path}.{field.name}", getattr(value, field.name))
 
 
 def _out_of_range(path: str, value: Any) -> Iterator[Finding]:

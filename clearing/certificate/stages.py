@@ -16,7 +16,7 @@ from clearing.certificate.bound import bound_eur
 from clearing.certificate.evidence import PPM, Evidence, Finding, gather, places
 from clearing.certificate.money import bids_nano, payment_nano, value_nano, wh
 from clearing.phases import alone, windows
-from clearing.power_flow import AcGrid
+from clearing.power_flow import AcGrid, AcState
 from clearing.result import BusResult, Result
 from flexbus.events.market import PricingRule
 
@@ -28,16 +28,19 @@ T = TypeVar("T")
 PRICE_NOISE = 3
 
 
-def evidences(case: Case, result: Result, grid: AcGrid | None = None) -> list[Evidence]:
+def evidences(
+    case: Case, result: Result, grid: AcGrid | None = None, known: tuple[Real, Real, AcState] | None = None
+) -> list[Evidence]:
     """Return the physics of every scenario of a case as it is cleared; of the whole case without scenarios.
 
     Args:
         case: the case, unfolded.
         result: its result.
         grid: its network prepared for the power flow; prepared with numpy alone without.
+        known: injections (W, var) whose power flow that grid has solved already, and what it found.
     """
     if not case.scenarios:
-        return [gather(case, result, grid)]
+        return [gather(case, result, grid, known)]
     return [gather(alone(case, k), part_of(case, result, k), grid) for k in range(len(case.scenarios))]
 
 

@@ -50,8 +50,8 @@ class SimbenchDay:
         code: SimBench code.
         day: date in the profile year.
         network: the grid.
-        power_w: net injection (96 x buses), W, in the order of ``network.buses``.
-        reactive_power_var: net reactive injection (96 x buses), var.
+        power_w: net injection (96 per day x buses), W, in the order of ``network.buses``.
+        reactive_power_var: net reactive injection (96 per day x buses), var.
         units: what is connected, with its share of the injections.
     """
 
@@ -72,7 +72,13 @@ class SimbenchDay:
 
 
 def simbench_day(
-    code: str, day: str = "winter", *, area_id: str = "area-1", network_id: str = "", valid_from_ms: int = 0
+    code: str,
+    day: str = "winter",
+    *,
+    area_id: str = "area-1",
+    network_id: str = "",
+    valid_from_ms: int = 0,
+    days: int = 1,
 ) -> SimbenchDay:
     """Load a SimBench grid (some 3 s) and take one day of its profiles.
 
@@ -83,6 +89,7 @@ def simbench_day(
         area_id: market area.
         network_id: identifier of the network model; empty = the code.
         valid_from_ms: start of validity of the network, UTC ms.
+        days: days in a row from that one on; after the last of the year comes the first.
 
     Raises:
         ConversionError: unknown code or day, or a grid that cannot be carried over.
@@ -92,9 +99,9 @@ def simbench_day(
         net, area_id=area_id, network_id=network_id or code, name=f"SimBench {code}", valid_from_ms=valid_from_ms
     )
     first = _first_slot(net, day, code)
-    units = tuple(_units(net, network, first))
+    units = tuple(_units(net, network, first, SLOTS * days))
     index = {bus.bus_id: k for k, bus in enumerate(network.buses)}
-    p = np.zeros((SLOTS, len(index)), dtype=np.int64)
+    p = np.zeros((SLOTS * days, len(index)), dtype=np.int64)
     q = np.zeros_like(p)
     for unit in units:
         p[:, index[unit.bus_id]] += unit.power_w
@@ -157,8 +164,8 @@ def _series(net: Any, sources: tuple[str, ...], column: str) -> NDArray[np.float
     raise ConversionError("simbench", [f"profile {column} is missing"])
 
 
-def _units(net: Any, network: NetworkModelPublished, first: int) -> Iterator[ConnectedUnit]:
-    day = slice(first, first + SLOTS)
+def _units(net: Any, network: NetworkModelPublished, first: int, slots: int) -> Iterator[ConnectedUnit]:
+    day = np.arange(first, first + slots) % len(net.profiles["load"])
     buses = {bus.bus_id for bus in network.buses}
     for table, sources, sign in TABLES:
         rows = net[table][net[table].in_service]
@@ -171,7 +178,7 @@ def _units(net: Any, network: NetworkModelPublished, first: int) -> Iterator[Con
                 q = row.q_mvar * _series(net, sources, f"{row.profile}_qload")[day]
             else:
                 p = row.p_mw * _series(net, sources, row.profile)[day]
-                q = np.full(SLOTS, float(row.q_mvar))
+                q = np.full(slots, float(row.q_mvar))
             yield ConnectedUnit(
                 unit_id=f"{table}{row.Index}",
                 name=str(row.name),

@@ -1,13 +1,13 @@
 """What is connected to a grid on a day, and the made-up day of grids that have no profiles of their own."""
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from clearing.convert.errors import ConversionError
 from flexbus.events.assets import AssetKind
 
-__all__ = ["ConnectedUnit", "daylight", "evening", "static_unit", "thin"]
+__all__ = ["ConnectedUnit", "daylight", "evening", "on_the_clock", "static_unit", "thin"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +34,9 @@ class ConnectedUnit:
     rated_power_va: int
     power_w: tuple[int, ...]
     reactive_power_var: tuple[int, ...]
+
+
+Units = tuple[ConnectedUnit, ...]
 
 
 def daylight(hour: float) -> float:
@@ -88,36 +91,51 @@ def static_unit(
     )
 
 
-def thin(units: Iterable[ConnectedUnit], slots: int) -> tuple[int, tuple[ConnectedUnit, ...]]:
-    """Average a day of quarter-hours to fewer slots of 30 or 60 minutes, or cut the window of greatest stress.
+def thin(units: Iterable[ConnectedUnit], slots: int, resolution_s: int) -> tuple[int, Units]:
+    """Bring quarter-hours to slots of another length, and cut the window of greatest stress if there are fewer.
 
     Args:
-        units: with 96 quarter-hours each.
-        slots: 96, 48 or 24 for the whole day; any other number takes so many quarter-hours around the slot with
-            the greatest absolute sum.
+        units: with equally many quarter-hours each.
+        slots: number of slots that are kept.
+        resolution_s: 300 (each quarter-hour three times), 900, 1800 or 3600 s (averages).
 
     Returns:
-        The first quarter-hour that is kept, and the units.
+        The first slot that is kept, and the units.
 
     Raises:
-        ConversionError: more slots than the day has, or none.
+        ConversionError: more slots than there are, or none.
     """
     all_units = tuple(units)
     have = len(all_units[0].power_w) if all_units else slots
+    step = resolution_s // 900
+    if step != 1:
+        all_units = tuple(_map(u, lambda s: _means(s, step) if step else _thrice(s)) for u in all_units)
+        have = len(all_units[0].power_w) if all_units else slots
     if not 1 <= slots <= have:
-        raise ConversionError("slots", [f"{slots} slots asked for, the day has {have}"])
+        raise ConversionError("slots", [f"{slots} slots asked for, there are {have}"])
     if slots == have:
         return 0, all_units
-    if slots in (have // 2, have // 4):
-        step = have // slots
-        return 0, tuple(_map(u, lambda s: _means(s, step)) for u in all_units)
     totals = [abs(sum(u.power_w[t] for u in all_units)) for t in range(have)]
     start = min(max(0, totals.index(max(totals)) - slots // 2), have - slots)
     return start, tuple(_map(u, lambda s: s[start : start + slots]) for u in all_units)
 
 
+def on_the_clock(units: Iterable[ConnectedUnit], quarters: Sequence[int]) -> Units:
+    """Return units whose quarter-hours are those of a clock, over and over.
+
+    Args:
+        units: with whole days of quarter-hours by the clock.
+        quarters: number of the quarter-hour by the clock of each that is wanted; past their end they begin again.
+    """
+    return tuple(_map(u, lambda s: tuple(s[q % len(s)] for q in quarters)) for u in units)
+
+
 def _means(series: tuple[int, ...], step: int) -> tuple[int, ...]:
-    return tuple(round(sum(series[k : k + step]) / step) for k in range(0, len(series), step))
+    return tuple(round(sum(series[k : k + step]) / step) for k in range(0, len(series) - step + 1, step))
+
+
+def _thrice(series: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(value for value in series for _ in range(3))
 
 
 def _map(unit: ConnectedUnit, change: Callable[[tuple[int, ...]], tuple[int, ...]]) -> ConnectedUnit:

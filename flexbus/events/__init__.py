@@ -12,6 +12,7 @@ from flexbus.events.flex_offer import *
 from flexbus.events.grid import *
 from flexbus.events.market import *
 from flexbus.events.metering import *
+from flexbus.events.offer_terms import *
 from flexbus.events.participants import *
 from flexbus.events.reading import *
 from flexbus.events.rejection import *

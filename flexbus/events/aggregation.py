@@ -42,6 +42,7 @@ class OffersAggregated:
     power_w: Annotated[tuple[int, ...], "sum per slot, W"]
     mean_price_milli_per_mwh: Annotated[tuple[int, ...], "volume-weighted asked price per slot, 1/1000 EUR per MWh"]
     offers: Annotated[int, "number of offers summed"]
+    individual_offers: Annotated[int, "offers with terms of their own, which no sum can stand for"] = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,10 +4,12 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Annotated
 
+from flexbus.events.offer_terms import Payback
 from flexbus.quantities import Direction
 
 __all__ = [
     "Award",
+    "AwardTerms",
     "BranchFlow",
     "BusVoltage",
     "ClearedSlot",
@@ -18,7 +20,10 @@ __all__ = [
     "NodalPricesPublished",
     "NonAward",
     "NonAwardReason",
+    "ReactiveAward",
+    "ReactiveOutcome",
     "RequestOutcome",
+    "Reservation",
     "SlotStatus",
     "UnmetNeed",
 ]
@@ -83,8 +88,10 @@ class ClearedSlot:
     status: Annotated[SlotStatus, "rung of the ladder"]
     up_w: Annotated[int, "upward flexibility taken, W"]
     down_w: Annotated[int, "downward flexibility taken, W"]
-    requested_w: Annotated[int, "flexibility asked for by explicit requests, W"]
-    shortfall_w: Annotated[int, "power by which limits or requests stay unmet, W; voltages are told apart"]
+    requested_w: Annotated[int, "active flexibility asked for by explicit requests, W"]
+    shortfall_w: Annotated[
+        int, "power by which limits or requests stay unmet, W; voltages and reactive requests are told apart"
+    ]
     loss_gap_w: Annotated[int, "fictitious loss of the relaxation before repair, W"]
     ac_violation_ppm: Annotated[int, "greatest violation in the independent AC power flow, millionths"]
     cost_nano: Annotated[int, "payment to providers, 1e-9 EUR"]
@@ -113,6 +120,54 @@ class Award:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ReactiveAward:
+    """What was taken of one offer of reactive power; it is delivered as awarded, without another order."""
+
+    award_id: Annotated[str, "identifier of the award, derived"]
+    offer_id: Annotated[str, "offer"]
+    offer_revision: Annotated[int, "revision of the offer"]
+    fsp_id: Annotated[str, "provider"]
+    connection_point_id: Annotated[str | None, "connection point, if the offer was at one"]
+    portfolio_id: Annotated[str | None, "portfolio, if the offer was of one"]
+    bus_id: Annotated[str | None, "bus; null for a portfolio over several buses"]
+    direction: Annotated[Direction, "UP = more feed-in of reactive power"]
+    start_ms: Annotated[int, "start of the first slot, UTC ms"]
+    resolution_s: Annotated[int, "length of a slot, s"]
+    reactive_power_var: Annotated[tuple[int, ...], "awarded quantity per slot, var >= 0"]
+    price_milli_per_mvarh: Annotated[tuple[int, ...], "price per slot, 1/1000 EUR per Mvarh"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reservation:
+    """What an auction of phase CAPACITY or STOCHASTIC holds ready of one offer; a call is another matter."""
+
+    award_id: Annotated[str, "identifier of the award, derived"]
+    offer_id: Annotated[str, "offer"]
+    offer_revision: Annotated[int, "revision of the offer"]
+    fsp_id: Annotated[str, "provider"]
+    connection_point_id: Annotated[str | None, "connection point, if the offer was at one"]
+    portfolio_id: Annotated[str | None, "portfolio, if the offer was of one"]
+    bus_id: Annotated[str | None, "bus; null for a portfolio over several buses"]
+    direction: Annotated[Direction, "direction"]
+    start_ms: Annotated[int, "start of the first slot, UTC ms"]
+    resolution_s: Annotated[int, "length of a slot, s"]
+    power_w: Annotated[tuple[int, ...], "held ready per slot, W >= 0; empty for reactive power"] = ()
+    reactive_power_var: Annotated[tuple[int, ...], "held ready per slot, var >= 0; empty for active power"] = ()
+    price_milli_per_mwh: Annotated[
+        tuple[int, ...], "price per slot of one MW (Mvar) held for an hour, 1/1000 EUR per MWh (Mvarh)"
+    ]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AwardTerms:
+    """What comes with an award beside its power; later sessions and the settlement reckon with it."""
+
+    award_id: Annotated[str, "award"]
+    payback: Annotated[Payback | None, "rebound: the settlement takes it off what the meter shows; null = none"] = None
+    tan_phi_ppm: Annotated[int, "reactive per active change of injection, millionths, may be negative"] = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class NonAward:
     """Why an offer was not (fully) taken."""
 
@@ -121,7 +176,7 @@ class NonAward:
     reason: Annotated[NonAwardReason, "reason code"]
     element_id: Annotated[str | None, "branch, bus or offer that stood in the way"]
     amount: Annotated[int | None, "the number of the reason: price distance in 1/1000 EUR per MWh, or W"]
-    rejected_energy_wh: Annotated[int, "offered and not taken, Wh"]
+    rejected_energy_wh: Annotated[int, "offered and not taken, Wh (varh of an offer of reactive power)"]
     text: Annotated[str, "the same for people"]
     price_distance_milli_per_mwh: Annotated[
         int | None, "the bid is dearer than its worth by this, 1/1000 EUR per MWh; null = price is not in the way"
@@ -136,6 +191,17 @@ class RequestOutcome:
     requester_id: Annotated[str, "party that had asked"]
     requested_w: Annotated[tuple[int, ...], "asked per slot of the request, W"]
     matched_w: Annotated[tuple[int, ...], "met per slot of the request, W"]
+    reason: Annotated[str, "why not in full, for people; empty = met"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReactiveOutcome:
+    """What a request for reactive power got."""
+
+    request_id: Annotated[str, "request"]
+    requester_id: Annotated[str, "party that had asked"]
+    requested_var: Annotated[tuple[int, ...], "asked per slot of the request, var"]
+    matched_var: Annotated[tuple[int, ...], "met per slot of the request, var"]
     reason: Annotated[str, "why not in full, for people; empty = met"]
 
 
@@ -160,6 +226,10 @@ class MarketCleared:
     solver: Annotated[str, "solver, version and settings"]
     case_hash: Annotated[str, "SHA-256 of the canonical input, hexadecimal"]
     result_hash: Annotated[str, "SHA-256 of the canonical result, hexadecimal"]
+    reactive_awards: Annotated[tuple[ReactiveAward, ...], "what was taken of reactive power"] = ()
+    reservations: Annotated[tuple[Reservation, ...], "what is held ready (CAPACITY, STOCHASTIC); no awards then"] = ()
+    award_terms: Annotated[tuple[AwardTerms, ...], "what comes with awards beside their power"] = ()
+    reactive_requests: Annotated[tuple[ReactiveOutcome, ...], "what requests for reactive power got"] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,11 +4,14 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Annotated
 
+from flexbus.events.flex_offer import PriceStep
+from flexbus.events.offer_terms import ReactiveSlot
 from flexbus.quantities import Direction
 
 __all__ = [
     "CongestionForecastReceived",
     "CongestionKind",
+    "DemandSlot",
     "FlexRequest",
     "FlexRequestAmended",
     "FlexRequestExpired",
@@ -116,6 +119,14 @@ class NeedNotTradable:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DemandSlot:
+    """What is asked for in one slot at which price: a demand curve with falling prices."""
+
+    steps: Annotated[tuple[PriceStep, ...], "demand curve, dearest first, at most 20; empty = nothing"]
+    min_power_w: Annotated[int, "less than this is of no use, W; 0 = any part"] = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class FlexRequest:
     """What a DSO, TSO or BRP wants to buy, where and at most at which price (HEDGE E3, FLEXGRID FlexRequest)."""
 
@@ -128,11 +139,17 @@ class FlexRequest:
     location_id: Annotated[str, "bus, zone, branch, infeed point or area"]
     start_ms: Annotated[int, "start of the first slot, UTC ms"]
     resolution_s: Annotated[int, "length of a slot, s"]
-    power_w: Annotated[tuple[int, ...], "quantity per slot, W >= 0"]
+    power_w: Annotated[tuple[int, ...], "quantity per slot, W >= 0; empty for reactive power"]
     min_power_w: Annotated[int, "least quantity that is of use in a slot, W"] = 0
-    max_price_milli_per_mwh: Annotated[int, "most the requester pays, 1/1000 EUR per MWh"]
+    max_price_milli_per_mwh: Annotated[int, "most the requester pays, 1/1000 EUR per MWh; 0 for reactive power"]
     causes: Annotated[tuple[str, ...], "what it follows from: forecasts, or MANUAL; never sent out"] = ()
     reason: Annotated[str, "why, for people; mandatory for manual requests; never sent out"] = ""
+    curve: Annotated[
+        tuple[DemandSlot, ...], "demand curve per slot, adding up to power_w; empty = all at the one price"
+    ] = ()
+    reactive_slots: Annotated[
+        tuple[ReactiveSlot, ...], "reactive power in place of power_w, a demand curve per slot; empty = active power"
+    ] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -170,6 +187,7 @@ class FlexRequestExpired:
     requester_id: Annotated[str, "party that had asked"]
     remaining_w: Annotated[tuple[int, ...], "unmet quantity per slot, W"]
     reason: Annotated[str, "why it was not met, for people"]
+    remaining_var: Annotated[tuple[int, ...], "unmet reactive power per slot, var; empty for active power"] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -194,3 +212,6 @@ class ProcurementStatusChanged:
     needed_w: Annotated[tuple[int, ...], "needed per slot, W"]
     procured_w: Annotated[tuple[int, ...], "procured per slot, W"]
     remaining_w: Annotated[tuple[int, ...], "still missing per slot, W"]
+    needed_var: Annotated[tuple[int, ...], "reactive power needed per slot, var; empty for active power"] = ()
+    procured_var: Annotated[tuple[int, ...], "reactive power procured per slot, var; empty for active power"] = ()
+    remaining_var: Annotated[tuple[int, ...], "reactive power still missing per slot, var"] = ()

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Annotated
 
+from flexbus.events.offer_terms import OfferTerms
 from flexbus.quantities import Direction
 
 __all__ = [
@@ -45,14 +46,15 @@ class FlexOffer:
     connection_point_id: Annotated[str | None, "connection point, if the offer is at one"] = None
     portfolio_id: Annotated[str | None, "portfolio, if the offer is spread over its assets"] = None
     direction: Annotated[Direction, "UP = more feed-in or less draw"]
-    start_ms: Annotated[int, "start of the first slot, UTC ms"]
+    start_ms: Annotated[int, "start of the first slot (of the window, with a start choice), UTC ms"]
     resolution_s: Annotated[int, "length of a slot, s"]
-    slots: Annotated[tuple[OfferSlot, ...], "one entry per slot"]
+    slots: Annotated[tuple[OfferSlot, ...], "one entry per slot; empty with reactive power or a start choice"]
     min_energy_wh: Annotated[int | None, "if taken, at least this energy over all slots, Wh"] = None
     max_energy_wh: Annotated[int | None, "at most this energy over all slots, Wh"] = None
     all_or_nothing: Annotated[bool, "block: all slots in full or none"] = False
     exclusive_group_id: Annotated[str | None, "at most one offer of a group is taken"] = None
     parent_offer_id: Annotated[str | None, "taken only if the parent is taken"] = None
+    terms: Annotated[OfferTerms | None, "what else is particular to it; null = a plain offer"] = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,10 +92,12 @@ class FlexOfferClipped:
     fsp_id: Annotated[str, "provider"]
     start_ms: Annotated[int, "start of the first slot, UTC ms"]
     resolution_s: Annotated[int, "length of a slot, s"]
-    offered_w: Annotated[tuple[int, ...], "offered per slot, W"]
-    allowed_w: Annotated[tuple[int, ...], "allowed per slot, W"]
+    offered_w: Annotated[tuple[int, ...], "offered per slot, W; with a start choice the most that any start takes"]
+    allowed_w: Annotated[tuple[int, ...], "allowed per slot, W; with a start choice that of the starts left"]
     causes: Annotated[tuple[str, ...], "limits and traffic lights that cut it"]
     reason: Annotated[str, "the same for people"]
+    offered_var: Annotated[tuple[int, ...], "reactive power offered per slot, var; empty for active power"] = ()
+    allowed_var: Annotated[tuple[int, ...], "reactive power allowed per slot, var; empty for active power"] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,6 +9,7 @@ __all__ = [
     "BranchKind",
     "Bus",
     "BusInjection",
+    "ForecastScenario",
     "InfeedPoint",
     "NetForecastPublished",
     "NetworkModelPublished",
@@ -97,6 +98,17 @@ class BusInjection:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ForecastScenario:
+    """One way the day may go, and how likely it is."""
+
+    scenario_id: Annotated[str, "identifier, unique in the forecast"]
+    probability_ppm: Annotated[int, "probability, millionths; those of a forecast sum to 1 000 000"]
+    injections: Annotated[
+        tuple[BusInjection, ...], "in place of the forecast's own at these buses; empty = as these"
+    ] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class NetForecastPublished:
     """The DSO published the forecast of net injections per bus (FLEXGRID D2.1 5.1.1 step 2)."""
 
@@ -108,3 +120,6 @@ class NetForecastPublished:
     start_ms: Annotated[int, "start of the first slot, UTC ms"]
     resolution_s: Annotated[int, "length of a slot, s"]
     injections: Annotated[tuple[BusInjection, ...], "one entry per bus that is not always zero"]
+    scenarios: Annotated[
+        tuple[ForecastScenario, ...], "ways the day may go, at most 20, for auctions of phase STOCHASTIC; empty = one"
+    ] = ()

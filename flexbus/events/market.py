@@ -9,6 +9,7 @@ __all__ = [
     "DeliveryStarted",
     "GateClosed",
     "GateOpened",
+    "MarketPhase",
     "MarketProductDefined",
     "MarketSessionScheduled",
     "PricingRule",
@@ -22,6 +23,15 @@ class PricingRule(Enum):
     NODAL = "NODAL"
     ZONAL = "ZONAL"
     PAY_AS_BID = "PAY_AS_BID"
+
+
+class MarketPhase(Enum):
+    """What a product is auctioned for (FLEXGRID D2.1 3.1)."""
+
+    DAY_AHEAD = "DAY_AHEAD"
+    REAL_TIME = "REAL_TIME"
+    CAPACITY = "CAPACITY"
+    STOCHASTIC = "STOCHASTIC"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +74,10 @@ class MarketProductDefined:
     acknowledge_within_s: Annotated[int, "an order not acknowledged in this time has timed out, s"] = 60
     tolerance_ppm: Annotated[int, "shortfall without penalty, millionths of the ordered energy"] = 100_000
     penalty_ppm: Annotated[int, "penalty per missing energy, millionths of the award price"] = 500_000
+    phase: Annotated[
+        MarketPhase,
+        "DAY_AHEAD, REAL_TIME = energy; CAPACITY, STOCHASTIC = power held ready, over the forecast's scenarios",
+    ] = MarketPhase.DAY_AHEAD
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -44,7 +44,10 @@ class DeliveryComputed:
     connection_point_id: Annotated[str | None, "connection point; null for a portfolio"]
     start_ms: Annotated[int, "start of the first slot, UTC ms"]
     resolution_s: Annotated[int, "length of a slot, s"]
-    baseline_wh: Annotated[tuple[int | None, ...], "baseline energy per slot, Wh, positive = feed-in; null = none"]
+    baseline_wh: Annotated[
+        tuple[int | None, ...],
+        "baseline energy per slot with the rebound of awards, Wh, positive = feed-in; null = none",
+    ]
     metered_wh: Annotated[tuple[int | None, ...], "metered energy per slot, Wh; null = no reading"]
     ordered_wh: Annotated[tuple[int, ...], "owed energy per slot after changes and stops, Wh >= 0"]
     delivered_wh: Annotated[tuple[int, ...], "delivered energy per slot in the ordered direction, Wh >= 0"]

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Annotated
 
 __all__ = [
+    "HoldingLine",
     "InvoiceLine",
     "SettlementApproved",
     "SettlementComputed",
@@ -31,10 +32,23 @@ class SettlementLine:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class InvoiceLine:
-    """One line of the invoice: an activation's lines, rounded to cents once."""
+class HoldingLine:
+    """The settlement of one slot of an award that no meter shows: reactive power, or power held ready."""
 
-    activation_id: Annotated[str, "activation"]
+    award_id: Annotated[str, "award of reactive power, or reservation"]
+    connection_point_id: Annotated[str | None, "connection point; null for a portfolio"]
+    start_ms: Annotated[int, "start of the slot, UTC ms"]
+    power_w: Annotated[int, "held ready, W; 0 for reactive power"]
+    reactive_power_var: Annotated[int, "awarded or held ready, var; 0 for active power"]
+    price_milli_per_mwh: Annotated[int, "price, 1/1000 EUR per MWh (Mvarh)"]
+    remuneration_nano: Annotated[int, "quantity x length of the slot x price, 1e-9 EUR"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InvoiceLine:
+    """One line of the invoice: the lines of an activation or award, rounded to cents once."""
+
+    activation_id: Annotated[str, "activation; the award, for reactive power and power held ready"]
     text: Annotated[str, "what it is for, for people"]
     remuneration_cents: Annotated[int, "remuneration, cents"]
     penalty_cents: Annotated[int, "penalty, cents >= 0"]
@@ -54,6 +68,7 @@ class SettlementComputed:
     lines: Annotated[tuple[SettlementLine, ...], "per activation and slot"]
     invoice: Annotated[tuple[InvoiceLine, ...], "per activation, in cents"]
     total_cents: Annotated[int, "sum of the invoice lines, cents"]
+    holdings: Annotated[tuple[HoldingLine, ...], "per slot of reactive awards and reservations: paid as awarded"] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,6 +86,7 @@ class SettlementCorrected:
     total_cents: Annotated[int, "sum of the invoice lines, cents"]
     difference_cents: Annotated[int, "total less the total of the last revision, cents"]
     causes: Annotated[tuple[str, ...], "readings or disputes it follows from"]
+    holdings: Annotated[tuple[HoldingLine, ...], "per slot of reactive awards and reservations: paid as awarded"] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

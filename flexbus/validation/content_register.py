@@ -17,6 +17,7 @@ from flexbus.validation.units import fault
 
 __all__ = ["CHECKS", "after"]
 
+MAX_SCENARIOS = 20
 _EIC = re.compile(r"[A-Z0-9][A-Z0-9-]{14}[A-Z0-9]")
 
 
@@ -147,15 +148,37 @@ def _network_model_published(e: ev.NetworkModelPublished) -> Iterator[Fault]:
 
 
 def _net_forecast_published(e: ev.NetForecastPublished) -> Iterator[Fault]:
-    yield from _repeated("$.injections", (i.bus_id for i in e.injections))
     if not e.injections:
         yield fault(FaultCode.MISSING_FIELD, "$.injections", "a forecast has at least one bus")
         return
     expected = len(e.injections[0].power_w)
-    for i, injection in enumerate(e.injections):
-        path = f"$.injections[{i}]"
+    yield from _injections("$.injections", e.injections, expected)
+    if e.scenarios:
+        yield from _scenarios(e, expected)
+
+
+def _injections(at: str, injections: tuple[ev.BusInjection, ...], expected: int) -> Iterator[Fault]:
+    yield from _repeated(at, (i.bus_id for i in injections))
+    for i, injection in enumerate(injections):
+        path = f"{at}[{i}]"
         yield from series(f"{path}.power_w", len(injection.power_w), expected)
         yield from series(f"{path}.reactive_power_var", len(injection.reactive_power_var), expected)
+
+
+def _scenarios(e: ev.NetForecastPublished, expected: int) -> Iterator[Fault]:
+    if len(e.scenarios) > MAX_SCENARIOS:
+        text = f"{len(e.scenarios)} of them; at most {MAX_SCENARIOS}"
+        yield fault(FaultCode.BAD_SERIES, "$.scenarios", text)
+    yield from _repeated("$.scenarios", (s.scenario_id for s in e.scenarios))
+    total = sum(s.probability_ppm for s in e.scenarios)
+    if total != PPM:
+        text = f"probabilities sum to {total} millionths, not to 1000000"
+        yield fault(FaultCode.BAD_VALUE, "$.scenarios", text)
+    for k, scenario in enumerate(e.scenarios[:MAX_SCENARIOS]):
+        if scenario.probability_ppm == 0:
+            text = "cannot come to pass; leave the scenario out"
+            yield fault(FaultCode.BAD_VALUE, f"$.scenarios[{k}].probability_ppm", text)
+        yield from _injections(f"$.scenarios[{k}].injections", scenario.injections, expected)
 
 
 def _product_defined(e: ev.MarketProductDefined) -> Iterator[Fault]:

@@ -7,6 +7,7 @@ from flexbus import events as ev
 from flexbus.errors import Fault, FaultCode
 from flexbus.quantities import PPM
 from flexbus.validation.content_register import after
+from flexbus.validation.content_terms import curve_faults, reactive_request_faults, terms_faults
 from flexbus.validation.series import series
 from flexbus.validation.stacks import stacks_of
 from flexbus.validation.units import MAX_SLOTS, fault
@@ -62,6 +63,16 @@ def _limits(e: ev.CongestionForecastReceived) -> Iterator[Fault]:
 def _request(e: ev.FlexRequestSubmitted | ev.FlexRequestAmended) -> Iterator[Fault]:
     r = e.request
     yield from _first_revision(e, "request", r.revision, ev.FlexRequestSubmitted)
+    if r.reactive_slots:
+        yield from reactive_request_faults(r)
+    else:
+        yield from _active_request(r)
+    if "MANUAL" in r.causes and not r.reason.strip():
+        text = "a manual request says why (HEDGE-15)"
+        yield fault(FaultCode.MISSING_FIELD, "$.request.reason", text)
+
+
+def _active_request(r: ev.FlexRequest) -> Iterator[Fault]:
     yield from series("$.request.power_w", len(r.power_w))
     if r.power_w and not any(r.power_w):
         text = "asks for 0 W in every slot; withdraw the request instead"
@@ -69,9 +80,8 @@ def _request(e: ev.FlexRequestSubmitted | ev.FlexRequestAmended) -> Iterator[Fau
     if r.min_power_w > max(r.power_w, default=0):
         text = f"{r.min_power_w} W is more than any slot asks for"
         yield fault(FaultCode.BAD_QUANTITY, "$.request.min_power_w", text)
-    if "MANUAL" in r.causes and not r.reason.strip():
-        text = "a manual request says why (HEDGE-15)"
-        yield fault(FaultCode.MISSING_FIELD, "$.request.reason", text)
+    if r.curve:
+        yield from curve_faults(r)
 
 
 def _offer(e: ev.FlexOfferSubmitted | ev.FlexOfferReplaced) -> Iterator[Fault]:
@@ -80,6 +90,15 @@ def _offer(e: ev.FlexOfferSubmitted | ev.FlexOfferReplaced) -> Iterator[Fault]:
     if (o.connection_point_id is None) == (o.portfolio_id is None):
         text = "exactly one of connection_point_id and portfolio_id says where the flexibility is"
         yield fault(FaultCode.BAD_VALUE, "$.offer.connection_point_id", text)
+    if o.terms is not None:
+        yield from terms_faults(o)
+    if o.terms is None or (o.terms.reactive is None and o.terms.start_choice is None):
+        yield from _slots(o)
+    if o.parent_offer_id is not None and o.parent_offer_id == o.offer_id:
+        yield fault(FaultCode.BAD_VALUE, "$.offer.parent_offer_id", "an offer is not its own parent")
+
+
+def _slots(o: ev.FlexOffer) -> Iterator[Fault]:
     if not 1 <= len(o.slots) <= MAX_SLOTS:
         yield from series("$.offer.slots", len(o.slots))
     stacks = stacks_of(o.slots)
@@ -97,8 +116,6 @@ def _offer(e: ev.FlexOfferSubmitted | ev.FlexOfferReplaced) -> Iterator[Fault]:
         if o.min_energy_wh > most:
             text = f"{o.min_energy_wh} Wh is more than all slots together offer, {most} Wh"
             yield fault(FaultCode.BAD_QUANTITY, "$.offer.min_energy_wh", text)
-    if o.parent_offer_id is not None and o.parent_offer_id == o.offer_id:
-        yield fault(FaultCode.BAD_VALUE, "$.offer.parent_offer_id", "an offer is not its own parent")
 
 
 def _offered_w(o: ev.FlexOffer) -> int:

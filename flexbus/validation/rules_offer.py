@@ -7,9 +7,11 @@ from flexbus import events as ev
 from flexbus.errors import Fault, FaultCode
 from flexbus.events import LocationKind
 from flexbus.validation.rules_common import delivery, gate, known, own_point, powers, revised, stale, unused
+from flexbus.validation.rules_terms import curve_rules, reactive_rules, terms_rules
 from flexbus.validation.stacks import stacks_of
 from flexbus.validation.state import Admission, Record
 from flexbus.validation.units import fault
+from flexbus.views.offered import footprint
 from flexbus.views.registry import Gate, Session
 
 __all__ = ["RULES"]
@@ -66,8 +68,11 @@ def _offer(s: Admission, o: ev.FlexOffer, acting: str) -> Iterator[Fault]:
     session, faults = gate(s, "$.offer.session_id", o.session_id)
     yield from faults
     if session is not None:
-        yield from delivery(session, "$.offer", o.start_ms, o.resolution_s, len(o.slots))
+        slots = len(o.slots) if o.terms is None else footprint(o)
+        yield from delivery(session, "$.offer", o.start_ms, o.resolution_s, slots)
         yield from _stacks(s, o, session)
+        if o.terms is not None:
+            yield from terms_rules(s, o, session)
     group = o.exclusive_group_id
     if group is not None and s.exclusive_groups.get(group, acting) != acting:
         text = f"exclusive group {group!r} is another provider's; choose another id"
@@ -224,7 +229,10 @@ def _request(s: Admission, r: ev.FlexRequest) -> Iterator[Fault]:
     yield from faults
     if session is not None:
         product = session.product
-        yield from delivery(session, "$.request", r.start_ms, r.resolution_s, len(r.power_w))
+        slots = len(r.reactive_slots) or len(r.power_w)
+        yield from delivery(session, "$.request", r.start_ms, r.resolution_s, slots)
+        yield from reactive_rules("$.request.reactive_slots", r.reactive_slots, product, 0)
+        yield from curve_rules(r, product)
         yield from powers("$.request.power_w", r.power_w, product.step_w)
         low, high = product.min_price_milli_per_mwh, product.max_price_milli_per_mwh
         if not low <= r.max_price_milli_per_mwh <= high:

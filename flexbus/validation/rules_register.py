@@ -117,6 +117,10 @@ def _net_forecast(s: Admission, e: ev.NetForecastPublished, acting: str) -> Iter
         for index, injection in enumerate(e.injections):
             path = f"$.injections[{index}].bus_id"
             yield from known(path, injection.bus_id, s.registry.buses, "bus of the network model")
+        for k, scenario in enumerate(e.scenarios):
+            for index, injection in enumerate(scenario.injections):
+                path = f"$.scenarios[{k}].injections[{index}].bus_id"
+                yield from known(path, injection.bus_id, s.registry.buses, "bus of the network model")
     where = s.net_forecasts
     yield from revised("$.forecast_id", e.forecast_id, e.revision, where, acting, e.network_id, "forecast")
 

@@ -10,7 +10,7 @@ from flexbus.views.fact import Fact
 from flexbus.views.keys import Keyring
 from flexbus.views.registry import Registry
 
-__all__ = ["Admission", "Order", "Paper", "Record", "fold"]
+__all__ = ["Admission", "Order", "Paper", "Record", "UnitRecord", "fold", "unit_key"]
 
 
 @dataclass(slots=True)
@@ -28,6 +28,30 @@ class Record:
     revision: int
     scope_id: str
     live: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class UnitRecord:
+    """A storage or inverter as the offers of a session describe it.
+
+    Attributes:
+        place_id: connection point or portfolio where it is.
+        kind: what it is, `storage` or `inverter`.
+    """
+
+    place_id: str
+    kind: str
+
+    @classmethod
+    def of(cls, offer: ev.FlexOffer) -> "UnitRecord":
+        """Return what an offer with a unit says of it."""
+        kind = "storage" if offer.terms is not None and offer.terms.storage is not None else "inverter"
+        return cls(offer.connection_point_id or offer.portfolio_id or "", kind)
+
+
+def unit_key(session_id: str, fsp_id: str, unit_id: str) -> str:
+    """Return the name of a provider's unit within its area: units are the provider's own, and of one session."""
+    return f"{session_id}\x1f{fsp_id}\x1f{unit_id}"
 
 
 @dataclass(slots=True)
@@ -58,6 +82,7 @@ class Admission:
     keyring: Keyring = field(default_factory=Keyring)
     offers: dict[str, Record] = field(default_factory=dict)
     exclusive_groups: dict[str, str] = field(default_factory=dict)
+    units: dict[str, UnitRecord] = field(default_factory=dict)
     requests: dict[str, Record] = field(default_factory=dict)
     baselines: dict[str, Record] = field(default_factory=dict)
     schedules: dict[str, Record] = field(default_factory=dict)
@@ -87,6 +112,8 @@ def _offer(state: Admission, e: ev.FlexOfferSubmitted | ev.FlexOfferReplaced, _:
     state.offers[o.offer_id] = Record(o.fsp_id, o.revision, o.session_id)
     if o.exclusive_group_id is not None:
         state.exclusive_groups.setdefault(o.exclusive_group_id, o.fsp_id)
+    if o.terms is not None and o.terms.unit_id is not None and (o.terms.storage or o.terms.inverter):
+        state.units.setdefault(unit_key(o.session_id, o.fsp_id, o.terms.unit_id), UnitRecord.of(o))
 
 
 def _offer_withdrawn(state: Admission, e: ev.FlexOfferWithdrawn, _: Fact) -> None:

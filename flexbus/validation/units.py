@@ -25,6 +25,7 @@ MAX_SLOTS = 400  # of a series; a session, which is cleared as one, has fewer
 MAX_SESSION_SLOTS = 192
 MAX_ENERGY_WH = 24 * MAX_POWER_W
 MAX_TEXT = 1000
+MAX_TAN_PHI_PPM = 10_000_000
 _2000_MS, _2100_MS = 946_684_800_000, 4_102_444_800_000
 
 # Addresses of the page carry the area, in which `..` would be the way up.
@@ -57,6 +58,11 @@ _SIGNED = {
     (ev.DeliveryComputed, "metered_wh"),
     (ev.BranchFlow, "power_w"),
     (ev.ClearedSlot, "loss_gap_w"),
+    (ev.Storage, "baseline_power_w"),
+    (ev.Inverter, "baseline_power_w"),
+    (ev.Inverter, "baseline_reactive_power_var"),
+    (ev.OfferTerms, "tan_phi_ppm"),
+    (ev.AwardTerms, "tan_phi_ppm"),
 }
 
 
@@ -236,9 +242,9 @@ def _range(cls: Any, name: str) -> _Range | None:
     code, least = FaultCode.BAD_QUANTITY, 0 if (cls, name) not in _SIGNED else None
     if name.endswith(("_w", "_var", "_va")):
         return _Range(-MAX_POWER_W if least is None else 0, MAX_POWER_W, code, _out_of(least, "100 GW"))
-    if name.endswith("_wh"):
+    if name.endswith(("_wh", "_varh")):
         return _Range(-MAX_ENERGY_WH if least is None else 0, MAX_ENERGY_WH, code, _out_of(least, "2400 GWh"))
-    if name.endswith("_milli_per_mwh"):
+    if name.endswith(("_milli_per_mwh", "_milli_per_mvarh")):
         bound = MAX_PRICE_MILLI_PER_MWH
         return _Range(-bound, bound, FaultCode.BAD_PRICE, "is beyond 1 million EUR per MWh; the unit is 1/1000 EUR")
     if name.endswith("_ma"):
@@ -254,6 +260,8 @@ def _range(cls: Any, name: str) -> _Range | None:
         return _Range(_2000_MS, _2100_MS, FaultCode.BAD_PERIOD, text)
     if name.endswith("revision"):
         return _Range(1, 2**31, FaultCode.BAD_VALUE, "is no revision; revisions count from 1")
+    if name.endswith("_ppm") and least is None:
+        return _Range(-MAX_TAN_PHI_PPM, MAX_TAN_PHI_PPM, code, "is not a ratio between -10 and 10 in millionths")
     if name.endswith("_ppm"):
         return _Range(0, 10**9, code, "is not a share between 0 and 1000 in millionths")
     return None

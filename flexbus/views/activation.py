@@ -11,6 +11,8 @@ Rules, all deadlines from the session's product:
 - An unforeseen limit with `stop_activations` stops every order at its connection point, running or coming. A slot
   that a stop touches is not owed, and lifting the limit does not bring it back. A portfolio delivers from its
   other points, so a limit at one of them does not stop it.
+- Reactive power is delivered as awarded and power is held ready as awarded: there is no order, and nobody acknowledges.
+  A slot that a stop touches is not owed of them either.
 """
 
 from collections.abc import Callable, Iterator
@@ -25,7 +27,7 @@ from flexbus.time import slot_starts
 from flexbus.views import registry as registration
 from flexbus.views.fact import Emission, Fact, emit
 
-__all__ = ["READS", "Activation", "ActivationState", "Activations", "decide", "fold", "owed_w"]
+__all__ = ["READS", "Activation", "ActivationState", "Activations", "Standing", "decide", "fold", "owed_w"]
 
 
 class ActivationState(Enum):
@@ -64,6 +66,25 @@ class Activation:
 
 
 @dataclass(slots=True)
+class Standing:
+    """An award that is delivered without an order: of reactive power, or of power held ready.
+
+    Attributes:
+        area_id: market area.
+        session_id: session it was awarded in.
+        buyer_id: party that pays.
+        award: the award.
+        stopped: per slot, true if a stop touches it.
+    """
+
+    area_id: str
+    session_id: str
+    buyer_id: str
+    award: ev.ReactiveAward | ev.Reservation
+    stopped: list[bool]
+
+
+@dataclass(slots=True)
 class Activations:
     """The activations of one market area at a position of its journal.
 
@@ -76,6 +97,8 @@ class Activations:
         unanswered: acknowledgement deadline by activation, UTC ms.
         waiting: per session, orders to come, latest first.
         stops: limits that stop activations, by connection point, then limit.
+        standing: awards that need no order, by session, then award.
+        paybacks: rebounds that come with awards, by award.
         due: what the last fact makes due.
     """
 
@@ -87,6 +110,8 @@ class Activations:
     unanswered: dict[str, int] = field(default_factory=dict)
     waiting: dict[str, list[ev.ActivationOrdered]] = field(default_factory=dict)
     stops: dict[str, dict[str, ev.CapacityLimitUnforeseen]] = field(default_factory=dict)
+    standing: dict[str, dict[str, Standing]] = field(default_factory=dict)
+    paybacks: dict[str, ev.Payback] = field(default_factory=dict)
     due: tuple[Emission, ...] = ()
 
 
@@ -115,6 +140,13 @@ def _market_cleared(state: Activations, e: ev.MarketCleared) -> Iterator[Emissio
     buyer_id = state.network_dso_id or next(iter(state.registry.with_role(Role.DSO)), None)
     if session is None or buyer_id is None or e.session_id in state.waiting:
         return
+    state.paybacks.update({t.award_id: t.payback for t in e.award_terms if t.payback is not None})
+    held: tuple[ev.ReactiveAward | ev.Reservation, ...] = (*e.reactive_awards, *e.reservations)
+    for taken in held:
+        standing = Standing(e.area_id, e.session_id, buyer_id, taken, [False] * len(_quantity(taken)))
+        state.standing.setdefault(e.session_id, {}).setdefault(taken.award_id, standing)
+        for limit in state.stops.get(taken.connection_point_id or "", {}).values():
+            _stop_standing(standing, limit)
     orders = [
         ev.ActivationOrdered(
             area_id=e.area_id,
@@ -279,6 +311,10 @@ def _limited(state: Activations, e: ev.CapacityLimitUnforeseen) -> Iterator[Emis
         activation = state.activations[activation_id]
         if activation.order.connection_point_id is not None:
             yield from _stops(activation, e)
+    for of_session in state.standing.values():
+        for standing in of_session.values():
+            if standing.award.connection_point_id == e.connection_point_id:
+                _stop_standing(standing, e)
 
 
 def _lifted(state: Activations, e: ev.CapacityLimitLifted) -> Iterator[Emission]:
@@ -309,11 +345,25 @@ def _stops(activation: Activation, limit: ev.CapacityLimitUnforeseen) -> Iterato
     )
 
 
+def _quantity(award: ev.ReactiveAward | ev.Reservation) -> tuple[int, ...]:
+    return award.reactive_power_var or (award.power_w if isinstance(award, ev.Reservation) else ())
+
+
+def _stop_standing(standing: Standing, limit: ev.CapacityLimitUnforeseen) -> None:
+    award = standing.award
+    for slot in _within(award.start_ms, award.resolution_s, len(standing.stopped), limit.start_ms, limit.end_ms):
+        standing.stopped[slot] = True
+
+
 def _touched(order: ev.ActivationOrdered, from_ms: int, until_ms: int) -> range:
     """Return the slots that share an instant with a period."""
-    step_ms = order.resolution_s * 1000
-    first = max(0, (from_ms - order.start_ms) // step_ms)
-    last = min(len(order.power_w), -(-(until_ms - order.start_ms) // step_ms))
+    return _within(order.start_ms, order.resolution_s, len(order.power_w), from_ms, until_ms)
+
+
+def _within(start_ms: int, resolution_s: int, slots: int, from_ms: int, until_ms: int) -> range:
+    step_ms = resolution_s * 1000
+    first = max(0, (from_ms - start_ms) // step_ms)
+    last = min(slots, -(-(until_ms - start_ms) // step_ms))
     return range(first, last) if until_ms > from_ms else range(0)
 
 

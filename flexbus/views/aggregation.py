@@ -8,10 +8,14 @@ Rules (FLEXGRID D2.1 HLUC_01_UCS_04; simple start alignment: the slots of the se
   is left; the aggregate asks the highest price of its members. Only what can be taken in any part goes up: no
   blocks; of an exclusive group only the awarded offer; children only under an awarded parent; below a least quantity
   or energy nothing; an energy limit is filled from the first slot on.
+- An offer with terms of its own (ramps, runs, rebound, profile, slices, storage, inverter, reactive power) stands
+  alone: no sum contains it and none of it goes up, as no split could keep its terms. How many there are is told. Of
+  auctions that hold power ready (CAPACITY, STOCHASTIC) nothing goes up.
 - An activation is split per slot in proportion to what the members have left (`apportion`, members sorted by offer),
   among those whose price the TSO pays. What they cannot give, and what would begin in the past, is unserved.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -24,7 +28,8 @@ from flexbus.time import slot_starts
 from flexbus.views import traffic_light
 from flexbus.views.fact import Emission, Fact, emit
 from flexbus.views.infeed import infeed_of_bus
-from flexbus.views.registry import Registry, Session
+from flexbus.views.offered import stands_alone
+from flexbus.views.registry import HELD_READY, Registry, Session
 
 __all__ = ["READS", "Aggregates", "GateOffer", "Offered", "decide", "fold"]
 
@@ -106,10 +111,13 @@ def _gate_closed(state: Aggregates, e: ev.GateClosed) -> Iterator[Emission]:
     if session is None or state.registry.network is None or e.session_id in state.at_gate or session.cleared:
         return
     state.at_gate[e.session_id] = offers = tuple(_at_gate(state, session))
-    for infeed_id, direction in sorted({(o.infeed_id, o.offer.direction) for o in offers}, key=_by_place):
+    alone = _standing_alone(state, session)
+    places = {(o.infeed_id, o.offer.direction) for o in offers} | set(alone)
+    for infeed_id, direction in sorted(places, key=_by_place):
         members = [o for o in offers if o.infeed_id == infeed_id and o.offer.direction is direction]
-        power_w = tuple(map(sum, zip(*(o.allowed_w for o in members), strict=True)))
-        values = map(sum, zip(*(o.values for o in members), strict=True))
+        nothing = (0,) * session.slots
+        power_w = tuple(map(sum, zip(nothing, *(o.allowed_w for o in members), strict=True)))
+        values = map(sum, zip(nothing, *(o.values for o in members), strict=True))
         total = ev.OffersAggregated(
             area_id=e.area_id,
             session_id=e.session_id,
@@ -121,6 +129,7 @@ def _gate_closed(state: Aggregates, e: ev.GateClosed) -> Iterator[Emission]:
             power_w=power_w,
             mean_price_milli_per_mwh=tuple(v // p if p else 0 for v, p in zip(values, power_w, strict=True)),
             offers=len(members),
+            individual_offers=alone[infeed_id, direction],
         )
         yield emit(total, total.aggregate_id)
 
@@ -141,9 +150,10 @@ def _at_gate(state: Aggregates, session: Session) -> Iterator[GateOffer]:
     cuts = traffic_light.clip_session(state.lights, session.scheduled.session_id)
     known: dict[int, tuple[int, int, int]] = {}  # a stack that holds for many slots is one object
     for _, offer in sorted(state.lights.book.session(session.scheduled.session_id).offers.items()):
-        reached = {infeeds.get(b) for b in _buses(state.registry, offer)}
-        infeed_id = reached.pop() if len(reached) == 1 else None
-        if infeed_id is None or offer.resolution_s != session.product.resolution_s:
+        if stands_alone(offer) or offer.resolution_s != session.product.resolution_s:
+            continue
+        infeed_id = _infeed_of(state.registry, infeeds, offer)
+        if infeed_id is None:
             continue
         allowed, prices, values, minimum = ([0] * slots for _ in range(4))
         first = (offer.start_ms - session.scheduled.delivery_start_ms) // step_ms
@@ -159,6 +169,26 @@ def _at_gate(state: Aggregates, session: Session) -> Iterator[GateOffer]:
                 minimum[slot] = offered.min_power_w
         if any(allowed):
             yield GateOffer(offer, infeed_id, tuple(allowed), tuple(prices), tuple(values), tuple(minimum))
+
+
+def _standing_alone(state: Aggregates, session: Session) -> Counter[tuple[str, Direction]]:
+    """Count the offers of a session that no sum can stand for, per infeed point and direction."""
+    assert state.registry.network is not None
+    found: Counter[tuple[str, Direction]] = Counter()
+    offers = state.lights.book.session(session.scheduled.session_id).offers.values()
+    alone = [o for o in offers if stands_alone(o)]
+    infeeds = infeed_of_bus(state.registry.network) if alone else {}
+    for offer in alone:
+        infeed_id = _infeed_of(state.registry, infeeds, offer)
+        if infeed_id is not None:
+            found[infeed_id, offer.direction] += 1
+    return found
+
+
+def _infeed_of(registry: Registry, infeeds: dict[str, str], offer: ev.FlexOffer) -> str | None:
+    """Return the one infeed point that all buses of an offer belong to, None if there is none."""
+    reached = {infeeds.get(b) for b in _buses(registry, offer)}
+    return reached.pop() if len(reached) == 1 else None
 
 
 def _buses(registry: Registry, offer: ev.FlexOffer) -> set[str]:
@@ -187,7 +217,7 @@ def _stack(offered: ev.OfferSlot, cap_w: int | None) -> tuple[int, int, int]:
 def _market_cleared(state: Aggregates, e: ev.MarketCleared) -> Iterator[Emission]:
     session = state.registry.sessions.get(e.session_id)
     offers = state.at_gate.pop(e.session_id, ())
-    if session is None:
+    if session is None or session.product.phase in HELD_READY:
         return
     awarded = _awarded(session, e)
     members: dict[tuple[str, Direction], list[ev.AggregateMember]] = {}

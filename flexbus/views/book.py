@@ -23,12 +23,14 @@ class SessionBook:
         offers: live offers by id, newest revision.
         requests: live requests by id, newest revision.
         baselines: newest accepted baseline by connection point.
+        units: newest accepted description of a storage or inverter, by provider and unit.
         closed: the gate has closed, the book is final; empty once the session is cleared.
     """
 
     offers: dict[str, ev.FlexOffer] = field(default_factory=dict)
     requests: dict[str, ev.FlexRequest] = field(default_factory=dict)
     baselines: dict[str, ev.BaselineSubmitted] = field(default_factory=dict)
+    units: dict[tuple[str, str], ev.Storage | ev.Inverter] = field(default_factory=dict)
     closed: bool = False
 
 
@@ -68,6 +70,10 @@ def _offer(state: Book, e: ev.FlexOfferSubmitted | ev.FlexOfferReplaced) -> None
         if before is None or offer.revision > before.revision:
             book.offers[offer.offer_id] = offer
             state.session_of_offer[offer.offer_id] = offer.session_id
+            terms = offer.terms
+            unit = None if terms is None else terms.storage or terms.inverter
+            if terms is not None and terms.unit_id is not None and unit is not None:
+                book.units[offer.fsp_id, terms.unit_id] = unit
 
 
 def _offer_withdrawn(state: Book, e: ev.FlexOfferWithdrawn) -> None:

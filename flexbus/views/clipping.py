@@ -3,6 +3,11 @@
 Offers at one point share what it may give, the cheapest steps first; offers of one exclusive group do not add up,
 since at most one of them is taken. A portfolio may give what its points together may give, each at most the power
 of the portfolio's assets there. A block is taken in full or not at all, so a cut voids it.
+
+A profile with a choice of start counts in every slot with the most that any of its starts takes there; what is left
+to it decides which starts are left, and of these the longest unbroken run of them stays its window. Lights and limits
+are of active power: reactive power is cut only where a point may give nothing in either direction (red light, stop,
+removal).
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -11,6 +16,8 @@ from typing import NamedTuple, Protocol
 
 from flexbus import events as ev
 from flexbus.quantities import Direction
+from flexbus.time import slot_starts
+from flexbus.views.offered import active_slots, is_reactive, starts
 from flexbus.views.registry import Registry
 
 __all__ = ["Clipping", "Limits", "Restriction", "clip", "clippings"]
@@ -28,16 +35,22 @@ class Clipping:
     """How far one offer is cut.
 
     Attributes:
-        offered_w: offered per slot, W.
+        offered_w: offered per slot, W; empty for reactive power.
         allowed_w: allowed per slot, W, on the product's step.
         causes: what cuts it, sorted.
         reason: the same for people.
+        starts: the starts left of a profile with a choice of start, as slots from the offer's first; None = all.
+        offered_var: reactive power offered per slot, var.
+        allowed_var: reactive power allowed per slot, var.
     """
 
     offered_w: tuple[int, ...]
     allowed_w: tuple[int, ...]
     causes: tuple[str, ...]
     reason: str
+    starts: tuple[int, ...] | None = None
+    offered_var: tuple[int, ...] = ()
+    allowed_var: tuple[int, ...] = ()
 
 
 class Limits(Protocol):
@@ -54,12 +67,13 @@ class Limits(Protocol):
 
 
 def clip(offer: ev.FlexOffer, clipping: Clipping | None) -> ev.FlexOffer:
-    """Return an offer with what is allowed of it: the dearest steps go first.
+    """Return an offer's stacks of active power with what is allowed of them: the dearest steps go first.
 
     Args:
         offer: the offer.
         clipping: how far it is cut; None = not at all.
     """
+    offer = active_slots(offer)
     if clipping is None:
         return offer
     slots = tuple(_cut_slot(slot, most) for slot, most in zip(offer.slots, clipping.allowed_w, strict=True))
@@ -92,6 +106,11 @@ def clippings(
     shared: dict[tuple[str, Direction], list[ev.FlexOffer]] = {}
     found: dict[str, Clipping] = {}
     for offer in sorted(offers, key=lambda o: o.offer_id):
+        if is_reactive(offer):
+            _cut_reactive(found, registry, offer, limits_at)
+            continue
+        if offer.terms is not None:
+            offer = active_slots(offer)
         if offer.connection_point_id is not None:
             shared.setdefault((offer.connection_point_id, offer.direction), []).append(offer)
         elif offer.portfolio_id is not None:
@@ -176,10 +195,81 @@ def _collect(found: dict[str, Clipping], offers: list[ev.FlexOffer], cut: _Cut) 
         causes = tuple(sorted(cut.causes[offer.offer_id]))
         slots = sum(a < b for a, b in zip(allowed, offered, strict=True))
         reason = f"cut in {slots} of {len(offered)} slots by {'; '.join(causes)}"
+        left: tuple[int, ...] | None = None
         if offer.all_or_nothing:
             allowed = (0,) * len(offered)
             reason += "; a block is taken in full or not at all"
-        found[offer.offer_id] = Clipping(offered_w=offered, allowed_w=allowed, causes=causes, reason=reason[:1000])
+        elif offer.terms is not None and offer.terms.start_choice is not None:
+            profile = offer.terms.start_choice.profile_w
+            left = _starts_left(profile, starts(offer), allowed)
+            allowed = _most_of(profile, left, len(offered))
+            reason += f"; {len(left)} of {starts(offer)} starts are left to its profile"
+        found[offer.offer_id] = Clipping(
+            offered_w=offered, allowed_w=allowed, causes=causes, reason=reason[:1000], starts=left
+        )
+
+
+def _starts_left(profile_w: tuple[int, ...], count: int, allowed_w: tuple[int, ...]) -> tuple[int, ...]:
+    """Return the longest unbroken run of starts for which a profile fits into what is allowed; the first of equals."""
+    best: list[int] = []
+    run: list[int] = []
+    for start in range(count):
+        fits = all(w <= most for w, most in zip(profile_w, allowed_w[start:], strict=False))
+        run = [*run, start] if fits else []
+        if len(run) > len(best):
+            best = run
+    return tuple(best)
+
+
+def _most_of(profile_w: tuple[int, ...], left: tuple[int, ...], slots: int) -> tuple[int, ...]:
+    """Return the most that any of the starts left takes in each slot, W."""
+    most = [0] * slots
+    for start in left:
+        for slot, power_w in enumerate(profile_w, start=start):
+            most[slot] = max(most[slot], power_w)
+    return tuple(most)
+
+
+def _cut_reactive(
+    found: dict[str, Clipping],
+    registry: Registry,
+    offer: ev.FlexOffer,
+    limits_at: Callable[[str, Direction], Limits],
+) -> None:
+    """Cut an offer of reactive power where its place may give no active power in either direction."""
+    assert offer.terms is not None
+    assert offer.terms.reactive is not None
+    limits: list[Limits] = [
+        limits_at(offer.connection_point_id, d)
+        if offer.connection_point_id is not None
+        else _Pool(registry, replace(offer, direction=d), limits_at)
+        for d in Direction
+    ]
+    if any(least is None or least > 0 for least in (place.least_w() for place in limits)):
+        return
+    offered = tuple(sum(step.reactive_power_var for step in slot.steps) for slot in offer.terms.reactive.slots)
+    allowed = list(offered)
+    causes: set[str] = set()
+    step_ms = offer.resolution_s * 1000
+    for slot, start_ms in enumerate(slot_starts(offer.start_ms, offer.resolution_s, len(offered))):
+        if offered[slot] and all(place.most_w(start_ms, start_ms + step_ms) == 0 for place in limits):
+            allowed[slot] = 0
+            causes.update(r.cause for p in limits for r in p.restrictions(start_ms, start_ms + step_ms)[:1])
+    slots = sum(a < b for a, b in zip(allowed, offered, strict=True))
+    if not slots:
+        return
+    reason = f"cut in {slots} of {len(offered)} slots by {'; '.join(sorted(causes))}"
+    if offer.all_or_nothing:
+        allowed = [0] * len(offered)
+        reason += "; a block is taken in full or not at all"
+    found[offer.offer_id] = Clipping(
+        offered_w=(),
+        allowed_w=(),
+        causes=tuple(sorted(causes)),
+        reason=reason[:1000],
+        offered_var=offered,
+        allowed_var=tuple(allowed),
+    )
 
 
 def _total(slot: ev.OfferSlot) -> int:

@@ -73,7 +73,7 @@ def decide(state: Congestion, fact: Fact) -> tuple[Emission, ...]:
 def over_procured_w(state: Congestion, request_id: str) -> tuple[int, ...]:
     """Return what was procured above the need of today per slot of a request, W (HEDGE-12)."""
     tracked = state.procurement.requests.get(request_id)
-    if tracked is None or tracked.matched_w is None:
+    if tracked is None or tracked.matched_w is None or tracked.request.reactive_slots:
         return ()
     request = tracked.request
     session = state.registry.sessions.get(request.session_id)
@@ -238,7 +238,7 @@ def _met(state: Congestion, session: Session, key: Key, need_w: int, begin_ms: i
     procured = 0
     for name in state.procurement.at_place.get(place, ()):
         tracked = state.procurement.requests[name]
-        if tracked.matched_w is not None:
+        if tracked.matched_w is not None and not tracked.request.reactive_slots:
             request = tracked.request
             procured += power_at(request.start_ms, request.resolution_s, tracked.matched_w, begin_ms, end_ms)
     return procured * session.product.sensitivity_ppm // PPM >= need_w
@@ -319,7 +319,8 @@ def _network(state: Congestion, e: ev.NetworkModelPublished, fact: Fact) -> Iter
 
 
 def _cleared(state: Congestion, e: ev.MarketCleared, fact: Fact) -> Iterator[Emission]:
-    for result in e.requests:
+    results: tuple[ev.RequestOutcome | ev.ReactiveOutcome, ...] = (*e.requests, *e.reactive_requests)
+    for result in results:
         tracked = state.procurement.requests.get(result.request_id)
         if tracked is not None and tracked.request.session_id == e.session_id:
             yield from outcome(state.procurement, e.area_id, result)

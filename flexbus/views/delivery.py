@@ -12,10 +12,12 @@ Rules:
   ties by activation id). Refused orders owe and get nothing.
 - Portfolios come after the orders at their points, in the order of their ids, and share what these leave of the
   sum over their points; every point must be read. Where a portfolio follows, an order takes no more than it owes.
+- The rebound of an award (`AwardTerms.payback`) is no deviation: what is owed of the award comes back at its point as
+  the clearing reckoned, and the published baseline contains it. What an order did not owe does not come back.
 - Without a reading (missing, or of a coarser grid than the slot) nothing is delivered until a later one corrects it.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,6 +29,7 @@ from flexbus.time import slot_starts
 from flexbus.views import activation
 from flexbus.views.activation import Activation, Activations, ActivationState, owed_w
 from flexbus.views.fact import Fact
+from flexbus.views.rebound import rebound
 
 __all__ = ["READS", "Delivered", "Evidence", "Reading", "baseline_wh", "deliveries", "fold", "metered_wh", "pool_of"]
 
@@ -121,6 +124,7 @@ def deliveries(state: Evidence, activation_ids: Iterable[str]) -> dict[str, Deli
         Numbers by activation id, in the order of the ids.
     """
     results: dict[str, Delivered] = {}
+    back = _Rebounds(state)
     slots: dict[tuple[int, int], list[_Claim]] = {}
     for activation_id in sorted(activation_ids):
         act = state.activations.activations[activation_id]
@@ -128,13 +132,13 @@ def deliveries(state: Evidence, activation_ids: Iterable[str]) -> dict[str, Deli
         count = len(owed)
         results[activation_id] = result = Delivered([None] * count, [None] * count, owed, [0] * count)
         if len(act.points) == 1 and state.activations.at_point[act.points[0]] == [activation_id]:
-            _alone(state, act, result)
+            _alone(state, act, result, back)
             continue
         for slot, at_ms in enumerate(slot_starts(act.order.start_ms, act.order.resolution_s, count)):
             claim = _Claim(activation_id, act, slot, owed[slot])
             slots.setdefault((at_ms, act.order.resolution_s), []).append(claim)
     for (at_ms, resolution_s), claims in slots.items():
-        _share_slot(state, at_ms, resolution_s, claims, results)
+        _share_slot(state, at_ms, resolution_s, claims, results, back)
     return results
 
 
@@ -171,12 +175,46 @@ def baseline_wh(
     return energy_wh(watt_seconds, 1)
 
 
-def _alone(state: Evidence, act: Activation, result: Delivered) -> None:
+class _Rebounds:
+    """What comes back at connection points of what was owed of awards with a rebound."""
+
+    def __init__(self, state: Evidence) -> None:
+        self._state = state.activations
+        self._known: dict[str, list[tuple[int, int, int, list[int]]]] = {}
+
+    def wh(self, point: str, start_ms: int, resolution_s: int) -> int:
+        """Return the energy that comes back in a slot, Wh, positive = feed-in."""
+        if not self._state.paybacks:
+            return 0
+        if point not in self._known:
+            self._known[point] = list(self._at(point))
+        end_ms, watt_ms = start_ms + resolution_s * 1000, 0
+        for first_ms, own_s, sign, series in self._known[point]:
+            step_ms = own_s * 1000
+            for slot in range(max(0, (start_ms - first_ms) // step_ms), -(-(end_ms - first_ms) // step_ms)):
+                if slot < len(series):
+                    slot_ms = first_ms + slot * step_ms
+                    watt_ms += sign * series[slot] * (min(end_ms, slot_ms + step_ms) - max(start_ms, slot_ms))
+        return energy_wh(watt_ms // 1000, 1)
+
+    def _at(self, point: str) -> Iterator[tuple[int, int, int, list[int]]]:
+        for activation_id in self._state.at_point.get(point, ()):
+            act = self._state.activations[activation_id]
+            order = act.order
+            payback = self._state.paybacks.get(order.award_id or "")
+            if payback is None or order.connection_point_id is None or act.state is ActivationState.REFUSED:
+                continue
+            yield order.start_ms, order.resolution_s, -order.direction.sign, rebound(owed_w(act), payback)
+
+
+def _alone(state: Evidence, act: Activation, result: Delivered, back: _Rebounds) -> None:
     """Fill in an order that shares its meter with no other: the common case, without the sharing."""
     order, point = act.order, act.points[0]
     refused = act.state is ActivationState.REFUSED
     for slot, at_ms in enumerate(slot_starts(order.start_ms, order.resolution_s, len(result.ordered_wh))):
         base = baseline_wh(state, order.session_id, point, at_ms, order.resolution_s)
+        if base is not None:
+            base += back.wh(point, at_ms, order.resolution_s)
         read = metered_wh(state, point, at_ms, order.resolution_s)
         result.baseline_wh[slot], result.metered_wh[slot] = base, read
         if base is not None and read is not None and result.ordered_wh[slot] and not refused:
@@ -184,11 +222,18 @@ def _alone(state: Evidence, act: Activation, result: Delivered) -> None:
 
 
 def _share_slot(
-    state: Evidence, at_ms: int, resolution_s: int, claims: list[_Claim], results: dict[str, Delivered]
+    state: Evidence,
+    at_ms: int,
+    resolution_s: int,
+    claims: list[_Claim],
+    results: dict[str, Delivered],
+    back: _Rebounds,
 ) -> None:
     session_id = min({c.activation.order.session_id for c in claims}, key=lambda s: (state.gates.get(s, 0), s))
     points = sorted({p for c in claims for p in c.activation.points})
     baseline = {p: baseline_wh(state, session_id, p, at_ms, resolution_s) for p in points}
+    for point, base in baseline.items():
+        baseline[point] = None if base is None else base + back.wh(point, at_ms, resolution_s)
     metered = {p: metered_wh(state, p, at_ms, resolution_s) for p in points}
     pools: dict[tuple[str, tuple[str, ...]], list[_Claim]] = {}
     singles: dict[str, list[_Claim]] = {}

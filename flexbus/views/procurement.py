@@ -13,7 +13,7 @@ from flexbus.events import LocationKind, ProcurementState
 from flexbus.quantities import Direction
 from flexbus.views.fact import Emission, emit
 
-__all__ = ["Place", "Procurement", "Tracked", "elsewhere_w", "outcome", "power_at", "status"]
+__all__ = ["Place", "Procurement", "Tracked", "elsewhere_w", "outcome", "power_at", "status", "wanted"]
 
 
 class Place(NamedTuple):
@@ -34,7 +34,7 @@ class Tracked:
         accepted: newest revision in the journal; None = still on its way.
         live: not withdrawn, missed or expired.
         withdrawn: the withdrawal stands in the journal.
-        matched_w: what the market gave per slot, W; None before the clearing.
+        matched_w: what the market gave per slot, W (var of a request for reactive power); None before the clearing.
         state: last state told.
     """
 
@@ -50,6 +50,11 @@ class Tracked:
     def place(self) -> Place:
         """Where and in which direction it is."""
         return Place(self.request.location_kind, self.request.location_id, self.request.direction)
+
+    @property
+    def wanted(self) -> tuple[int, ...]:
+        """What is wanted per slot, W, or var of a request for reactive power."""
+        return wanted(self.request)
 
 
 @dataclass(slots=True)
@@ -112,7 +117,7 @@ def elsewhere_w(
     for name in state.at_place.get(place, ()):
         tracked = state.requests[name]
         request = tracked.request
-        if request.requester_id != requester_id:
+        if request.requester_id != requester_id or request.reactive_slots:
             continue
         if tracked.matched_w is not None:
             power_w = tracked.matched_w
@@ -127,41 +132,57 @@ def elsewhere_w(
 def status(area_id: str, tracked: Tracked, state: ProcurementState, *cause: str | int) -> Emission:
     """Return the fact that the state of a request has changed, and remember it."""
     tracked.state = state
-    needed = tracked.request.power_w
+    needed = tracked.wanted
     procured = tracked.matched_w or (0,) * len(needed)
+    remaining = tuple(max(0, n - p) for n, p in zip(needed, procured, strict=True))
+    reactive = bool(tracked.request.reactive_slots)
     event = ev.ProcurementStatusChanged(
         area_id=area_id,
         request_id=tracked.request.request_id,
         requester_id=tracked.request.requester_id,
         session_id=tracked.request.session_id,
         state=state,
-        needed_w=needed,
-        procured_w=procured,
-        remaining_w=tuple(max(0, n - p) for n, p in zip(needed, procured, strict=True)),
+        needed_w=() if reactive else needed,
+        procured_w=() if reactive else procured,
+        remaining_w=() if reactive else remaining,
+        needed_var=needed if reactive else (),
+        procured_var=procured if reactive else (),
+        remaining_var=remaining if reactive else (),
     )
     return emit(event, tracked.request.request_id, state.value, *cause)
 
 
-def outcome(state: Procurement, area_id: str, result: ev.RequestOutcome) -> Iterator[Emission]:
+def wanted(request: ev.FlexRequest) -> tuple[int, ...]:
+    """Return what a request wants per slot, W, or var of a request for reactive power."""
+    if request.reactive_slots:
+        return tuple(sum(s.reactive_power_var for s in slot.steps) for slot in request.reactive_slots)
+    return request.power_w
+
+
+def outcome(state: Procurement, area_id: str, result: ev.RequestOutcome | ev.ReactiveOutcome) -> Iterator[Emission]:
     """Count what a request got in the clearing of its session, once, and yield what follows."""
     tracked = state.requests.get(result.request_id)
     if tracked is None or not tracked.live or tracked.accepted is None or tracked.matched_w is not None:
         return
-    wanted = tracked.accepted.power_w
-    if len(result.matched_w) != len(wanted) or any(m > w for m, w in zip(result.matched_w, wanted, strict=True)):
+    asked, reactive = wanted(tracked.accepted), isinstance(result, ev.ReactiveOutcome)
+    matched = result.matched_var if isinstance(result, ev.ReactiveOutcome) else result.matched_w
+    if reactive != bool(tracked.accepted.reactive_slots) or len(matched) != len(asked):
         return
-    tracked.matched_w = result.matched_w
-    remaining = tuple(w - m for w, m in zip(wanted, result.matched_w, strict=True))
+    if any(m > w for m, w in zip(matched, asked, strict=True)):
+        return
+    tracked.matched_w = matched
+    remaining = tuple(w - m for w, m in zip(asked, matched, strict=True))
     if not any(remaining):
         yield status(area_id, tracked, ProcurementState.PROCURED)
         return
-    part = any(result.matched_w)
+    part = any(matched)
     yield status(area_id, tracked, ProcurementState.PART_PROCURED if part else ProcurementState.UNPROCURED)
     expired = ev.FlexRequestExpired(
         area_id=area_id,
         request_id=result.request_id,
         requester_id=tracked.request.requester_id,
-        remaining_w=remaining,
+        remaining_w=() if reactive else remaining,
+        remaining_var=remaining if reactive else (),
         reason=result.reason or "the session was cleared without meeting it in full",
     )
     yield emit(expired, result.request_id)

@@ -14,7 +14,10 @@ from flexbus.events import Role
 from flexbus.quantities import Direction
 from flexbus.views.fact import Fact
 
-__all__ = ["READS", "Gate", "Registry", "Session", "fold"]
+__all__ = ["HELD_READY", "READS", "Gate", "Registry", "Session", "fold"]
+
+# Phases whose auctions hold power ready: what they award is no delivery, and nothing of it is ordered by itself.
+HELD_READY = frozenset({ev.MarketPhase.CAPACITY, ev.MarketPhase.STOCHASTIC})
 
 
 class Gate(Enum):

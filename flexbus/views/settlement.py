@@ -9,6 +9,9 @@ Rules, rates from the session's product:
   Penalty = penalised energy x |price| x `penalty_ppm`, rounded down to 1e-9 EUR: both roundings favour the provider.
 - Money is exact to 1e-9 EUR in the lines. An invoice line sums an order's lines and rounds its remuneration and its
   penalty to cents once (half away from zero); its amount and the total are sums of cents, so they add up.
+- Reactive power and power held ready are paid as awarded, without meter, tolerance or penalty: quantity x length of
+  the slot x price, one line per slot (`HoldingLine`), rounded to cents once per award. A slot that a stop touches makes
+  no line. The buyer is that of the session's orders; what reactive power costs is its network cost.
 - A later reading, refusal, change or stop computes the settlement afresh; if a number of the lines differs, that is a
   correction with the next revision, which replaces the last one and needs approval again.
 - Deliveries are published before the settlement that rests on them.
@@ -20,9 +23,10 @@ from enum import Enum
 
 from flexbus import events as ev
 from flexbus.ids import derived_id
-from flexbus.quantities import PPM, amount_nano, cents
-from flexbus.time import iso
+from flexbus.quantities import PPM, amount_nano, cents, energy_wh
+from flexbus.time import iso, slot_starts
 from flexbus.views import delivery
+from flexbus.views.activation import Standing
 from flexbus.views.delivery import Delivered, Evidence
 from flexbus.views.fact import Emission, Fact, emit
 
@@ -34,7 +38,9 @@ __all__ = [
     "Settlements",
     "decide",
     "fold",
+    "holdings_of",
     "invoice_of",
+    "invoice_of_standing",
     "line_of",
 ]
 
@@ -113,7 +119,14 @@ def fold(state: Settlements, fact: Fact) -> Settlements:
             if e.session_id in state.evidence.activations.registry.sessions:
                 state.due_sessions.add(e.session_id)
             orders = state.evidence.activations.of_session.get(e.session_id, ())
-            state.due = tuple(_recompute(state, _with_pools(state, orders), e.session_id))
+            state.due = tuple(_recompute(state, _with_pools(state, orders), e.session_id, (e.session_id,)))
+        case ev.CapacityLimitUnforeseen(stop_activations=True) as e:
+            stopped = sorted(
+                session_id
+                for session_id, held in state.evidence.activations.standing.items()
+                if session_id in state.due_sessions and any(_is_at(s, e.connection_point_id) for s in held.values())
+            )
+            state.due = tuple(_recompute(state, frozenset(), f"limit {e.limit_id}", stopped)) if stopped else ()
         case ev.MeterReadingReceived() as e:
             cause = f"{e.reading_id} revision {e.revision}"
             state.due = tuple(_recompute(state, delivery.pool_of(state.evidence, (e.connection_point_id,)), cause))
@@ -199,18 +212,80 @@ def invoice_of(order: ev.ActivationOrdered, lines: Iterable[ev.SettlementLine]) 
     )
 
 
+def holdings_of(standing: Standing) -> Iterator[ev.HoldingLine]:
+    """Yield the lines of an award that needs no order, one per slot in which something is owed."""
+    award = standing.award
+    var = award.reactive_power_var
+    power_w = award.power_w if isinstance(award, ev.Reservation) else ()
+    reactive = isinstance(award, ev.ReactiveAward)
+    prices = award.price_milli_per_mvarh if isinstance(award, ev.ReactiveAward) else award.price_milli_per_mwh
+    quantities = var if reactive or var else power_w
+    starts = slot_starts(award.start_ms, award.resolution_s, len(quantities))
+    for start_ms, quantity, price, stopped in zip(starts, quantities, prices, standing.stopped, strict=False):
+        if quantity > 0 and not stopped:
+            yield ev.HoldingLine(
+                award_id=award.award_id,
+                connection_point_id=award.connection_point_id,
+                start_ms=start_ms,
+                power_w=0 if var else quantity,
+                reactive_power_var=quantity if var else 0,
+                price_milli_per_mwh=price,
+                remuneration_nano=amount_nano(energy_wh(quantity, award.resolution_s), price),
+            )
+
+
+def invoice_of_standing(standing: Standing) -> ev.InvoiceLine:
+    """Sum the lines of an award that needs no order and round them to cents, once."""
+    rows = tuple(holdings_of(standing))
+    award = standing.award
+    amount = cents(sum(row.remuneration_nano for row in rows))
+    place = award.connection_point_id or award.portfolio_id or award.offer_id
+    what = "reactive power" if award.reactive_power_var else "power held ready"
+    return ev.InvoiceLine(
+        activation_id=award.award_id,
+        text=f"{what} {award.direction.value} at {place} from {iso(award.start_ms)}: {len(rows)} slots as awarded",
+        remuneration_cents=amount,
+        penalty_cents=0,
+        amount_cents=amount,
+    )
+
+
+def _standing(state: Settlements, key: _Key) -> list[Standing]:
+    """Return what a provider holds or delivers without an order in a session that is due."""
+    session_id, buyer_id, fsp_id = key
+    if session_id not in state.due_sessions:
+        return []
+    mine = (
+        s
+        for s in state.evidence.activations.standing.get(session_id, {}).values()
+        if (s.buyer_id, s.award.fsp_id) == (buyer_id, fsp_id)
+    )
+    return sorted(mine, key=lambda s: (s.award.start_ms, s.award.award_id))
+
+
 def _with_pools(state: Settlements, activation_ids: Iterable[str]) -> frozenset[str]:
     known = state.evidence.activations.activations
     orders = [a for a in activation_ids if a in known]
     return delivery.pool_of(state.evidence, {p for a in orders for p in known[a].points}) | frozenset(orders)
 
 
-def _recompute(state: Settlements, activation_ids: frozenset[str], cause: str) -> Iterator[Emission]:
-    """Yield what changes for orders whose session is due."""
+def _is_at(standing: Standing, connection_point_id: str) -> bool:
+    return standing.award.connection_point_id == connection_point_id
+
+
+def _recompute(
+    state: Settlements, activation_ids: frozenset[str], cause: str, sessions: Iterable[str] = ()
+) -> Iterator[Emission]:
+    """Yield what changes for orders whose session is due, and for what is held in the sessions given."""
     known = state.evidence.activations.activations
-    if not any(known[a].order.session_id in state.due_sessions for a in activation_ids):
+    touched = {
+        (s.session_id, s.buyer_id, s.award.fsp_id)
+        for session_id in sessions
+        if session_id in state.due_sessions
+        for s in state.evidence.activations.standing.get(session_id, {}).values()
+    }
+    if not touched and not any(known[a].order.session_id in state.due_sessions for a in activation_ids):
         return
-    touched: set[_Key] = set()
     for activation_id, numbers in delivery.deliveries(state.evidence, activation_ids).items():
         order = known[activation_id].order
         if order.session_id not in state.due_sessions:
@@ -269,13 +344,20 @@ def _settlement(state: Settlements, key: _Key, cause: str) -> Computed | None:
     """Return the settlement of a session, buyer and provider, computed afresh, or None if its lines stand."""
     session_id, buyer_id, fsp_id = key
     known = state.evidence.activations.activations
-    orders = sorted((known[a].order for a in state.parties[key]), key=lambda o: (o.start_ms, o.activation_id))
+    orders = sorted((known[a].order for a in state.parties.get(key, ())), key=lambda o: (o.start_ms, o.activation_id))
+    standing = _standing(state, key)
+    holdings = tuple(line for s in standing for line in holdings_of(s))
     lines = tuple(line for order in orders for line in state.lines[order.activation_id])
     before = state.computed.get(key)
-    if before is not None and before.lines == lines:
+    if before is not None and (before.lines, before.holdings) == (lines, holdings):
         return None
-    invoice = tuple(invoice_of(o, state.lines[o.activation_id]) for o in orders if state.lines[o.activation_id])
-    area_id = orders[0].area_id
+    if before is None and not orders and not holdings:
+        return None
+    invoice = (
+        *(invoice_of(o, state.lines[o.activation_id]) for o in orders if state.lines[o.activation_id]),
+        *(invoice_of_standing(s) for s in standing if any(holdings_of(s))),
+    )
+    area_id = orders[0].area_id if orders else standing[0].area_id
     computed = ev.SettlementComputed(
         area_id=area_id,
         session_id=session_id,
@@ -286,6 +368,7 @@ def _settlement(state: Settlements, key: _Key, cause: str) -> Computed | None:
         lines=lines,
         invoice=invoice,
         total_cents=sum(line.amount_cents for line in invoice),
+        holdings=holdings,
     )
     if before is None:
         return computed
@@ -301,4 +384,5 @@ def _settlement(state: Settlements, key: _Key, cause: str) -> Computed | None:
         total_cents=computed.total_cents,
         difference_cents=computed.total_cents - before.total_cents,
         causes=(cause,),
+        holdings=holdings,
     )

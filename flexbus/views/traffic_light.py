@@ -95,6 +95,8 @@ def _clipped(state: TrafficLights, e: ev.GateClosed) -> Iterator[Emission]:
             allowed_w=cut.allowed_w,
             causes=cut.causes,
             reason=cut.reason,
+            offered_var=cut.offered_var,
+            allowed_var=cut.allowed_var,
         )
         yield emit(event, e.session_id, offer_id, offer.revision)
 

@@ -281,6 +281,9 @@ def _cleared(area: Area, event: ev.MarketCleared) -> None:
         who = {"parties": parties_named(outcome.requester_id), "hidden": ("reason", "note", "state", "procured_w")}
         change = {"procured_w": list(outcome.matched_w), "note": outcome.reason}
         area.touch("requests", outcome.request_id, ev.FlexRequestSubmitted, change, **who)
+    for reactive in event.reactive_requests:
+        who = {"parties": parties_named(reactive.requester_id), "hidden": ("reason", "note", "state", "procured_w")}
+        area.touch("requests", reactive.request_id, ev.FlexRequestSubmitted, {"note": reactive.reason}, **who)
     _move(area, event.session_id, {"state": "CLEARED"})
 
 

@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from flexbus import events as ev
+from flexbus.views.offered import starts
 
 __all__ = ["euro", "power", "tell"]
 
@@ -34,16 +35,24 @@ def _series(power_w: Sequence[int]) -> str:
 
 def _offer(event: Any) -> str:
     o = event.offer
-    total = [sum(s.power_w for s in slot.steps) for slot in o.slots]
     where = o.connection_point_id or o.portfolio_id or "?"
-    return f"{o.offer_id} r{o.revision} by {o.fsp_id} at {where}: {o.direction.value} {_series(total)}"
+    if o.terms is not None and o.terms.reactive is not None:
+        what = _reactive(o.terms.reactive.slots)
+    elif o.terms is not None and o.terms.start_choice is not None:
+        what = f"{_series(o.terms.start_choice.profile_w)} from a start of {starts(o)}"
+    else:
+        what = _series([sum(s.power_w for s in slot.steps) for slot in o.slots])
+    return f"{o.offer_id} r{o.revision} by {o.fsp_id} at {where}: {o.direction.value} {what}"
+
+
+def _reactive(slots: Sequence[ev.ReactiveSlot]) -> str:
+    return _series([sum(s.reactive_power_var for s in slot.steps) for slot in slots]).replace("W", "var")
 
 
 def _request(event: Any) -> str:
     r = event.request
-    return f"{r.request_id} r{r.revision} by {r.requester_id} for {r.location_id}: {r.direction.value} " + _series(
-        r.power_w
-    )
+    what = _reactive(r.reactive_slots) if r.reactive_slots else _series(r.power_w)
+    return f"{r.request_id} r{r.revision} by {r.requester_id} for {r.location_id}: {r.direction.value} {what}"
 
 
 def _limit(event: Any) -> str:

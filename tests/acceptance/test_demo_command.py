@@ -27,7 +27,7 @@ class Demo:
         environment = {k: v for k, v in os.environ.items() if k != "FLEXBUS_BOOTSTRAP"}
         with self._words.open("wb") as words, heeding_ctrl_c():
             self.process = subprocess.Popen(
-                [*COMMAND, "--no-wait", "--no-verify"],
+                [*COMMAND, "--no-wait"],
                 cwd=folder,
                 env=environment,
                 stdin=subprocess.DEVNULL,
@@ -126,6 +126,7 @@ def test_two_runs_side_by_side_ctrl_c_in_one_and_a_further_run(demos: list[Demo]
     demos.append(again)
     for demo in (finishing, again):
         assert demo.wait() == 0, demo.words
+        assert "verified: chain, views, computations and publications agree" in demo.words
         assert demo.left() == []
     reports = [(demo.run_dir / "report.html").read_bytes() for demo in (finishing, again)]
     assert all(b"<svg" in report for report in reports)

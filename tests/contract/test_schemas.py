@@ -19,8 +19,10 @@ def test_no_schema_file_without_an_event() -> None:
 # What the doc of a field must say, by the end of its name; the first that fits counts.
 UNITS = {
     r"_per_mwh": r"1/1000 EUR per MWh\b",
+    r"_per_mvarh": r"1/1000 EUR per Mvarh\b",
     r"_per_puh": r"1/1000 EUR per pu of violation and hour\b",
     r"_wh": r"\bWh\b",
+    r"_varh": r"\bvarh\b",
     r"_w": r"\bW\b",
     r"_var": r"\bvar\b",
     r"_va": r"\bVA\b",

@@ -19,11 +19,12 @@ from clearing.convert.errors import ConversionError
 from clearing.convert.matpower import network_from_matpower, read_matpower
 from clearing.files import case_to_text, read_case, read_result
 from flexbus import codec
+from flexbus import events as ev
 from flexbus.cli.send import _read as lines_of
 from flexbus.errors import CodecError, FaultyInputError
 from flexbus.views.harmonise import Source
 from streams.intake import Input, Intake
-from tests import clearing_cases
+from tests import clearing_cases, market
 from tests.fuzz.files import FILES, FORECAST, file_seeds
 from tests.fuzz.mutate import meddled_avro, meddled_json
 from tests.fuzz.sender import Sender, named, sendable
@@ -143,7 +144,7 @@ AVRO_AFTER = {"decode": 0, "sequencer": 4}  # bytes
 @cache
 def seeds() -> dict[str, list[bytes]]:
     """Valid inputs of every target, to start from."""
-    events = [e for _, e in founding(AREA)] + [offer_of(1, AREA)]
+    events = [e for _, e in founding(AREA)] + [offer_of(1, AREA), *with_terms()]
     values = [codec.encode(e) for e in events]
     lines = [json_line(e) for e in events]
     return {
@@ -155,6 +156,35 @@ def seeds() -> dict[str, list[bytes]]:
         "matpower": [MATPOWER],
         **file_seeds(),
     }
+
+
+def with_terms() -> list[Any]:
+    """An offer of every kind of term, and a request for reactive power."""
+    var = ev.ReactiveSlot(steps=(ev.ReactiveStep(reactive_power_var=5_000, price_milli_per_mvarh=2_000),))
+    corner = ev.PolygonVertex(energy_before_wh=0, energy_wh=100)
+    rigid = ev.StartChoice(profile_w=(5_000, 0, 9_000), latest_start_ms=market.START, price_milli_per_mwh=7)
+    every = (
+        ev.OfferTerms(
+            tan_phi_ppm=-5,
+            max_run_slots=2,
+            min_rest_slots=1,
+            max_rise_w=5_000,
+            payback=ev.Payback(factor_ppm=900_000, window_slots=3),
+            polygons=(ev.PolygonSlice(slot=0, vertices=(corner,)),),
+            unit_id="u",
+            storage=ev.Storage(initial_energy_wh=1, max_energy_wh=50_000, baseline_power_w=(-7,) * 96),
+        ),
+        ev.OfferTerms(reactive=ev.ReactiveOffer(slots=(var,)), unit_id="v", inverter=ev.Inverter(max_tan_phi_ppm=9)),
+        ev.OfferTerms(start_choice=rigid),
+    )
+    offers = [
+        market.offer(f"t{n}", slots=0 if t.reactive or t.start_choice else 2, terms=t) for n, t in enumerate(every)
+    ]
+    asked = market.request("q", power_w=(), max_price_milli_per_mwh=0, reactive_slots=(var,))
+    return [
+        *(ev.FlexOfferSubmitted(area_id=AREA, offer=o) for o in offers),
+        ev.FlexRequestSubmitted(area_id=AREA, request=asked),
+    ]
 
 
 def meddled(name: str, data: bytes, chance: random.Random) -> bytes:

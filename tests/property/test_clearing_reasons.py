@@ -5,13 +5,14 @@ from dataclasses import replace
 
 import pytest
 
-from clearing import Case, Result, clear
-from clearing.case import Location, Offer, OfferSlot, Payback, Quantity, Request, Step
+from clearing import Case, clear
+from clearing.case import Location, Offer, Payback, Quantity, Request
 from clearing.convert.cases import convert_case
-from clearing.result import NonAward, UnmetReason
+from clearing.result import UnmetReason
 from flexbus.events.clearing import NonAwardReason
 from flexbus.quantities import Direction
 from tests.clearing_cases import case, injection, offer, random_feeder, request
+from tests.cures import changed, rows_of, taken
 
 UP, DOWN = Direction.UP, Direction.DOWN
 SLOTS = 3
@@ -73,52 +74,6 @@ def _offer(rng: random.Random, i: int, n: int) -> Offer:
     return made
 
 
-def taken(result: Result, row: NonAward) -> int:
-    """What is taken of the offer in the slots that the reason is about."""
-    mine = next(o.quantity for o in result.offers if o.offer_id == row.offer_id)
-    return sum(mine[t] for t in row.slots)
-
-
-def cheaper(given: Offer, by: int, slots: tuple[int, ...]) -> Offer:
-    def steps(entry: OfferSlot) -> tuple[Step, ...]:
-        return tuple(replace(s, price_milli_per_mwh=s.price_milli_per_mwh - by) for s in entry.steps)
-
-    choice = given.start_choice
-    if choice is not None:
-        return replace(given, start_choice=replace(choice, price_milli_per_mwh=choice.price_milli_per_mwh - by))
-    return replace(
-        given, slots=tuple(replace(s, steps=steps(s)) if t in slots else s for t, s in enumerate(given.slots))
-    )
-
-
-def changed(given: Case, row: NonAward) -> Case:
-    """Change the offer by what the reason says."""
-    mine = next(o for o in given.offers if o.offer_id == row.offer_id)
-    if row.price_distance_milli_per_mwh is not None:
-        mine = cheaper(mine, row.price_distance_milli_per_mwh + 2, row.slots)
-    match row.reason:
-        case NonAwardReason.MINIMUM_QUANTITY:
-            mine = replace(mine, slots=tuple(replace(s, min_quantity=0) for s in mine.slots))
-        case NonAwardReason.EXCLUSIVE_SIBLING:
-            mine = replace(mine, exclusive_group_id=None)
-        case NonAwardReason.PARENT_NOT_TAKEN:
-            mine = replace(mine, parent_offer_id=None)
-        case NonAwardReason.ENERGY_BUDGET:
-            assert mine.max_energy_wh is not None
-            mine = replace(mine, max_energy_wh=mine.max_energy_wh + row.rejected_energy_wh)
-        case NonAwardReason.PARADOXICAL_BLOCK:
-            mine = replace(mine, all_or_nothing=False)
-        case NonAwardReason.CLIPPED:
-            mine = replace(mine, slots=tuple(replace(s, max_quantity=None) for s in mine.slots))
-        case NonAwardReason.OTHER_CONSTRAINT:
-            mine = replace(mine, max_rise=None, max_fall=None, max_run_slots=None, min_rest_slots=0, unit_id=None)
-    return replace(given, offers=tuple(mine if o.offer_id == mine.offer_id else o for o in given.offers))
-
-
-def rows_of(result: Result, offer_id: str) -> list[NonAward]:
-    return [n for n in result.non_awards if n.offer_id == offer_id]
-
-
 @pytest.mark.parametrize("seed", range(24))
 def test_changing_an_offer_by_what_its_reason_says_gets_it_taken(seed: int) -> None:
     given = random_market(seed)
@@ -126,16 +81,16 @@ def test_changing_an_offer_by_what_its_reason_says_gets_it_taken(seed: int) -> N
     for row in result.non_awards:
         if row.reason is NonAwardReason.OTHER_CONSTRAINT and row.element_id in {b.bus_id for b in given.network.buses}:
             continue
-        before, now, chain = taken(result, row), given, [row]
+        before, now, chain = taken(given, result, row), given, [row]
         while len(chain) <= CHAIN:
             now = changed(now, chain[-1])
             after = clear(now)
-            if taken(after, row) > before:
+            if taken(given, after, row) > before:
                 break
             more = [r for r in rows_of(after, row.offer_id) if set(r.slots) & set(row.slots)]
             assert more, (row, "no reason is given any more")
             chain.append(more[0])
-        assert taken(after, row) > before, chain
+        assert taken(given, after, row) > before, chain
         mine = next(o for o in given.offers if o.offer_id == row.offer_id)
         if not (mine.all_or_nothing or mine.exclusive_group_id or mine.slots[0].min_quantity or mine.max_rise):
             assert len(chain) == 1, chain
@@ -215,4 +170,4 @@ def test_reasons_are_true_on_a_public_grid_with_its_made_up_market(seed: int) ->
     assert len(rows) >= 4
     for row in rows:
         after = clear(changed(given, row))
-        assert taken(after, row) > taken(result, row), row
+        assert taken(given, after, row) > taken(given, result, row), row

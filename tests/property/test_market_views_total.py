@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from clearing import session as sessions
 from clearing.facts import facts_uncleared
 from clearing.session import Sessions
-from clearing.snapshot import case_of, obstacle
+from clearing.snapshot import obstacle
+from clearing.translation import case_of
 from flexbus import codec
 from flexbus import events as ev
 from flexbus.catalogue import CATALOGUE

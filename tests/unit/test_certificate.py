@@ -15,6 +15,7 @@ from clearing.case import Location
 from clearing.certificate import certify
 from clearing.certificate.bound import lower_bound_nano
 from clearing.certificate.evidence import gather
+from clearing.certificate.shape import QUANTUM_DIGITS
 from clearing.convert.cases import convert_case
 from clearing.files import read_result, result_to_text
 from clearing.pipeline import solve
@@ -140,7 +141,8 @@ def bent(result: Result, rng: random.Random, size: float) -> Certificate:
     """The certificate with every multiplier off by a random share."""
 
     def off(values: tuple[float, ...]) -> tuple[float, ...]:
-        return tuple(v * (1 + rng.uniform(-size, size)) + rng.uniform(-size, size) for v in values)
+        made = (v * (1 + rng.uniform(-size, size)) + rng.uniform(-size, size) for v in values)
+        return tuple(float(f"{round(v, QUANTUM_DIGITS):.9g}") for v in made)
 
     return replace(
         result.certificate,
@@ -199,6 +201,15 @@ def test_delivery_against_a_request_counts_in_the_value() -> None:
     assert certify(case, result).findings == ()
 
 
+def test_a_multiplier_has_no_more_digits_than_its_quantum() -> None:
+    case, result = market()
+    duals = result.certificate.duals
+    worth = (duals[0].balance_p[0] + 1e-7, *duals[0].balance_p[1:])
+    bad = replace(result.certificate, duals=(replace(duals[0], balance_p=worth), *duals[1:]))
+    paths = [f.path for f in certify(case, forged(replace(result, certificate=bad))).findings]
+    assert "$.certificate.duals[0].balance_p[0]" in paths
+
+
 @pytest.mark.parametrize("amount", [-1, 1])
 def test_one_watt_more_or_less_in_an_award_is_seen(amount: int) -> None:
     case, result = market()
@@ -212,7 +223,7 @@ def test_the_formulation_is_not_used() -> None:
 
     import clearing.certificate as package
 
-    own = {"case", "result", "power_flow", "canonical", "check", "certificate", "phases"}
+    own = {"case", "result", "power_flow", "canonical", "check", "certificate", "phases", "wording"}
     for path in Path(package.__file__).parent.glob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             names = [node.module] if isinstance(node, ast.ImportFrom) else []

@@ -1,6 +1,7 @@
 """Infeasible, contradictory, empty and hostile cases: a result or a list of faults, never anything else, and soon."""
 
 import json
+import random
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -8,15 +9,15 @@ from typing import Any
 
 import pytest
 
-from clearing import Case, Result, clear
-from clearing.case import Offer
+from clearing import Case, Result, clear, rows
+from clearing.case import Location, Offer, StartChoice
 from clearing.certificate import certify
 from clearing.files import case_to_text, read_case
 from flexbus.errors import FaultyInputError
 from flexbus.events.clearing import SlotStatus
 from flexbus.quantities import Direction
 from tests.bench.clearing import market
-from tests.clearing_cases import bus, case, chain, injection, line, network, offer
+from tests.clearing_cases import bus, case, chain, injection, line, network, offer, request
 
 UP, DOWN = Direction.UP, Direction.DOWN
 
@@ -188,3 +189,37 @@ def test_infeasible_day_takes_at_most_twice_the_time_of_a_feasible_one() -> None
     assert sum(len(s.shortfalls) for s in cured.slots) == 0
     ratios = [infeasible / feasible for (infeasible, _), (feasible, _) in pairs]
     assert min(ratios) <= 2, ratios
+
+
+def test_many_choices_of_start_take_the_best_of_some_branches(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Twenty profiles that may each start in one of 91 slots: whoever sends them must not stop the market."""
+    chance, slots = random.Random(1), 96
+    offers = tuple(
+        Offer(
+            offer_id=f"shift-{k}",
+            bus_id=f"b{1 + k % 5}",
+            direction=Direction.UP,
+            start_choice=StartChoice(
+                profile=(chance.randrange(20_000, 100_000),) * 6,
+                earliest_slot=0,
+                latest_slot=90,
+                price_milli_per_mwh=chance.randrange(10_000, 60_000),
+            ),
+        )
+        for k in range(20)
+    )
+    curves = [[(chance.randrange(50_000, 400_000), chance.randrange(20_000, 90_000))] for _ in range(slots)]
+    wanted = request("wanted", Direction.UP, curves, location_kind=Location.AREA)
+    given = case(chain(6), [injection("b1", [-100_000] * slots)], slots=slots, offers=offers, requests=(wanted,))
+    loaded = rows._loaded
+
+    def never_whole(program: Any, whole: Any = None, solver: Any = None) -> Any:
+        assert whole is None, "branch and bound of thousands of decisions has no limit that is kept"
+        return loaded(program, whole, solver)
+
+    monkeypatch.setattr(rows, "_loaded", never_whole)
+    result = clear(given)
+    assert certify(given, result).findings == ()
+    assert sum(any(o.quantity) for o in result.offers) >= 5
+    assert result.certificate.gap_nano is not None
+    assert result.certificate.gap_nano < abs(result.certificate.value_nano), "no better than taking half"

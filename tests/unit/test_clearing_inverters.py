@@ -9,6 +9,7 @@ from clearing import Case, Result, clear
 from clearing.case import Location, Quantity, Unit, UnitKind
 from clearing.certificate import certify
 from flexbus.errors import FaultyInputError
+from flexbus.events.clearing import NonAwardReason
 from flexbus.quantities import Direction
 from tests.clearing_cases import case, chain, injection, offer, request
 
@@ -128,3 +129,16 @@ def test_an_inverter_that_cannot_be_is_a_fault(unit: Unit, path: str) -> None:
     with pytest.raises(FaultyInputError) as caught:
         clear(market(unit, 1, 1))
     assert path in {f.path for f in caught.value.faults}
+
+
+def test_an_inverter_too_dear_to_be_used_keeps_nobody_else_from_being_cleared() -> None:
+    """It feeds in and could be turned to draw: to leave it as it is must be among the choices."""
+    unit = Unit(unit_id="pv", kind=UnitKind.INVERTER, baseline_power_w=(50_000,), max_tan_phi_ppm=400_000)
+    dear = offer("dear", "b2", DOWN, [[(90_000, 90_000)]], unit_id="pv")
+    cheap = offer("cheap", "b1", DOWN, [[(90_000, 10_000)]])
+    need = request("need", DOWN, [[(20_000, 50_000)]], location_kind=Location.AREA)
+    given = case(chain(3, km=0.1), [injection("b2", [50_000])], offers=(dear, cheap), requests=(need,), units=(unit,))
+    result = clear(given)
+    assert [(o.offer_id, o.quantity) for o in result.offers] == [("cheap", (20_000,)), ("dear", (0,))]
+    alone = clear(replace(given, offers=(dear,)))
+    assert [(n.reason, n.price_distance_milli_per_mwh) for n in alone.non_awards] == [(NonAwardReason.PRICE, 40_000)]

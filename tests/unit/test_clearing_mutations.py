@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-import clearing.market
+import clearing.book as book
+import clearing.market_offers
 import clearing.pipeline as pipeline
 from clearing import Case, clear
 from clearing.canonical import canonical_case
@@ -90,12 +91,12 @@ def test_baseline_of_the_slot_before_is_seen(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_forgotten_length_of_the_time_step_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
-    right = pipeline.build_market
+    right = book.build_market
 
     def hourly(case: Case, *others: Any) -> Any:
         return right(replace(case, resolution_s=3600), *others)
 
-    monkeypatch.setattr(pipeline, "build_market", hourly)
+    monkeypatch.setattr(book, "build_market", hourly)
     # Budgets are then four times too small: a schedule that keeps them, but is worse than the bound of the true ones.
     made = clear(day(1))
     monkeypatch.undo()
@@ -107,7 +108,7 @@ def test_forgotten_length_of_the_time_step_is_seen(monkeypatch: pytest.MonkeyPat
 
 
 def test_turned_direction_of_offers_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
-    builder = clearing.market._Builder
+    builder = clearing.market_offers._Builder
     one, many = builder.inject, builder.inject_alone
 
     def turned(self: Any, k: int, columns: list[int], slots: list[int], amount: float) -> None:

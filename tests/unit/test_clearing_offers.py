@@ -26,6 +26,8 @@ from flexbus.events.clearing import NonAwardReason, SlotStatus
 from flexbus.events.market import PricingRule
 from flexbus.quantities import Direction
 from tests.clearing_cases import case, chain, injection, offer, request
+from tests.cures import cheaper
+from tests.tied_market import SLOTS, tied_market
 
 UP, DOWN = Direction.UP, Direction.DOWN
 
@@ -278,12 +280,12 @@ def test_a_push_that_overfills_a_storage_is_seen_as_breaking_its_row() -> None:
     )
     cleared = solve(canonical_case(market(offers, [0, 0, 90_000], units=(tank,))))
     repair, best = cleared.repair, cleared.optimum.x
-    assert repair._broken_groups(best) == frozenset()
+    assert repair.broken_groups(best) == frozenset()
     pushed = best.copy()
     market_ = cleared.market
     (column,) = (c for c in range(len(market_.cost)) if [(m.offer, m.slot) for m in market_.members(c)] == [(0, 0)])
     pushed[column] = repair.upper[column]
-    assert repair._broken_groups(pushed) == {int(repair.column_group[column])}
+    assert repair.broken_groups(pushed) == {int(repair.column_group[column])}
 
 
 def test_a_slot_with_nothing_in_it_does_not_bridge_a_rest() -> None:
@@ -305,3 +307,29 @@ def test_awards_in_whole_kilowatts_have_the_prices_of_the_state_that_they_lead_t
     assert sum(o.quantity[0] for o in result.offers) % 1000 in (0, 123)
     assert result.slots[0].binding
     assert certify(given, result).findings == ()
+
+
+@pytest.mark.parametrize("more", [{}, {"min_energy_wh": 25_000}, {"max_energy_wh": 25_000}])
+def test_a_block_that_must_deliver_all_it_has_by_a_second_rule_is_taken_whole(more: dict[str, object]) -> None:
+    """Prices are those of blocks a hair smaller, which such a block cannot be."""
+    block = offer("block", "b2", UP, [[(100_000, 10_000)]], 100_000, all_or_nothing=True, **more)
+    need = request("need", UP, [[(100_000, 50_000)]], location_kind=Location.AREA)
+    given = case(chain(3, km=0.1), [injection("b2", [-100_000])], offers=(block,), requests=(need,))
+    result = clear(given)
+    assert result.status is SlotStatus.EXACT
+    assert result.offers[0].quantity == (100_000,)
+    assert certify(given, result).findings == ()
+
+
+@pytest.mark.parametrize(
+    ("seed", "left_out"), [(25, "o00-portfolio-runs-block"), (43, "o05-polygon-block"), (27, "o02-start")]
+)
+def test_a_block_left_out_sets_no_price(seed: int, left_out: str) -> None:
+    """Where every price between two bids would do, it is not the one at which such a block just earns nothing."""
+    given = tied_market(seed)
+    result = clear(given)
+    block = next(o for o in given.offers if o.offer_id == left_out)
+    dearer = cheaper(block, -3, tuple(range(SLOTS)))
+    other = clear(replace(given, offers=tuple(dearer if o is block else o for o in given.offers)))
+    assert not any(next(o.quantity for o in result.offers if o.offer_id == left_out))
+    assert other.buses == result.buses

@@ -3,7 +3,7 @@
 from itertools import pairwise
 
 from clearing import clear
-from clearing.case import Settings
+from clearing.case import InfeedPrice, Settings, Unit, UnitKind
 from flexbus.quantities import Direction
 from tests.clearing_cases import case, chain, injection, offer
 
@@ -33,3 +33,39 @@ def test_an_energy_budget_is_rounded_without_breaking_a_limit() -> None:
     whole = [a + b for a, b in zip(awarded["cheap"], awarded["dear"], strict=True)]
     steps = [later - earlier for earlier, later in pairwise(whole)]
     assert max(steps) - min(steps) <= 2000  # relief grows as evenly as the feed-in does
+
+
+def test_whole_watts_leave_no_storage_with_less_than_it_must_hold() -> None:
+    """A day of buying cheap and selling dear: the value is never below what no dispatch costs less than."""
+    prices = tuple(20_000 + 7_919 * (t * t % 13) for t in range(24))
+    store = Unit(
+        unit_id="s",
+        kind=UnitKind.STORAGE,
+        initial_energy_wh=112_600,
+        max_energy_wh=225_200,
+        min_final_energy_wh=112_600,
+        charge_efficiency_ppm=951_000,
+        discharge_efficiency_ppm=947_000,
+        self_discharge_ppm=300,
+    )
+    given = case(
+        chain(4),
+        [injection("b3", [-300_000] * 24, [-60_000] * 24)],
+        slots=24,
+        offers=(
+            offer("in", "b3", Direction.DOWN, [[(61_001, 1_000)]] * 24, unit_id="s"),
+            offer("out", "b3", Direction.UP, [[(59_003, 1_000)]] * 24, unit_id="s"),
+        ),
+        units=(store,),
+        infeed_prices=(InfeedPrice(infeed_id="root", price_milli_per_mwh=prices),),
+    )
+    result = clear(given)
+    taken = {o.offer_id: o.quantity for o in result.offers}
+    stored = 112_600.0
+    for t in range(24):
+        stored *= 1 - 300e-6
+        stored += (taken["in"][t] * 0.951 - taken["out"][t] / 0.947) / 4
+    assert any(taken["out"])
+    assert 112_600 - 0.01 <= stored < 112_602
+    assert result.certificate.gap_nano is not None
+    assert result.certificate.gap_nano >= 0

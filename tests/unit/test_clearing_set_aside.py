@@ -173,3 +173,35 @@ def test_a_unit_that_is_silently_left_out_does_not_certify() -> None:
     result = clear(given)
     silent = replace(result, non_awards=tuple(n for n in result.non_awards if n.offer_id != "a"))
     assert any("unit u" in f.message for f in certify(given, silent).findings)
+
+
+@pytest.mark.parametrize("tie", ["minimum", "parent", "group"])
+def test_who_must_run_and_could_only_at_a_loss_is_set_aside_and_keeps_nobody_from_being_cleared(tie: str) -> None:
+    """The storage has to charge, which pays for nobody; its parent or sibling is left out as it would lose."""
+    down, up = Direction.DOWN, Direction.UP
+    store = Unit(
+        unit_id="s",
+        kind=UnitKind.STORAGE,
+        initial_energy_wh=20_000,
+        max_energy_wh=90_000,
+        min_final_energy_wh=45_000,
+    )
+    must = offer("must", "b2", down, [[(200_000, 90_000)]] * 2, 50_000 * (tie == "minimum"), unit_id="s")
+    block = offer("block", "b1", down, [[(100_000, 80_000)]] * 2, all_or_nothing=True)
+    if tie == "parent":
+        must = replace(must, parent_offer_id="block")
+    if tie == "group":
+        must = replace(must, exclusive_group_id="g", min_energy_wh=10_000)
+        block = replace(block, exclusive_group_id="g")
+    given = case(
+        chain(3, km=0.2),
+        [injection("b2", [-100_000] * 2)],
+        slots=2,
+        offers=(block, must, offer("other", "b1", up, [[(100_000, 10_000)]] * 2)),
+        units=(store,),
+        requests=(request("need", up, [[(100_000, 50_000)]] * 2, location_kind=Location.AREA),),
+    )
+    result = clear(given)
+    taken = {o.offer_id: o.quantity for o in result.offers}
+    assert taken == {"block": (0, 0), "must": (0, 0), "other": (100_000, 100_000)}
+    assert [str(f) for f in certify(given, result).findings] == []

@@ -61,6 +61,15 @@ def test_awards_are_public_without_identities_and_each_provider_sees_its_own() -
     assert parties_of(public(event)) == frozenset()
 
 
+def test_a_hash_of_what_is_hidden_is_hidden_too() -> None:
+    """Who knows all bids but one could try what it may be until the hash fits."""
+    event = replace(cleared("north"), case_hash="ab" * 32, result_hash="cd" * 32)
+    views = seen(event)
+    for anonymous in (public(event), views["dso"], views[FSP_A]):
+        assert (anonymous.case_hash, anonymous.result_hash) == ("", "")
+    assert views["fmo"] == views["auditor"] == event
+
+
 def test_a_request_is_public_without_its_causes_and_whole_for_its_requester() -> None:
     event = ev.FlexRequestSubmitted(area_id="north", request=market.request())
     assert public(event).request.causes == ()

@@ -10,7 +10,7 @@ from clearing.facts import facts_of_result
 from clearing.pipeline import clear
 from clearing.result import Shortfall
 from clearing.session import Sessions
-from clearing.snapshot import case_of
+from clearing.translation import case_of
 from flexbus import codec
 from flexbus import events as ev
 from flexbus.events import AssetKind, LocationKind, NonAwardReason, SlotStatus

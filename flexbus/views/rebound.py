@@ -1,0 +1,27 @@
+"""The rebound of what was taken: when and how much of it comes back, as clearing and settlement both count it."""
+
+from collections.abc import Sequence
+
+from flexbus.events import Payback
+from flexbus.quantities import PPM
+
+__all__ = ["rebound"]
+
+
+def rebound(power_w: Sequence[int], payback: Payback) -> list[int]:
+    """Return what comes back in the opposite direction per slot, from the first slot of what was taken on.
+
+    The series goes on past its end by delay and window. What comes back in a slot is rounded half up once.
+
+    Args:
+        power_w: what was taken per slot, W >= 0.
+        payback: factor, delay and window.
+    """
+    window = max(1, payback.window_slots)
+    delay = max(0, payback.delay_slots)
+    scaled = [0] * (len(power_w) + delay + window)
+    for slot, taken in enumerate(power_w):
+        if taken:
+            for later in range(slot + 1 + delay, slot + 1 + delay + window):
+                scaled[later] += taken * payback.factor_ppm
+    return [(2 * s + PPM * window) // (2 * PPM * window) for s in scaled]
