@@ -18,7 +18,6 @@ from flexbus.errors import FaultyInputError
 from flexbus.events import NonAwardReason, SlotStatus
 from flexbus.ids import derived_id
 from flexbus.quantities import MAX_PRICE_MILLI_PER_MWH, PPM, energy_wh
-from flexbus.time import slot_starts
 from flexbus.views.fact import Emission, emit
 from flexbus.views.registry import HELD_READY
 
@@ -135,16 +134,16 @@ def facts_uncleared(snapshot: Snapshot, problem: str) -> tuple[Emission, ...]:
         snapshot: what stood before the gate.
         problem: why, for people.
     """
-    resolution_s = snapshot.product.resolution_s
+    session, resolution_s = snapshot.session, snapshot.product.resolution_s
     unmet = tuple(outcome(r, (0,) * asked_slots(r), problem) for r in snapshot.requests)
     market = ev.MarketCleared(
         area_id=snapshot.area_id,
-        session_id=snapshot.session.session_id,
-        clearing_id=derived_id("Clearing", snapshot.area_id, snapshot.session.session_id),
+        session_id=session.session_id,
+        clearing_id=derived_id("Clearing", snapshot.area_id, session.session_id),
         gate_block=snapshot.gate_block,
         network_id=snapshot.network.network_id if snapshot.network else None,
         network_revision=snapshot.network.revision if snapshot.network else None,
-        start_ms=snapshot.period.start_ms,
+        start_ms=session.delivery_start_ms,
         resolution_s=resolution_s,
         slots=tuple(
             ev.ClearedSlot(
@@ -159,7 +158,7 @@ def facts_uncleared(snapshot: Snapshot, problem: str) -> tuple[Emission, ...]:
                 cost_nano=0,
                 binding=(),
             )
-            for at_ms in slot_starts(snapshot.period.start_ms, resolution_s, snapshot.slots)
+            for at_ms in range(session.delivery_start_ms, session.delivery_end_ms, resolution_s * 1000)
         ),
         awards=(),
         non_awards=tuple(
@@ -173,7 +172,7 @@ def facts_uncleared(snapshot: Snapshot, problem: str) -> tuple[Emission, ...]:
         result_hash="",
         reactive_requests=tuple(o for o in unmet if isinstance(o, ev.ReactiveOutcome)),
     )
-    return (emit(market, snapshot.session.session_id),)
+    return (emit(market, session.session_id),)
 
 
 def _paid_at_most(prices: tuple[int, ...], snapshot: Snapshot) -> tuple[int, ...]:
