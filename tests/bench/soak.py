@@ -110,7 +110,7 @@ class Soaked:
     Attributes:
         offers: offers sent.
         seconds: how long they were sent.
-        took: how long each took to be visible, s.
+        took: how long each took to be visible, in the order in which they were, s.
         lost: offers that never were.
         samples: memory of the services meanwhile.
     """
@@ -123,8 +123,7 @@ class Soaked:
 
     def after_s(self, share: float) -> float:
         """Return how long the quickest offers took that make up a share of all, s."""
-        took = sorted(self.took)
-        return took[min(len(took) - 1, int(len(took) * share))]
+        return _within(self.took, share)
 
     def faults(self, rate: int) -> list[str]:
         """Return in words what is not as it must be, at a wanted rate, offers per second."""
@@ -150,6 +149,7 @@ class Soaked:
                 "p50": round(self.after_s(0.5), 3),
                 "p99": round(self.after_s(0.99), 3),
                 "most": round(self.after_s(1.0), 3),
+                "p99_by_tenths_of_the_run": [round(_within(part, 0.99), 2) for part in self._tenths],
             },
             "memory_mb": {n: [round(s.mb.get(n, 0)) for s in self.samples[:: self._step]] for n in self._names},
             "growth_mb_per_million_events": {s: round(g, 1) for s, g in growth(self.samples).items()},
@@ -160,8 +160,18 @@ class Soaked:
         return sorted(self.samples[-1].mb)
 
     @property
+    def _tenths(self) -> list[list[float]]:
+        size = max(1, len(self.took) // 10)
+        return [self.took[at : at + size] for at in range(0, len(self.took) - size + 1, size)]
+
+    @property
     def _step(self) -> int:
         return max(1, len(self.samples) // 6)
+
+
+def _within(took: list[float], share: float) -> float:
+    ordered = sorted(took)
+    return ordered[min(len(ordered) - 1, int(len(ordered) * share))]
 
 
 def verdict(found: Soaked, rate: int) -> str:
