@@ -16,6 +16,7 @@ from clearing.network import Grid
 from clearing.phases import windows
 from clearing.pricing import Places
 from clearing.rationality import forces
+from clearing.stacks import stacks_of
 from clearing.steps import step_table
 
 __all__ = ["MOST_KEPT", "Book", "is_same", "is_same_book"]
@@ -40,7 +41,7 @@ class Book:
         self.case, self.grid = case, grid
         offers = list(case.offers)
         self.windows = windows(case)
-        self.table = step_table(offers, [o.start_choice is not None or is_plain_block(o) for o in offers])
+        self.table = step_table(case.offers, [o.start_choice is not None or is_plain_block(o) for o in offers])
         parents = frozenset(o.parent_offer_id for o in offers if o.parent_offer_id)
         forced = [forces(o, parents) for o in offers]
         self.forcing = np.array(forced, dtype=bool)
@@ -49,13 +50,10 @@ class Book:
         self.places = Places(offers, {b: k for k, b in enumerate(grid.bus_ids)}, len(self.windows[0]))
         # What the first step of every offer costs in every slot (offers x slots), EUR per MWh; inf = there is none.
         self.cheapest = np.full((len(offers), case.slots), np.inf)
-        self.starts: list[int] = []
-        for k, offer in enumerate(offers):
-            if offer.start_choice is not None:
-                self.starts.append(k)
-            else:
-                first = [e.steps[0].price_milli_per_mwh / 1e3 if e.steps else np.inf for e in offer.slots]
-                self.cheapest[k] = first
+        stacks = stacks_of(case.offers)
+        first = stacks.tell(lambda e: e.steps[0].price_milli_per_mwh / 1e3 if e.steps else np.inf, float)
+        self.cheapest[stacks.offer, stacks.slot] = first
+        self.starts = [k for k, offer in enumerate(offers) if offer.start_choice is not None]
         self._spans = self._make_spans(forced)
         self._made: dict[bytes, Columns] = {}
 

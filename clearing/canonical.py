@@ -9,8 +9,10 @@ from typing import Any
 
 from clearing.case import Case, Offer
 from clearing.result import Result
+from clearing.stacks import stacks_of
 from flexbus.codec import to_json_values
 from flexbus.events.grid import NetworkModelPublished
+from flexbus.reader import changer
 
 __all__ = ["canonical_case", "canonical_network", "case_hash", "network_text", "offers_text", "result_hash"]
 
@@ -62,12 +64,17 @@ def network_text(network: NetworkModelPublished) -> str:
     return _text(to_json_values(network))
 
 
-def offers_text(offers: Sequence[Offer]) -> Iterator[str]:
+def offers_text(offers: tuple[Offer, ...]) -> Iterator[str]:
     """Yield canonical offers as compact JSON with sorted keys, piece by piece."""
-    stacks = {id(s): s for o in offers for s in o.slots}  # one that holds for many slots is written once
-    texts = dict(zip(stacks, _texts([to_json_values(s) for s in stacks.values()]), strict=True))
-    slots = (f'"slots":[{",".join(map(texts.__getitem__, map(id, o.slots)))}]' for o in offers)
-    yield from _filled(to_json_values([replace(o, slots=()) for o in offers]), '"slots":[]', slots)
+    stacks = stacks_of(offers)
+    texts = [f"{text}," for text in _texts([to_json_values(s) for s in stacks.distinct])]
+    slots = [""] * len(offers)
+    for offer, stack, times in zip(*stacks.runs(), strict=True):
+        slots[offer] += texts[stack] * times
+    bare = changer(Offer, ("slots",))
+    yield from _filled(
+        to_json_values([bare(o, ()) for o in offers]), '"slots":[]', (f'"slots":[{text[:-1]}]' for text in slots)
+    )
 
 
 def case_hash(case: Case, text_of_network: str | None = None, text_of_offers: str | None = None) -> str:

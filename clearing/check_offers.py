@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from clearing.case import Case, Offer, OfferSlot, Quantity
 from clearing.check_parts import MAX_STEPS, duplicates, fault, length, place, price
+from clearing.stacks import stacks_of
 from flexbus.errors import Fault, FaultCode
 from flexbus.quantities import MAX_POWER_W, PPM
 
@@ -18,13 +19,16 @@ def offer_faults(case: Case) -> Iterator[Fault]:
     ids = {o.offer_id: o for o in case.offers}
     units = {u.unit_id for u in case.units}
     yield from duplicates((o.offer_id for o in case.offers), "$.offers", "offer_id")
-    good: set[int] = set()
+    # One that holds for many slots is one object, and looked at once.
+    bad = {id(e) for e in stacks_of(case.offers).distinct if any(_stack(e, ""))}
     for k, offer in enumerate(case.offers):
         here = f"$.offers[{k}]"
         yield from place(offer.bus_id, [(s.bus_id, s.share_ppm) for s in offer.shares], buses, here)
         if offer.start_choice is None:
             yield from length(offer.slots, case, f"{here}.slots")
-            yield from _stacks(offer, here, good)
+            if bad and not bad.isdisjoint(map(id, offer.slots)):
+                for t, entry in enumerate(offer.slots):
+                    yield from _stack(entry, f"{here}.slots[{t}]")
         else:
             yield from _start_choice(case, offer, here)
         yield from _energy(offer, here)
@@ -53,18 +57,6 @@ def offer_faults(case: Case) -> Iterator[Fault]:
         for n, piece in enumerate(offer.polygons):
             if not 0 <= piece.slot < case.slots or not piece.vertices:
                 yield fault(FaultCode.BAD_VALUE, f"{here}.polygons[{n}]", "names no slot of the case or no corner")
-
-
-def _stacks(offer: Offer, here: str, good: set[int]) -> Iterator[Fault]:
-    """Yield the faults of the stacks of an offer; one that holds for many slots is one object, and looked at once."""
-    if good.issuperset(map(id, offer.slots)):
-        return
-    for t, entry in enumerate(offer.slots):
-        if id(entry) not in good:
-            faults = list(_stack(entry, f"{here}.slots[{t}]"))
-            yield from faults
-            if not faults:
-                good.add(id(entry))
 
 
 def _stack(entry: OfferSlot, at: str) -> Iterator[Fault]:

@@ -75,10 +75,37 @@ class Columns:
         """What one unit of each column injects: (slots x nodes) x columns, Mvar."""
         return self._both[self.slots * self.grid.nodes :]
 
-    def slot_injections(self, t: int) -> tuple[sparse.csr_matrix, sparse.csr_matrix]:
-        """Return what one unit of each column injects in a slot: nodes x columns, MW and Mvar."""
-        rows = slice(t * self.grid.nodes, (t + 1) * self.grid.nodes)
-        return self.node_p[rows], self.node_q[rows]
+    @cached_property
+    def _by_slot(self) -> tuple[Index, Index, Index, Real]:
+        """Everything that is injected, by slot and column: firsts of the slots, columns, places (P, Q x nodes), MW."""
+        nodes, cells = self.grid.nodes, self._back.indices
+        slot = (cells // nodes) % self.slots
+        order = np.argsort(slot, kind="stable")
+        column = np.repeat(np.arange(len(self.cost)), np.diff(self._back.indptr))[order]
+        place = (cells // (self.slots * nodes) * nodes + cells % nodes)[order]
+        return np.searchsorted(slot[order], np.arange(self.slots + 1)), column, place, self._back.data[order]
+
+    def _in_slot(self, t: int) -> tuple[Index, Index, Real]:
+        first, column, place, by = self._by_slot
+        mine = slice(int(first[t]), int(first[t + 1]))
+        return column[mine], place[mine], by[mine]
+
+    def slot_injections(self, t: int, columns: Index) -> tuple[sparse.csr_matrix, sparse.csr_matrix]:
+        """Return what one unit of some columns injects in a slot: nodes x columns, MW and Mvar.
+
+        Args:
+            t: slot.
+            columns: the columns, rising.
+        """
+        column, place, by = self._in_slot(t)
+        number = np.full(len(self.cost), -1)
+        number[columns] = np.arange(len(columns))
+        number, reactive = number[column], place >= self.grid.nodes
+        made = []
+        for mine, first in ((~reactive & (number >= 0), 0), (reactive & (number >= 0), self.grid.nodes)):
+            at = place[mine] - first, number[mine]
+            made.append(sparse.csr_matrix((by[mine], at), shape=(self.grid.nodes, len(columns))))
+        return made[0], made[1]
 
     def local(self, t: int) -> tuple[Index, sparse.csr_matrix]:
         """Return the columns that inject in a slot, and what they inject: columns x (nodes MW, nodes Mvar)."""
@@ -87,10 +114,11 @@ class Columns:
                 columns, made = np.flatnonzero(np.diff(self._back.indptr)), self._back
                 self._locals[t] = columns, made if len(columns) == made.shape[0] else made[columns]
             else:
-                p, q = self.slot_injections(t)
-                columns = np.union1d(p.indices, q.indices).astype(int)
-                both = sparse.vstack([p[:, columns], q[:, columns]], format="csr")
-                self._locals[t] = columns, both.T.tocsr()
+                column, place, by = self._in_slot(t)
+                first = np.flatnonzero(np.r_[True, column[1:] != column[:-1]][: len(column)])
+                starts = np.r_[first, len(column)]
+                made = sparse.csr_matrix((by, place, starts), shape=(len(first), 2 * self.grid.nodes))
+                self._locals[t] = column[first], made
         return self._locals[t]
 
     @cached_property

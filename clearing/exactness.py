@@ -328,10 +328,8 @@ class _Bounder:
     def problem(self, t: int) -> SlotProblem:
         repair, grid = self.repair, self.repair.grid
         kept = np.flatnonzero(self.home == t)
-        rows = np.flatnonzero(self.row_slot == t)
-        mine = repair.rows[rows]
-        matrix, full = sparse.csr_matrix(mine[:, kept]), np.diff(mine.indptr) > 0
-        low, high = repair.columns.row_low[rows], repair.columns.row_high[rows]
+        rows = self._kept_rows(t)
+        matrix = repair.rows[rows][:, kept] if len(rows) else sparse.csr_matrix((0, len(kept)))
         position = {int(c): k for k, c in enumerate(kept.tolist())}
         measured = tuple(
             (
@@ -345,7 +343,7 @@ class _Bounder:
             if m.slot == t
         )
         limits = self.limits_of(t)
-        inject_p, inject_q = (part[:, kept] for part in repair.slot_injections(t))
+        inject_p, inject_q = repair.slot_injections(t, kept)
         cost, upper, s = self.cost[kept], repair.upper[kept], repair.base.s[t]
         likely = cost <= 0
         if len(self.away):
@@ -362,11 +360,11 @@ class _Bounder:
             base_root=repair.base_values["root_p"][t],
             cost=cost,
             upper=upper,
-            inject_p=sparse.csr_matrix(inject_p),
-            inject_q=sparse.csr_matrix(inject_q),
-            rows=sparse.csr_matrix(matrix)[np.flatnonzero(full)],
-            row_low=low[full],
-            row_high=high[full],
+            inject_p=inject_p,
+            inject_q=inject_q,
+            rows=matrix,
+            row_low=repair.columns.row_low[rows],
+            row_high=repair.columns.row_high[rows],
             limits=limits,
             measured=measured,
             box=self._box(t),

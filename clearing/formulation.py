@@ -133,10 +133,10 @@ class _Block:
     height: int = 0
 
     def put(self, rows: Any, cols: Any, vals: Any) -> None:
-        rows, cols = np.atleast_1d(np.asarray(rows)), np.atleast_1d(np.asarray(cols))
+        rows = np.atleast_1d(rows)
         self.row.append(rows)
-        self.col.append(cols)
-        self.val.append(np.broadcast_to(np.asarray(vals, dtype=float), rows.shape))
+        self.col.append(np.atleast_1d(cols))
+        self.val.append(vals if isinstance(vals, np.ndarray) else np.full(len(rows), vals, dtype=float))
 
     def grow(self, rhs: Any) -> NDArray[np.int_]:
         """Append rows with these right sides; return their numbers."""
@@ -245,7 +245,7 @@ def assemble(problem: SlotProblem) -> Assembled:
     pos.put(high, at_x + bounded, 1.0)
     # Voltages stay physical, so that a price on their limits keeps its chord.
     box = problem.box
-    free = np.setdiff1d(np.arange(n), grid.held)
+    free = grid.free
     w_low, w_high = np.full(n, V_LOW**2), np.full(n, V_TOP**2)
     if box is not None:
         w_low, w_high = box.w_low - ROOM, box.w_high + ROOM
@@ -385,7 +385,9 @@ def assemble(problem: SlotProblem) -> Assembled:
     usual = max(float(np.abs(cost[:size]).max(initial=0.0)), 1.0 * base)
     units = np.ones(len(cost))
     units[size:] = np.minimum(1.0, usual / np.maximum(cost[size:], usual))
-    stacked, cost = sparse.csc_matrix(stacked @ sparse.diags(units)), cost * units
+    stacked.data *= np.repeat(units, np.diff(stacked.indptr))
+    stacked.eliminate_zeros()
+    cost = cost * units
     firsts = eq.height + pos.height + 4 * m + np.cumsum([0, *(b.height for b in cones)])
     apparent = (LimitKind.APPARENT_POWER_FROM, LimitKind.APPARENT_POWER_TO)
     return Assembled(

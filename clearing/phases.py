@@ -75,12 +75,14 @@ def expected(case: Case, amounts: Sequence[int]) -> int:
 
 
 def alone(case: Case, scenario: int) -> Case:
-    """Return one scenario of a case as it is cleared as a plain case.
+    """Return one scenario of a case as it is cleared as a plain case; a case without scenarios is one.
 
     Args:
         case: the case, unfolded.
         scenario: number of the scenario.
     """
+    if not case.scenarios:
+        return case
     window = windows(case)[scenario]
 
     def cut(values: Sequence[T]) -> tuple[T, ...]:

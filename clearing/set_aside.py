@@ -103,7 +103,7 @@ def _emptied(offer: Offer) -> Offer:
 def _rules_only(case: Case, grid: Grid, live: NDArray[np.bool_]) -> Market:
     """Return the market of all steps without its requests: they are elastic and forbid nothing."""
     case = replace(case, requests=())
-    table = step_table(list(case.offers), [o.start_choice is not None or is_plain_block(o) for o in case.offers])
+    table = step_table(case.offers, [o.start_choice is not None or is_plain_block(o) for o in case.offers])
     return build_market(case, grid, live, table, np.ones(len(table.offer), dtype=bool))
 
 

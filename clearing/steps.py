@@ -5,13 +5,13 @@ stack (slot, bus, direction) take part; after the clearing every other step is c
 worth, and stacks that turn out too shallow are deepened. So the result is that of the whole book.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from clearing.case import Offer, OfferSlot
+from clearing.case import Offer
+from clearing.stacks import stacks_of
 
 __all__ = ["StepTable", "choose_cheapest", "deepen", "next_price", "step_table"]
 
@@ -49,14 +49,14 @@ class StepTable:
     offered: Mask
 
 
-def step_table(offers: list[Offer], whole: list[bool]) -> StepTable:
+def step_table(offers: tuple[Offer, ...], whole: list[bool]) -> StepTable:
     """Return the steps of all offers.
 
     Args:
         offers: offers in canonical order.
         whole: offers taken as a whole or by start choice; they have no steps here.
     """
-    stacks = _Stacks(offers)
+    stacks = stacks_of(offers)
     cap_of: list[int] = []
     price_of: list[int] = []
     first_of = [0]
@@ -99,30 +99,6 @@ def step_table(offers: list[Offer], whole: list[bool]) -> StepTable:
         stacks=len(numbers),
         offered=offered,
     )
-
-
-class _Stacks:
-    """The stacks of offers, each that holds for many slots looked at once.
-
-    `distinct` are the stacks; `offer`, `slot` and `which` have a row per offer and slot: position of the offer, slot,
-    and position of the stack among the distinct.
-    """
-
-    def __init__(self, offers: list[Offer]) -> None:
-        entries = [e for o in offers for e in o.slots]
-        length = np.array([len(o.slots) for o in offers], dtype=int)
-        # Neighbours are mostly the same object, so that runs of one are few.
-        ids = np.fromiter(map(id, entries), dtype=np.int64, count=len(entries))
-        first = np.flatnonzero(np.r_[True, ids[1:] != ids[:-1]][: len(ids)])
-        _, place, which = np.unique(ids[first], return_index=True, return_inverse=True)
-        self.distinct = [entries[n] for n in first[place].tolist()]
-        self.which = np.repeat(which, np.diff(np.r_[first, len(ids)]))
-        self.offer = np.repeat(np.arange(len(offers)), length)
-        self.slot = np.arange(len(ids)) - np.repeat(np.cumsum(length) - length, length)
-
-    def tell(self, what: Callable[[OfferSlot], bool]) -> Mask:
-        """Return something about the stack of every offer and slot."""
-        return np.array([what(e) for e in self.distinct], dtype=bool)[self.which]
 
 
 def _levels(stack: Index, price: Index) -> Index:

@@ -5,8 +5,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from clearing.case import Case, Offer, OfferSlot, Quantity
+from clearing.case import Case, OfferSlot, Quantity
 from clearing.certificate.evidence import PPM, places
+from clearing.stacks import stacks_of
 
 __all__ = ["injected_range"]
 
@@ -18,41 +19,48 @@ MEGA = 1e6
 def injected_range(case: Case) -> tuple[Complex, Complex]:
     """Return least and most of what the offers of a plain case inject (slots x buses of the network), MW and Mvar."""
     index = {bus.bus_id: k for k, bus in enumerate(case.network.buses)}
-    low, high = np.zeros((2, case.slots, len(index)), dtype=complex)
-    for offer in case.offers:
-        least, most = _range(offer, case.slots)
-        if offer.direction.sign < 0:
-            least, most = -most, -least
-        tan = offer.tan_phi_ppm / PPM
-        for bus_id, share in places(offer):
-            k, part = index[bus_id], share / MEGA
-            if offer.quantity is Quantity.REACTIVE:
-                low[:, k] += 1j * part * least
-                high[:, k] += 1j * part * most
-                continue
-            low[:, k] += part * (least + 1j * (tan * (least if tan > 0 else most)))
-            high[:, k] += part * (most + 1j * (tan * (most if tan > 0 else least)))
-    return low, high
+    shape = case.slots, len(index)
+    least, most = _ranges(case)
+    down = np.array([o.direction.sign < 0 for o in case.offers], dtype=bool)[:, None]
+    least, most = np.where(down, -most, least), np.where(down, -least, most)
+    shares = [(k, index[bus], share / MEGA) for k, o in enumerate(case.offers) for bus, share in places(o)]
+    if not shares:
+        return np.zeros(shape, dtype=complex), np.zeros(shape, dtype=complex)
+    offer, bus, part = (np.array(column) for column in zip(*shares, strict=True))
+    reactive = np.array([o.quantity is Quantity.REACTIVE for o in case.offers], dtype=bool)[offer]
+    tan = np.array([o.tan_phi_ppm / PPM for o in case.offers])[offer, None]
+    cell = (np.arange(case.slots) * len(index))[None, :] + bus[:, None]
+
+    def summed(rows: NDArray[np.bool_], values: Real) -> Real:
+        values = part[rows, None] * values[rows]
+        made = np.bincount(cell[rows].ravel(), weights=values.ravel(), minlength=case.slots * len(index))
+        return np.asarray(made.reshape(shape))
+
+    made = []
+    for own, other in ((least, most), (most, least)):
+        own, other = own[offer], other[offer]
+        by_tan = tan * np.where(tan > 0, own, other)
+        more = summed(reactive, own) + summed(~reactive & (tan[:, 0] != 0), by_tan)
+        made.append(summed(~reactive, own) + 1j * more)
+    return made[0], made[1]
 
 
-def _range(offer: Offer, slots: int) -> tuple[Real, Real]:
-    """Return least (rebound) and most of a delivery per slot, W or var, in the offer's direction."""
-    choice = offer.start_choice
-    most = np.zeros(slots)
-    if choice is None:
-        most[:] = [
-            e.steps[0].quantity if len(e.steps) == 1 and e.max_quantity is None else _size(e) for e in offer.slots
-        ]
-    else:
-        for start in range(choice.earliest_slot, choice.latest_slot + 1):
-            window = slice(start, start + len(choice.profile))
-            most[window] = np.maximum(most[window], choice.profile)
-    least, back = np.zeros(slots), offer.payback
-    if back is not None:
-        part = back.factor_ppm / PPM / back.window_slots
-        for t in np.flatnonzero(most).tolist():
-            first = t + 1 + back.delay_slots
-            least[first : first + back.window_slots] -= part * most[t]
+def _ranges(case: Case) -> tuple[Real, Real]:
+    """Return least (rebound) and most of what every offer delivers (offers x slots), W or var, in its direction."""
+    stacks = stacks_of(case.offers)
+    least, most = np.zeros((2, len(case.offers), case.slots))
+    most[stacks.offer, stacks.slot] = stacks.tell(_size, float)
+    for k, offer in enumerate(case.offers):
+        choice, back = offer.start_choice, offer.payback
+        if choice is not None:
+            for start in range(choice.earliest_slot, choice.latest_slot + 1):
+                window = slice(start, start + len(choice.profile))
+                most[k, window] = np.maximum(most[k, window], choice.profile)
+        if back is not None:
+            part = back.factor_ppm / PPM / back.window_slots
+            for t in np.flatnonzero(most[k]).tolist():
+                first = t + 1 + back.delay_slots
+                least[k, first : first + back.window_slots] -= part * most[k, t]
     return least, most
 
 

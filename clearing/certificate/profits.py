@@ -1,12 +1,14 @@
 """The most that offers can earn at the worths of a certificate, each on its own; numpy only."""
 
 from collections import defaultdict
+from itertools import compress
 
 import numpy as np
 from numpy.typing import NDArray
 
-from clearing.case import Case, Offer, OfferSlot, Quantity, Unit
+from clearing.case import Case, Offer, Quantity, Unit
 from clearing.certificate.evidence import PPM, places
+from clearing.stacks import stacks_of
 from flexbus.quantities import Direction
 
 __all__ = ["Earnings"]
@@ -52,12 +54,9 @@ class Earnings:
         stored = {u.unit_id: self._storage(u) for u in self.case.units if u.unit_id in self.stored}
         total = sum(value for _, value in stored.values())
         groups: dict[str, float] = defaultdict(float)
-        simple: list[Offer] = []
-        others: list[Offer] = []
-        for offer in self.case.offers:
-            (simple if self._is_simple(offer) else others).append(offer)
+        simple = np.array([self._is_simple(offer) for offer in self.case.offers], dtype=bool)
         total += self._of_simple(simple)
-        for offer in others:
+        for offer in compress(self.case.offers, ~simple):
             if not all(self.energised[self.bus[b]] for b, _ in places(offer)):
                 continue
             worth = self._worth_of(offer) - self.called.get(offer.offer_id, 0.0)
@@ -83,20 +82,21 @@ class Earnings:
             and offer.offer_id not in self.called
         )
 
-    def _of_simple(self, offers: list[Offer]) -> float:
+    def _of_simple(self, simple: Mask) -> float:
         """Return what simple offers earn together, EUR per hour; a stack that holds for many slots is read once."""
-        stacks, which = _stacks(offers, self.case.slots)
+        offers, stacks = list(compress(self.case.offers, simple)), stacks_of(self.case.offers)
+        which = stacks.which[simple[stacks.offer]].reshape(len(offers), self.case.slots)
         pieces: list[tuple[int, float, float]] = []  # stack, price, MW
-        for n, entry in enumerate(stacks):
+        for n, entry in enumerate(stacks.distinct):
             left = entry.max_quantity
             for step in entry.steps:
                 cap = step.quantity if left is None else min(step.quantity, left)
                 left = None if left is None else left - cap
                 pieces.append((n, step.price_milli_per_mwh / 1e3, cap / MEGA))
-        if not pieces:
+        if not pieces or not offers:
             return 0.0
         piece_of, price, cap_mw = (np.array(column) for column in zip(*pieces, strict=True))
-        first = np.searchsorted(piece_of, np.arange(len(stacks) + 1))
+        first = np.searchsorted(piece_of, np.arange(len(stacks.distinct) + 1))
         bus, sign, reactive, tan = np.array(
             [
                 (self.bus[o.bus_id or ""], o.direction.sign, o.quantity is Quantity.REACTIVE, o.tan_phi_ppm)
@@ -207,13 +207,3 @@ class Earnings:
             slope = (keep * worth[t + 1] if t + 1 < slots else 0.0) - worth[t]
             value += max(slope * least, slope * unit.max_energy_wh) / MEGA
         return (worth / discharge, worth * charge), value / hours
-
-
-def _stacks(offers: list[Offer], slots: int) -> tuple[list[OfferSlot], NDArray[np.int_]]:
-    """Return the distinct stacks, and which of them every offer has in every slot; neighbours are mostly one object."""
-    entries = [e for o in offers for e in o.slots]
-    ids = np.fromiter(map(id, entries), dtype=np.int64, count=len(entries))
-    first = np.flatnonzero(np.r_[True, ids[1:] != ids[:-1]][: len(ids)])
-    _, at, which = np.unique(ids[first], return_index=True, return_inverse=True)
-    everywhere = np.repeat(which, np.diff(np.r_[first, len(ids)])).reshape(len(offers), slots)
-    return [entries[k] for k in first[at].tolist()], everywhere

@@ -74,7 +74,7 @@ class Monolith:
         base = flow.solve(baseline_injections(case, grid))
         limits = build_limits(grid, case.settings, case.limit_prices)
         price = _energy_price(case, grid)
-        table = step_table(list(case.offers), [False] * len(case.offers))
+        table = step_table(case.offers, [False] * len(case.offers))
         live = np.ones(case.slots, dtype=bool)
         m = build_market(case, grid, live, table, np.ones(len(table.slot), dtype=bool))
         repair = Repair(grid, flow, limits, m, base, price, live)
@@ -89,7 +89,7 @@ class Monolith:
         self.fixed = 0.0
         for t in range(case.slots):
             kept = np.flatnonzero(repair.column_slot == t)
-            inject_p, inject_q = repair.slot_injections(t)
+            inject_p, inject_q = repair.slot_injections(t, kept)
             made = assemble(
                 SlotProblem(
                     grid=grid,
@@ -98,8 +98,8 @@ class Monolith:
                     base_root=repair.base_values["root_p"][t],
                     cost=repair.cost[kept],
                     upper=repair.upper[kept],
-                    inject_p=inject_p[:, kept],
-                    inject_q=inject_q[:, kept],
+                    inject_p=inject_p,
+                    inject_q=inject_q,
                     rows=sparse.csr_matrix((0, len(kept))),
                     row_low=np.zeros(0),
                     row_high=np.zeros(0),

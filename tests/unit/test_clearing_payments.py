@@ -25,7 +25,7 @@ def book(quantity: int, price: int) -> list[Offer]:
 def test_sums_of_any_size_are_exact(quantity: int, price: int, resolution_s: int) -> None:
     offers = book(quantity, price)
     taken = np.array([[quantity + 5, 0], [quantity + 2, quantity - 1]])
-    bids = Bids(offers, step_table(offers, [False, False]), taken)
+    bids = Bids(offers, step_table(tuple(offers), [False, False]), taken)
     asked = [[-quantity * price + 5 * price, 0], [-quantity * price + 2 * price, (quantity - 1) * price]]
     assert bids.asked.tolist() == asked
     assert bids.last.tolist() == [[price, 0], [price, price]]
