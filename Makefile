@@ -56,6 +56,7 @@ chaos: setup ## kill -9 under load, then count what was lost or doubled  [SEED= 
 fuzz: setup ## codec, sequencer input and CLI files against whatever may come  [RUNS=10000 SEED=]
 	@.venv/bin/python -m tests.fuzz RUNS=$(RUNS) SEED=$(SEED)
 	@.venv/bin/pytest -q --hypothesis-profile=fuzz --timeout=3000 tests/property/test_fuzz.py -k faults
+	@.venv/bin/pytest -q --hypothesis-profile=new tests/property
 
 soak: setup ## ten minutes at 1,200 offers/s: latency and memory; a day on a slow disk  [MINUTES=10]
 	@.venv/bin/python -m tests.bench.soak $(if $(MINUTES),--minutes $(MINUTES))

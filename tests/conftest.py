@@ -9,8 +9,9 @@ from hypothesis import settings
 from streams.broker import Broker
 
 settings.register_profile("fuzz", max_examples=10_000)  # pytest --hypothesis-profile=fuzz, as `make fuzz` does
-# The same examples at every run: what fails is the change's doing, not chance's. `make fuzz` looks for new ones.
+# The same examples at every run: what fails is the change's doing, not chance's.
 settings.register_profile("steady", derandomize=True)
+settings.register_profile("new")  # other examples at every run, as at the end of `make fuzz`
 settings.load_profile("steady")
 
 
