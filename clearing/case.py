@@ -194,11 +194,19 @@ class Unit:
     min_final_energy_wh: Annotated[int | None, "least stored after the last slot, Wh (STORAGE)"] = None
     charge_efficiency_ppm: Annotated[int, "stored per drawn, millionths (STORAGE)"] = 1_000_000
     discharge_efficiency_ppm: Annotated[int, "fed in per taken from the store, millionths (STORAGE)"] = 1_000_000
-    self_discharge_ppm: Annotated[int, "lost per slot, millionths of what is stored (STORAGE)"] = 0
+    self_discharge_ppm_per_h: Annotated[int, "lost per hour, millionths of what is stored (STORAGE)"] = 0
     baseline_power_w: Annotated[tuple[int, ...], "power without flexibility per slot, W; empty = zero"] = ()
     baseline_reactive_power_var: Annotated[tuple[int, ...], "reactive power without, var; empty = zero"] = ()
     max_apparent_power_va: Annotated[int | None, "circle, VA (INVERTER); null = none"] = None
     max_tan_phi_ppm: Annotated[int | None, "cone |Q| <= tan phi x |P|, millionths (INVERTER); null = none"] = None
+
+    def kept(self, hours: float) -> float:
+        """Return the share of what is stored that a slot leaves: over a day the same, whatever its slots.
+
+        Args:
+            hours: length of the slot, h.
+        """
+        return float((1 - self.self_discharge_ppm_per_h / 1e6) ** hours)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -220,8 +220,8 @@ def _units(case: Case) -> Iterator[Fault]:
         for name in ("charge_efficiency_ppm", "discharge_efficiency_ppm"):
             if not 0 < getattr(unit, name) <= PPM:
                 yield fault(FaultCode.BAD_VALUE, f"{here}.{name}", "is not within 1..1000000")
-        if not 0 <= unit.self_discharge_ppm < PPM:
-            yield fault(FaultCode.BAD_VALUE, f"{here}.self_discharge_ppm", "is not within 0..999999")
+        if not 0 <= unit.self_discharge_ppm_per_h < PPM:
+            yield fault(FaultCode.BAD_VALUE, f"{here}.self_discharge_ppm_per_h", "is not within 0..999999")
 
 
 def _inverter(unit: Unit, case: Case, here: str) -> Iterator[Fault]:

@@ -86,7 +86,7 @@ class Edges:
             charge, discharge = unit.charge_efficiency_ppm / PPM, unit.discharge_efficiency_ppm / PPM
             now, made = float(unit.initial_energy_wh), []
             for t in window:
-                now *= 1 - unit.self_discharge_ppm / PPM
+                now *= unit.kept(self.hours)
                 base = baseline_of(unit, t)[0]
                 now -= base * self.hours * (1 / discharge if base > 0 else charge)
                 for k in self.members.get(unit.unit_id, ()):

@@ -200,7 +200,7 @@ def _rounded(case: Case, market: Market, repair: Repair, point: Point, value: Re
     """
     step, relief = case.settings.quantity_step_w, _relief(market, value)
     awards = round_awards(market, point.x, relief, step, case.resolution_s)
-    awards = keep_stored(market, awards, point.x, case.units)
+    awards = keep_stored(market, awards, point.x, case.units, case.resolution_s)
     made = repair.point(columns_of(market, awards, point.x), point.state)
     broken = np.asarray((made.excess > BROKEN).any(axis=1) & ~(point.excess > BROKEN).any(axis=1))
     if not broken.any():
@@ -212,7 +212,7 @@ def _rounded(case: Case, market: Market, repair: Repair, point: Point, value: Re
         return awards, made
     again = repair.restore(made, tied, broken)
     more = round_awards(market, again.x, relief, step, case.resolution_s)
-    more = keep_stored(market, more, again.x, case.units)
+    more = keep_stored(market, more, again.x, case.units, case.resolution_s)
     best = repair.point(columns_of(market, more, again.x), again.state)
     return (more, best) if float(best.merit.sum()) < float(made.merit.sum()) else (awards, made)
 

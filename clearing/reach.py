@@ -90,7 +90,7 @@ def _stored(case: Case, unit: Unit, offers: Sequence[Offer]) -> tuple[int | None
         caps = [(o.direction, offered_w(o, t)) for o in offers]
         out = sum(w for way, w in caps if way is Direction.UP) * hours / discharge
         into = sum(w for way, w in caps if way is Direction.DOWN) * hours * charge
-        keep = 1 - unit.self_discharge_ppm / PPM
+        keep = unit.kept(hours)
         low, high = low * keep + change - out, high * keep + change + into
         least, most = _bounds(case, unit, t)
         slack = NOISE_WH + NOISE * (abs(low) + abs(high) + most)

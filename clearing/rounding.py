@@ -147,7 +147,7 @@ def _share_budgets(
     awards[over, window.start : window.stop] = np.where(offered, down, awards[over, window.start : window.stop])
 
 
-def keep_stored(market: Market, awards: Awards, x: Real, units: tuple[Unit, ...]) -> Awards:
+def keep_stored(market: Market, awards: Awards, x: Real, units: tuple[Unit, ...], resolution_s: int) -> Awards:
     """Return awards in which whole watts never leave a storage with less than what was optimised.
 
     Rounded one by one, the slots of a day can take some Wh more out of a store than were put in: a dispatch that costs
@@ -158,6 +158,7 @@ def keep_stored(market: Market, awards: Awards, x: Real, units: tuple[Unit, ...]
         awards: rounded awards.
         x: quantities, MW.
         units: units of the case.
+        resolution_s: length of a slot, s.
     """
     stores = {u.unit_id: u for u in units if u.kind is UnitKind.STORAGE}
     if not stores:
@@ -172,10 +173,11 @@ def keep_stored(market: Market, awards: Awards, x: Real, units: tuple[Unit, ...]
     for unit in stores.values():
         members = [k for k, o in enumerate(market.offers) if o.unit_id == unit.unit_id and cap[k].any()]
         gain = {k: _stored_by(market.offers[k], unit) for k in members}
+        keep = unit.kept(resolution_s / 3600)
         for window in market.windows:
             off = 0.0  # what is stored beyond what was optimised, W times slots
             for t in window:
-                off *= 1 - unit.self_discharge_ppm / 1e6
+                off *= keep
                 off += sum(gain[k] * (made[k, t] - exact[k, t]) for k in members if cap[k, t])
                 for k in sorted(members, key=lambda k: (gain[k] > 0, k)):
                     step, offer = (1 if gain[k] > 0 else -1), market.offers[k]

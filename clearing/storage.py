@@ -30,7 +30,7 @@ def add_storage(
     if not any((k, t) in delivered for k in mine for t in slots):
         return
     charge, discharge = unit.charge_efficiency_ppm / MEGA, unit.discharge_efficiency_ppm / MEGA
-    keep = 1 - unit.self_discharge_ppm / MEGA
+    keep = unit.kept(hours)
     last: int | None = None
     last_least = unit.initial_energy_wh
     for t in slots:

@@ -217,7 +217,7 @@ def _units(snapshot: Snapshot, placed: Iterable[ev.FlexOffer]) -> Iterable[Unit]
                 min_final_energy_wh=unit.min_final_energy_wh,
                 charge_efficiency_ppm=unit.charge_efficiency_ppm,
                 discharge_efficiency_ppm=unit.discharge_efficiency_ppm,
-                self_discharge_ppm=unit.self_discharge_ppm,
+                self_discharge_ppm_per_h=unit.self_discharge_ppm_per_h,
                 baseline_power_w=unit.baseline_power_w,
             )
         else:

@@ -192,7 +192,7 @@ def _storage(d: Draft) -> None:
             max_energy_wh=most,
             charge_efficiency_ppm=950_000,
             discharge_efficiency_ppm=930_000,
-            self_discharge_ppm=1_000,
+            self_discharge_ppm_per_h=4_000,
         )
     )
 

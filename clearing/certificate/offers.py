@@ -141,10 +141,11 @@ def _inside(point: tuple[float, float], corners: list[tuple[float, float]], slac
 
 def _storage(e: Evidence, unit: Unit, offers: list[tuple[Offer, Amounts]]) -> Iterator[str]:
     charge, discharge = unit.charge_efficiency_ppm / PPM, unit.discharge_efficiency_ppm / PPM
+    keep = (1 - unit.self_discharge_ppm_per_h / PPM) ** e.hours
     stored = float(unit.initial_energy_wh)
     last = unit.min_final_energy_wh or 0
     for t in range(e.case.slots):
-        stored *= 1 - unit.self_discharge_ppm / PPM
+        stored *= keep
         base = unit.baseline_power_w[t] if unit.baseline_power_w else 0
         flows = [(base, True)] if base > 0 else [(-base, False)]
         flows += [(int(a[t]), o.direction is Direction.UP) for o, a in offers if o.quantity is Quantity.ACTIVE]

@@ -196,7 +196,7 @@ class Earnings:
         if len(worth) != slots:
             return (np.zeros(slots), np.zeros(slots)), np.inf
         charge, discharge = unit.charge_efficiency_ppm / PPM, unit.discharge_efficiency_ppm / PPM
-        keep = 1 - unit.self_discharge_ppm / PPM
+        keep = (1 - unit.self_discharge_ppm_per_h / PPM) ** hours
         value = keep * worth[0] * unit.initial_energy_wh / MEGA
         for t in range(slots):
             base = unit.baseline_power_w[t] / MEGA * hours if unit.baseline_power_w else 0.0

@@ -95,7 +95,7 @@ class Storage:
     min_final_energy_wh: Annotated[int | None, "least stored when the delivery ends, Wh; null = min_energy_wh"] = None
     charge_efficiency_ppm: Annotated[int, "stored per drawn, millionths"] = 1_000_000
     discharge_efficiency_ppm: Annotated[int, "fed in per taken from the store, millionths"] = 1_000_000
-    self_discharge_ppm: Annotated[int, "lost per slot, millionths of what is stored"] = 0
+    self_discharge_ppm_per_h: Annotated[int, "lost per hour, millionths of what is stored"] = 0
     baseline_power_w: Annotated[
         tuple[int, ...], "power without flexibility per slot of the session, W, positive = feed-in; empty = zero"
     ] = ()

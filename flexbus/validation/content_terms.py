@@ -198,9 +198,9 @@ def _storage(s: ev.Storage) -> Iterator[Fault]:
         if not 1 <= value <= PPM:
             text = f"{value} is not an efficiency within 1 to 1000000 millionths"
             yield fault(FaultCode.BAD_VALUE, f"{at}.{name}", text)
-    if s.self_discharge_ppm >= PPM:
-        text = f"{s.self_discharge_ppm} loses everything in one slot; it is less than 1000000 millionths"
-        yield fault(FaultCode.BAD_VALUE, f"{at}.self_discharge_ppm", text)
+    if s.self_discharge_ppm_per_h >= PPM:
+        text = f"{s.self_discharge_ppm_per_h} loses everything within an hour; it is less than 1000000 millionths"
+        yield fault(FaultCode.BAD_VALUE, f"{at}.self_discharge_ppm_per_h", text)
     if len(s.baseline_power_w) > MAX_SESSION_SLOTS:
         yield from _too_long(f"{at}.baseline_power_w", s.baseline_power_w)
 

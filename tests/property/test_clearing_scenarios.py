@@ -138,7 +138,7 @@ def _units(rng: random.Random, slots: int) -> tuple[tuple[Unit, ...], tuple[Offe
             min_final_energy_wh=rng.choice([None, 40_000]),
             charge_efficiency_ppm=900_000,
             discharge_efficiency_ppm=900_000,
-            self_discharge_ppm=rng.choice([0, 1000]),
+            self_discharge_ppm_per_h=rng.choice([0, 4000]),
         )
         units.append(store)
         add("store-out", "b0001", UP, 200_000, rng.randrange(1, 60) * 1000, "store")

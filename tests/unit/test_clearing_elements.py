@@ -136,7 +136,7 @@ def with_everything(given: Case, seed: int) -> Case:
     units = (
         Unit(unit_id="tank", kind=UnitKind.STORAGE, initial_energy_wh=40_000, max_energy_wh=100_000,
              min_final_energy_wh=20_000, charge_efficiency_ppm=950_000, discharge_efficiency_ppm=930_000,
-             self_discharge_ppm=500),
+             self_discharge_ppm_per_h=2_000),
         Unit(unit_id="pv", kind=UnitKind.INVERTER, baseline_power_w=(300_000,) * n, max_apparent_power_va=320_000,
              max_tan_phi_ppm=484_000),
     )  # fmt: skip

@@ -46,7 +46,7 @@ def test_whole_watts_leave_no_storage_with_less_than_it_must_hold() -> None:
         min_final_energy_wh=112_600,
         charge_efficiency_ppm=951_000,
         discharge_efficiency_ppm=947_000,
-        self_discharge_ppm=300,
+        self_discharge_ppm_per_h=1_200,
     )
     given = case(
         chain(4),
@@ -63,7 +63,7 @@ def test_whole_watts_leave_no_storage_with_less_than_it_must_hold() -> None:
     taken = {o.offer_id: o.quantity for o in result.offers}
     stored = 112_600.0
     for t in range(24):
-        stored *= 1 - 300e-6
+        stored *= (1 - 1_200e-6) ** 0.25
         stored += (taken["in"][t] * 0.951 - taken["out"][t] / 0.947) / 4
     assert any(taken["out"])
     assert 112_600 - 0.01 <= stored < 112_602

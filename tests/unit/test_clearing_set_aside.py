@@ -86,7 +86,7 @@ FAULTS: dict[str, tuple[str, Case]] = {
     ),
     "losses faster than it can charge": (
         "$.units[0].min_energy_wh",
-        market(one("a", unit_id="u"), units=(store(min_energy_wh=49_000, self_discharge_ppm=900_000),)),
+        market(one("a", unit_id="u"), units=(store(min_energy_wh=49_000, self_discharge_ppm_per_h=999_900),)),
     ),
     "baseline overfills": (
         "$.units[0].max_energy_wh",

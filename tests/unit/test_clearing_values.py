@@ -64,7 +64,7 @@ HOSTILE: dict[str, Callable[[], Case]] = {
     },
     **{
         f"$.units[0].{name}": lambda name=name: stored(**{name: HUGE})  # type: ignore[misc]
-        for name in ("initial_energy_wh", "max_energy_wh", "min_final_energy_wh", "self_discharge_ppm")
+        for name in ("initial_energy_wh", "max_energy_wh", "min_final_energy_wh", "self_discharge_ppm_per_h")
     },
     **{
         f"$.network.branches[0].{name}": lambda name=name: branched(**{name: HUGE})  # type: ignore[misc]
