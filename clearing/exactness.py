@@ -37,10 +37,6 @@ MET, DIGITS = 1e-6, 1e-8
 EXACT_MW = EXACT_RAD = EXACT_PU = 1e-6
 # EUR per hour and pu: where the relaxation is exact, multipliers of cuts below this are the solver's noise.
 NO_CUT = 1e-2
-# Looks around a dispatch: how many, how far the first goes (of all that is injected), and what they must still promise.
-LOOKS = 12
-FIRST_LOOK = 0.02
-LOOK_ON = 1e-8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +46,7 @@ class Bound:
     value: float
     solved: NDArray[np.bool_]  # per slot: a proof or the cone solver gave the bound
     exact: NDArray[np.bool_]
+    met: NDArray[np.bool_]  # the bound of the slot meets what it costs
     gap: Real  # per slot: what it costs less its own bound, at the prices of what ties slots together, EUR per hour
     gap_mw: Real  # fictitious losses of the relaxation
     taken: dict[int, tuple[NDArray[np.int_], Real]]  # per slot: its columns, and what the relaxation takes of them
@@ -77,51 +74,6 @@ def bound_of(
         workers: processes to spread the relaxations over.
     """
     return _Bounder(repair, point, multipliers, prices).run(active, workers)
-
-
-def settle_inside(
-    repair: Repair,
-    point: Point,
-    multipliers: Multipliers,
-    prices: NodalPrices,
-    slots: NDArray[np.bool_],
-    workers: int = 1,
-) -> Point:
-    """Return a dispatch at least as good, where the best one lies between the corners of the market.
-
-    Linear programs creep there. The relaxation of what lies near the dispatch has the curvature of losses and voltages,
-    and the nearer it looks the less it invents: so it is followed in ever smaller steps.
-
-    Args:
-        repair: the optimisation.
-        point: the dispatch.
-        multipliers: its duals.
-        prices: its nodal prices.
-        slots: slots to look at.
-        workers: processes to spread the relaxations over.
-    """
-    open_slots = np.flatnonzero(slots).tolist()
-    size = {t: FIRST_LOOK * float(np.abs(repair.base.s[t]).sum() + np.abs(point.state.s[t]).sum()) for t in open_slots}
-    for _ in range(LOOKS):
-        if not open_slots:
-            break
-        bounder = _Bounder(repair, point, multipliers, prices, prove=False)
-        problems, kept = [], []
-        for t in open_slots:
-            problem, columns = bounder.nearby(t, size[t])
-            problems.append(problem)
-            kept.append(columns)
-        taken, promised = {}, {}
-        for t, columns, found in zip(open_slots, kept, solve_slots(problems, workers), strict=True):
-            if found is not None and found.solved:
-                taken[t] = columns, found.x[: len(columns)]
-                value, _ = bounder.value(t, columns)
-                promised[t] = value - found.bound > LOOK_ON * max(1.0, abs(value))
-        point, better = repair.take(point, taken)
-        for t in open_slots:
-            size[t] *= 0.5 if t in better else 0.2
-        open_slots = [t for t in open_slots if promised.get(t, False)]
-    return point
 
 
 class _Bounder:
@@ -198,7 +150,7 @@ class _Bounder:
         asked = np.flatnonzero(active & repair.live & self.solve).tolist()
         self.enclose(asked)
         answers = dict(zip(asked, solve_slots([self.problem(t) for t in asked], workers), strict=True))
-        exact = np.ones(self.slots, dtype=bool)
+        exact, met = np.ones((2, self.slots), dtype=bool)
         gap, gap_mw = np.zeros((2, self.slots))
         total, solved = self.offset, np.ones(self.slots, dtype=bool)
         total += self._away_terms()
@@ -206,13 +158,14 @@ class _Bounder:
         found: dict[int, SlotMultipliers] = {}
         taken: dict[int, tuple[NDArray[np.int_], Real]] = {}
         requests: dict[int, dict[str, float]] = {}
+        whole = np.isin(repair.group, repair.column_group[repair.integer])
         for t in np.flatnonzero(active & repair.live).tolist():
             relaxed = answers.get(t)
             if relaxed is None:
                 found[t] = self.ac.slot(t)
                 requests[t] = self._of_requests(t, None)
                 if t in answers:  # the solver broke down
-                    solved[t] = exact[t] = False
+                    solved[t] = exact[t] = met[t] = False
                     gap[t] = np.inf
                     total = -np.inf
                 continue
@@ -223,8 +176,8 @@ class _Bounder:
             taken[t] = kept, relaxed.x[: len(kept)]
             value, gross = self.value(t, kept)
             gap[t], gap_mw[t] = value - relaxed.bound, relaxed.losses_mw
-            met = gap[t] <= MET * max(1.0, abs(value)) + DIGITS * gross
-            exact[t] = relaxed.solved and (met or self._is_state(t, relaxed))
+            met[t] = relaxed.solved and gap[t] <= MET * max(1.0, abs(value)) + DIGITS * gross
+            exact[t] = met[t] or (relaxed.solved and bool(whole[t]) and self._is_state(t, relaxed))
             if exact[t] and float(relaxed.cuts.max(initial=0.0)) < NO_CUT:
                 found[t] = replace(relaxed, cuts=np.zeros(0))
             total += (relaxed.bound + self._copy_terms(t)) * repair.weight[t]
@@ -232,6 +185,7 @@ class _Bounder:
             value=total,
             solved=solved,
             exact=exact,
+            met=met,
             gap=gap,
             gap_mw=gap_mw,
             taken=taken,
@@ -401,38 +355,6 @@ class _Bounder:
             for k in np.flatnonzero(self.repair.watch[t]).tolist()
             if self.point.excess[t, k] > -0.5 * self.repair.limits.near[k]
         )
-
-    def nearby(self, t: int, size: float) -> tuple[SlotProblem, NDArray[np.int_]]:
-        """Return the relaxation of a slot in which no column that injects moves further, and the slot's columns."""
-        repair, x = self.repair, self.point.x
-        kept = np.flatnonzero(self.home == t)
-        self.boxes = None
-        problem = self.problem(t)
-        moving = np.flatnonzero(np.diff(sparse.csc_matrix(abs(problem.inject_p) + abs(problem.inject_q)).indptr))
-        moving = moving[moving < len(kept)]
-        low = np.maximum(x[kept[moving]] - size, 0.0)
-        high = np.minimum(x[kept[moving]] + size, problem.upper[moving])
-        held = sparse.csr_matrix(
-            (np.ones(len(moving)), (np.arange(len(moving)), moving)), shape=(len(moving), len(problem.cost))
-        )
-        least, most = problem.s.copy(), problem.s.copy()
-        for matrix, unit in ((problem.inject_p, 1.0), (problem.inject_q, 1j)):
-            part = matrix[:, moving]
-            least = least + unit * (part.maximum(0) @ low + part.minimum(0) @ high)
-            most = most + unit * (part.maximum(0) @ high + part.minimum(0) @ low)
-            if matrix.shape[1] > len(kept):  # what is injected from elsewhere
-                most = most + unit * (matrix[:, len(kept) :] @ problem.upper[len(kept) :])
-        made = boxes_of(self.tree, least[None], most[None], np.abs(repair.grid.held_v) ** 2, self._rated([t]))
-        self.boxes, self.boxed = made, {t: 0}
-        near = replace(
-            problem,
-            rows=sparse.csr_matrix(sparse.vstack([problem.rows, held])),
-            row_low=np.r_[problem.row_low, low],
-            row_high=np.r_[problem.row_high, np.maximum(high, low)],
-            box=self._box(t),
-            likely=None,
-        )
-        return near, kept
 
     def _away(self, t: int) -> list[tuple[int, int, float, float]]:
         """Return where columns from elsewhere can inject in a slot: (0 P or 1 Q, node, least, most)."""

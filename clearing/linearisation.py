@@ -217,7 +217,7 @@ class Linearisation:
             self.known[t] = limits[t], point.state.v[t], np.asarray(inject @ by.T).T
         return [self.known[t][2] for t in slots]
 
-    def _program(
+    def program(
         self, point: Point, fixed: Real | None, open_groups: frozenset[int] | None = None
     ) -> tuple[LinearProgram, Model]:
         """Return the program at a point; of closed groups only the columns stay, held where they are."""

@@ -13,7 +13,8 @@ from clearing.canonical import canonical_case, case_hash
 from clearing.case import Case, Quantity
 from clearing.certificate.injected import injected_range
 from clearing.check import check_case
-from clearing.exactness import Bound, bound_of, settle_inside
+from clearing.curvature import settle_inside
+from clearing.exactness import Bound, bound_of
 from clearing.gradients import Gradients
 from clearing.limits import LimitTable, build_limits
 from clearing.linearisation import Multipliers, Point
@@ -280,8 +281,8 @@ class _Problem:
             chosen = deepen(self.table, chosen, depth, wanted)
             repair, start = self._repair(chosen), None
         bound = bound_of(repair, point, multipliers, prices, self.live, workers)
-        for way in (self._follow, self._settle_inside, self._polish):
-            if bound.exact.all():
+        for way in (self._follow, self._settle_inside, self._polish, self._settle_inside):
+            if bound.met.all():
                 break
             found = way(repair, point, multipliers, prices, bound, workers)
             # Less is not worth the time of another proof.
@@ -326,16 +327,15 @@ class _Problem:
 
     def _follow(self, repair: Repair, point: Point, *rest: Any) -> Point:
         bound: Bound = rest[2]
-        return repair.follow(point, bound.taken, ~bound.exact)
+        return repair.follow(point, bound.taken, ~bound.met)
 
     def _settle_inside(self, repair: Repair, point: Point, *rest: Any) -> Point:
-        multipliers, prices, bound, workers = rest
-        slots = ~bound.exact & repair.restless(point, multipliers)
-        return settle_inside(repair, point, multipliers, prices, slots, workers)
+        multipliers, _, bound, _ = rest
+        return settle_inside(repair, point, multipliers, ~bound.met & repair.restless(point, multipliers))
 
     def _polish(self, repair: Repair, point: Point, *rest: Any) -> Point:
         multipliers, _, bound, _ = rest
-        return repair.polish(point, multipliers, ~bound.exact)
+        return repair.polish(point, multipliers, ~bound.met)
 
     def _repair(self, chosen: NDArray[np.bool_]) -> Repair:
         self.live = self.book.spread(self.active)

@@ -166,18 +166,23 @@ def _solve_columns(problem: SlotProblem) -> Relaxed:
     )
 
 
-def solve_cone(cost: Real, matrix: sparse.csc_matrix, rhs: Real, kinds: tuple[Any, ...]) -> tuple[Any, float]:
+def solve_cone(
+    cost: Real, matrix: sparse.csc_matrix, rhs: Real, kinds: tuple[Any, ...], bent: sparse.csc_matrix | None = None
+) -> tuple[Any, float]:
     """Solve ``min cost x, matrix x + s = rhs, s in kinds`` with Clarabel; return its solution and the costs' scale.
 
-    Refining every linear system is half of the time and most programs reach the fine tolerance without; one that does
-    not is solved again with it, to the coarse one.
+    With `bent`, positive semidefinite, half of ``x bent x`` is added to the costs. Refining every linear system is half
+    of the time and most programs reach the fine tolerance without; one that does not is solved again with it, to the
+    coarse one.
 
     Raises:
         SolverFailedError: the solver broke down.
     """
     # Costs of the order of one make Clarabel fast; violation prices would otherwise cost 200 iterations.
     scale = 1.0 / max(float(np.abs(cost).max(initial=0.0)) / 30, 1e-9)
-    quadratic = sparse.csc_matrix((len(cost), len(cost)))
+    quadratic = (
+        sparse.csc_matrix((len(cost), len(cost))) if bent is None else sparse.csc_matrix(sparse.triu(bent) * scale)
+    )
     for refine, tolerance in ((False, FINE), (True, COARSE)):
         settings = cone_settings(tolerance)
         settings.iterative_refinement_enable = refine

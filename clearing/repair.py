@@ -81,7 +81,7 @@ class Repair(Linearisation):
         self.upper[sorted(banned)] = 0.0
         best = start
         if best is None:
-            self._open()
+            self.open_regions()
             best = self.point(np.zeros(len(self.cost)) if self.opening is None else self.opening, self.base)
         fixed: Real | None = None
         if self.integer.any():
@@ -93,7 +93,7 @@ class Repair(Linearisation):
         self.lost = self.live & among(self.group, multipliers.lost)
         if self.given_up or multipliers.lost:
             stands = self.point(np.zeros(len(self.cost)) if self.opening is None else self.opening, self.base)
-            best = stands if self.given_up else self._mix(best, stands, sorted(multipliers.lost))
+            best = stands if self.given_up else self.mix(best, stands, sorted(multipliers.lost))
         return best, multipliers
 
     def follow(self, best: Point, taken: dict[int, tuple[NDArray[np.int_], Real]], slots: NDArray[np.bool_]) -> Point:
@@ -120,11 +120,11 @@ class Repair(Linearisation):
         mine = np.isin(self.column_group, sorted(groups))
         running = np.isin(self.group, sorted(groups))
         candidate = self.point(np.where(mine, x, best.x), best.state, running)
-        self._watch_more(candidate)
-        self._open()
-        found = self._descend(self._mix(best, candidate, sorted(groups)), frozenset(groups))
+        self.watch_more(candidate)
+        self.open_regions()
+        found = self._descend(self.mix(best, candidate, sorted(groups)), frozenset(groups))
         gain = best.merit - found.merit
-        return self._mix(best, found, [g for g in sorted(groups) if float(gain[self.group == g].sum()) > FLAT])
+        return self.mix(best, found, [g for g in sorted(groups) if float(gain[self.group == g].sum()) > FLAT])
 
     def gave_up(self, slot: int) -> bool:
         """Tell whether nothing is taken in a slot because no solver found multipliers there."""
@@ -143,27 +143,6 @@ class Repair(Linearisation):
             touched = self.column_slot[self.rows.indices[self.rows.indptr[r] : self.rows.indptr[r + 1]]]
             count[np.unique(touched[touched >= 0])] -= 1
         return np.asarray((count > 0) & self.live)
-
-    def take(self, best: Point, taken: dict[int, tuple[NDArray[np.int_], Real]]) -> tuple[Point, frozenset[int]]:
-        """Return the better of a dispatch and another one, slot by slot (with those coupled), and where it is better.
-
-        Args:
-            best: the dispatch.
-            taken: per slot its columns and what else is taken of them.
-        """
-        x = best.x.copy()
-        for columns, there in taken.values():
-            x[columns] = np.where(self.integer[columns], best.x[columns], np.clip(there, 0.0, self.upper[columns]))
-        groups = {int(self.group[t]) for t in taken} - self.broken_groups(x)
-        if not groups:
-            return best, frozenset()
-        mine = np.isin(self.column_group, sorted(groups))
-        running = np.isin(self.group, sorted(groups))
-        candidate = self.point(np.where(mine, x, best.x), best.state, running)
-        self._watch_more(candidate)
-        gain = best.merit - candidate.merit
-        better = [g for g in sorted(groups) if float(gain[(self.group == g) & self.live].sum()) > FLAT]
-        return self._mix(best, candidate, better), frozenset(np.flatnonzero(np.isin(self.group, better)).tolist())
 
     def polish(self, best: Point, multipliers: "Multipliers", inexact: NDArray[np.bool_]) -> Point:
         """Look for a better local optimum in slots where the problem is not convex.
@@ -192,19 +171,19 @@ class Repair(Linearisation):
             if not trial:
                 break
             self.pins = trial
-            self._open()
+            self.open_regions()
             x = best.x.copy()
             x[list(trial)] = list(trial.values())
             mine = frozenset(int(self.group[self.column_slot[c]]) for c in trial) & groups
             running = among(self.group, mine)
             there = self._descend(self.point(x, best.state, running), mine)
             self.pins = {}
-            self._open()
+            self.open_regions()
             there = self._descend(there, mine)
             gain = best.merit - there.merit
             broken = self.broken_groups(there.x)
             better = [g for g in sorted(mine - broken) if float(gain[(self.group == g) & self.live].sum()) > FLAT]
-            best = self._mix(best, there, better)
+            best = self.mix(best, there, better)
         return best
 
     def restore(self, made: Point, tied: list[int], slots: NDArray[np.bool_]) -> Point:
@@ -218,7 +197,7 @@ class Repair(Linearisation):
         self.pins = {c: float(made.x[c]) for c in tied}
         self.radius[:], self.reach[:] = SMALL_STEP, NEAR
         fixed, self.fixed = self.fixed, made.x
-        self._watch_more(made)
+        self.watch_more(made)
         there = self._descend(made, frozenset(self.group[slots].tolist()))
         self.pins, self.fixed = {}, fixed
         return there
@@ -228,9 +207,9 @@ class Repair(Linearisation):
 
         They tell roughly what every step will be worth, and so which ones need not be looked at.
         """
-        self._open()
+        self.open_regions()
         base = self.point(np.zeros(len(self.cost)), self.base)
-        program, model = self._program(base, None)
+        program, model = self.program(base, None)
         return base, self._duals(replace(program, integer=np.zeros(len(program.cost), dtype=bool)), model)
 
     def multipliers(self, point: Point) -> Multipliers:
@@ -242,7 +221,7 @@ class Repair(Linearisation):
         shrunk = held.copy()
         shrunk[self.columns.whole] *= 1 - HAIR
         for decided in (shrunk, held):
-            program, model = self._program(point, decided)
+            program, model = self.program(point, decided)
             found = self._duals(self._without(program, self._rejected(decided)), model)
             if found.known:
                 break
@@ -256,7 +235,7 @@ class Repair(Linearisation):
         """
         x, good = best.x.copy(), set[int]()
         for g in sorted(groups):
-            found = solve_linear(self._program(best, self.fixed, frozenset({g}))[0])
+            found = solve_linear(self.program(best, self.fixed, frozenset({g}))[0])
             if found is not None:
                 good.add(g)
                 mine = self.column_group == g
@@ -273,7 +252,7 @@ class Repair(Linearisation):
         of_row = self.column_group[self.rows.indices[first]] if self.rows.nnz else np.zeros(0, dtype=int)
         for g in sorted(groups):
             for decided in ways:
-                program, model = self._program(point, decided, frozenset({g}))
+                program, model = self.program(point, decided, frozenset({g}))
                 found = self._duals(self._without(program, self._rejected(decided)), model)
                 if found.known:
                     break
@@ -354,14 +333,14 @@ class Repair(Linearisation):
         seen: set[bytes] = set()
         here = best
         for _ in range(6):
-            program, model = self._program(here, None)
+            program, model = self.program(here, None)
             found = solve_linear(_without_choices(program, self.cuts)) if self.cuts else self._solve(program, model)
             if found is None:
                 break
             x = np.clip(found.x[: len(self.cost)], 0, self.upper)
             x[self.integer] = np.round(x[self.integer])
             candidate = self.point(x, here.state)
-            self._watch_more(candidate)
+            self.watch_more(candidate)
             if self._total(candidate) < self._total(best) - FLAT:
                 best = candidate
             key = x[self.integer].tobytes()
@@ -374,7 +353,7 @@ class Repair(Linearisation):
     def _total(self, point: Point) -> float:
         return float(point.merit.sum())
 
-    def _watch_more(self, point: Point) -> bool:
+    def watch_more(self, point: Point) -> bool:
         """Watch every limit that a point comes near to or exceeds; tell whether any exceeded one is new."""
         seen = (self.live & point.state.converged)[:, None]
         with np.errstate(invalid="ignore"):
@@ -394,7 +373,7 @@ class Repair(Linearisation):
         self.reach = np.where(on.any(axis=1), np.minimum(np.maximum(moved, LEAST_REACH), FIRST_REACH), self.reach)
         return bool(crossed.any())
 
-    def _open(self) -> None:
+    def open_regions(self) -> None:
         """Let every slot go as far as it likes."""
         self.radius[:] = np.inf
         self.reach[:] = FIRST_REACH
@@ -408,13 +387,13 @@ class Repair(Linearisation):
         for _ in range(self.max_steps):
             if not open_groups:
                 break
-            program, model = self._program(best, fixed, open_groups)
+            program, model = self.program(best, fixed, open_groups)
             found = self._solve(program, model)
             if found is None:
                 x, open_groups = self._one_by_one(best, open_groups)
                 if not open_groups:
                     break
-                program, model = self._program(best, fixed, open_groups)
+                program, model = self.program(best, fixed, open_groups)
             else:
                 x = found.x[:n]
             running = among(self.group, open_groups)
@@ -422,12 +401,12 @@ class Repair(Linearisation):
                 x = np.where(among(self.column_group, open_groups), x, best.x)
             x = np.minimum(np.maximum(x, 0.0), self.upper)
             candidate = best if np.array_equal(x, best.x) else self.point(x, best.state, running)
-            new_limit = self._watch_more(candidate)
+            new_limit = self.watch_more(candidate)
             new_limit |= self._reach_for(best, candidate, running)
             self.steps[self.live & running] += 1
             if candidate is best and not new_limit:
                 break  # nothing moves
-            promise = self._model_merit(best, program, model, x)
+            promise = self.model_merit(best, program, model, x)
             accept: list[int] = []
             closed: set[int] = set()
             for g in sorted(open_groups):
@@ -443,7 +422,7 @@ class Repair(Linearisation):
                 if float(self.radius[mine].max(initial=0.0)) < 1e-9:
                     closed.add(g)
             # Elsewhere than in the open groups the candidate is the best.
-            best = candidate if len(accept) == len(open_groups) else self._mix(best, candidate, accept)
+            best = candidate if len(accept) == len(open_groups) else self.mix(best, candidate, accept)
             open_groups -= closed
         return best
 
@@ -458,7 +437,7 @@ class Repair(Linearisation):
         np.maximum.at(size, self.column_slot[mine], np.abs(step[mine]))
         self.radius[bad] = np.minimum(self.radius[bad], size[bad]) / 3
 
-    def _model_merit(self, best: Point, program: LinearProgram, model: Model, x: Real) -> Real:
+    def model_merit(self, best: Point, program: LinearProgram, model: Model, x: Real) -> Real:
         """Return the merit per slot that the program promises at a dispatch."""
         root = ((best.values["root_p"] - self.base_values["root_p"]) * self.energy_price).sum(axis=1)
         moved = (program.cost[: len(x)] / self.column_weight - self.cost) * (x - best.x)
@@ -480,7 +459,7 @@ class Repair(Linearisation):
             merit[m.slot] -= self.worth(m, -float(left[r]))
         return np.asarray(merit * self.weight)
 
-    def _mix(self, best: Point, candidate: Point, accept: list[int]) -> Point:
+    def mix(self, best: Point, candidate: Point, accept: list[int]) -> Point:
         """Return the point that is the candidate in the accepted groups and the best elsewhere."""
         if candidate is best or not accept:
             return best

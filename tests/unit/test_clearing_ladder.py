@@ -92,7 +92,7 @@ def test_a_program_that_fails_costs_its_own_slots_and_no_others(monkeypatch: pyt
     case = replace(case, offers=tuple(o for o in case.offers if o.max_energy_wh is None and not o.all_or_nothing))
     usual = clear(case)
     bad = max(t for t, s in enumerate(usual.slots) if s.status is not SlotStatus.IDLE and s.up_w + s.down_w)
-    made, real = linearisation.Linearisation._program, rows.solve_linear
+    made, real = linearisation.Linearisation.program, rows.solve_linear
     mine = np.zeros(0, dtype=int)
 
     def watched(self: Any, *of: Any) -> Any:
@@ -103,7 +103,7 @@ def test_a_program_that_fails_costs_its_own_slots_and_no_others(monkeypatch: pyt
     def failing(program: Any, **more: Any) -> Any:
         return None if (program.upper > program.lower)[mine].any() else real(program, **more)
 
-    monkeypatch.setattr(linearisation.Linearisation, "_program", watched)
+    monkeypatch.setattr(linearisation.Linearisation, "program", watched)
     for module in (linearisation, repair):
         monkeypatch.setattr(module, "solve_linear", failing)
     result = clear(case)
