@@ -52,8 +52,8 @@ class Scale:
         )
         under, over = ("\N{LESS-THAN OR EQUAL TO} ", "\N{GREATER-THAN OR EQUAL TO} ") if self.clipped else ("", "")
         return (
-            f'{bars}<text x="{x}" y="{y + 18}">{under}{self.low:g}</text>'
-            f'<text x="{x + width}" y="{y + 18}" text-anchor="end">{over}{self.high:g} {escape(self.unit)}</text>'
+            f'{bars}<text x="{x}" y="{y + 18}">{under}{self.low:,.10g}</text>'
+            f'<text x="{x + width}" y="{y + 18}" text-anchor="end">{over}{self.high:,.10g} {escape(self.unit)}</text>'
         )
 
 
@@ -157,7 +157,7 @@ def draw_grid(
         bus_scale: its scale.
         bus_wrong: whether a bus breaks a limit (ringed).
         bus_text: tooltip of a bus.
-        branch_value: loading of a branch, 1 = limit; NaN = no limit.
+        branch_value: loading of a branch, % of its limit; NaN = no limit.
         branch_scale: its scale; None draws plain branches.
         branch_text: tooltip of a branch.
         marks: triangles at buses.
@@ -171,8 +171,8 @@ def draw_grid(
         if not branch.closed:
             stroke, width, dash = "#cfcfcf", 1.0, ' stroke-dasharray="2 4"'
         elif branch_scale is not None and not math.isnan(value):
-            stroke, width = branch_scale.colour(value), 1.2 + 2.6 * min(max(value, 0.0), 1.2)
-            if value > 1.0 + 1e-6:
+            stroke, width = branch_scale.colour(value), 1.2 + 2.6 * min(max(value / 100, 0.0), 1.2)
+            if value > 100 + 1e-4:
                 stroke, dash = WRONG, ' stroke-dasharray="7 3"'
         line = f'<line x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}" stroke="{stroke}"'
         tip = f"<title>{escape(branch_text(branch.branch_id))}</title>"

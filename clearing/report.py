@@ -87,18 +87,19 @@ def certificate_sentence(case: Case, result: Result) -> str:
     beyond = f"beyond the {named} named shortfalls" if named else "anywhere"
     proof = result.certificate
     text = (
-        f"In an AC power flow of every one of the {case.slots} slots the published dispatch breaks no limit "
-        f"{beyond} (largest excess {worst} ppm); it costs {proof.value_nano / 1e9:,.2f} EUR"
+        f"In an AC power flow of each of the {case.slots} slots the published dispatch breaks no limit "
+        f"{beyond} (largest excess {worst} ppm); its value, which the market minimises, is "
+        f"{proof.value_nano / 1e9:,.2f} EUR"
     )
     if proof.lower_bound_nano is None or proof.gap_nano is None:
-        return f"{text}; no lower bound was published with it. Check it with: flexbus certify CASE RESULT."
+        return f"{text}, without a lower bound. Check it with: flexbus certify CASE RESULT."
     if proof.gap_nano < 0:
         return f"{text}, which is less than its own lower bound: this result is not proven. See flexbus certify."
     share = abs(proof.gap_nano) / max(abs(proof.value_nano), 1)
-    part = f" ({share:.1e} of it)" if share < 1 else ""
+    part = "" if share >= 1 else " (less than 0.1 %)" if share < 1e-3 else f" ({share:.1%})"
     return (
-        f"{text}, and no dispatch of the same offers can cost less than {proof.lower_bound_nano / 1e9:,.2f} EUR: "
-        f"at most {proof.gap_nano / 1e9:,.4f} EUR{part} could be gained. "
+        f"{text}. No dispatch of the same offers has one below {proof.lower_bound_nano / 1e9:,.2f} EUR (lower bound): "
+        f"at most {proof.gap_nano / 1e9:,.2f} EUR{part} could be gained. "
         "Check it without a solver: flexbus certify CASE RESULT."
     )
 
@@ -154,8 +155,8 @@ def _drawings(case: Case, result: Result, before: AcState, t: int) -> str:
             bus_scale=volts,
             bus_wrong=lambda b: broken(b, voltage[b]),
             bus_text=lambda b: f"{b}: {voltage[b]:.4f} pu",
-            branch_value=lambda b: loading[b] / 100,
-            branch_scale=Scale(0, 1, LOADING, "of the limit"),
+            branch_value=lambda b: loading[b],
+            branch_scale=Scale(0, 100, LOADING, "% of the limit"),
             branch_text=lambda b: f"{b}: {loading[b]:.1f} % loaded",
             marks=marks,
         )
@@ -222,7 +223,7 @@ def _heat_maps(case: Case, result: Result, labels: Sequence[str]) -> str:
     flex = [(f"taken {word}", values) for word, values in kinds]
     most = max((v for _, row in flex for v in row), default=0.0)
     return (
-        heat_map("Flexibility taken, kW", flex, Scale(0, round(most, 1) or 1, LOADING, "kW"), labels, None)
+        heat_map("Flexibility taken, kW", flex, Scale(0, math.ceil(most) or 1, LOADING, "kW"), labels, None)
         + heat_map("Most loaded branches, % of the limit", loading, Scale(0, 100, LOADING, "%"), labels, 100)
         + heat_map(
             "Voltages nearest to a limit, % of the way from mid-band to it",

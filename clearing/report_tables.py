@@ -30,7 +30,7 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[str]], numbers: frozense
 
     body = "".join("<tr>" + "".join(cell("td", k, x) for k, x in enumerate(row)) + "</tr>" for row in rows)
     top = "".join(cell("th", k, x) for k, x in enumerate(head))
-    return f"<table><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table>"
+    return f"<div class=rows><table><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div>"
 
 
 def scenarios(case: Case, result: Result) -> str:
@@ -105,7 +105,9 @@ def taken(case: Case, result: Result) -> str:
     head = ("offer", "provider", "bus", "what", "MWh (Mvarh)", "EUR/MWh", "paid EUR", "above bid EUR")
     rest = awards[ROWS:]
     more = f" and {len(rest)} more for {sum(o.revenue_nano for o in rest) / 1e9:,.2f} EUR" if rest else ""
-    return _table(head, rows, frozenset({4, 5, 6, 7})) + f'<p class="small">{len(rows)} offers shown{more}.</p>'
+    below = any(o.revenue_nano < o.cost_nano and by_id[o.offer_id].unit_id is not None for o in awards)
+    note = " A storage earns as a whole: one of its offers may be paid less than its bid." if below else ""
+    return _table(head, rows, frozenset({4, 5, 6, 7})) + f'<p class="small">{len(rows)} offers shown{more}.{note}</p>'
 
 
 def refused(result: Result, labels: Sequence[str]) -> str:
@@ -181,7 +183,7 @@ def figures(case: Case, result: Result) -> str:
         (f"{broken} of {len(result.slots)}", "slots in which a limit stays broken"),
         (f"{up:,.3f} / {down:,.3f}", "MWh of flexibility taken, up / down"),
         (f"{count} of {len(result.offers)}", "offers taken, in part or in full"),
-        (" + ".join(str(n) for n in rungs.values()), f"slots {', '.join(rungs)} (rung of the ladder)"),
+        (" + ".join(str(n) for n in rungs.values()), f"slots {', '.join(rungs)} (how each was solved)"),
     ]
     return "".join(f"<div><b>{escape(value)}</b><span>{escape(what)}</span></div>" for value, what in rows)
 

@@ -258,7 +258,7 @@ class World:
         self._second_thoughts(offers)
         self._hostile(offers[0])
         self._quiet("the rejections")
-        self._say(f"gate closes: {len(offers)} offers; clearing")
+        self._say(f"gate closes: {len(offers)} offers, one withdrawn; clearing")
         self._tick(s.gate_closes_ms)
         self._quiet("MarketCleared")
         # Too late by one event: the gate is a position in the journal, so this one is refused.

@@ -94,7 +94,7 @@ def not_taken(view: View, session: Session, n: dict[str, Any]) -> str:
         (
             short(c["offer_id"]),
             c["fsp_id"],
-            "clipped before the clearing",
+            "clipped at the gate",
             "",
             mwh((sum(c["offered_w"]) - sum(c["allowed_w"])) * c["resolution_s"] // 3600),
             c["reason"],

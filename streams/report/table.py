@@ -44,4 +44,4 @@ def table(
     body = "".join(f"<tr{k}>{''.join(cell(n, v, 'td') for n, v in enumerate(row))}</tr>" for row, k in lines)
     more = f'<p class="note">… and {len(listed) - MOST} more.</p>' if len(listed) > MOST else ""
     columns = "".join(cell(k, v, "th") for k, v in enumerate(head))
-    return f"<table><thead><tr>{columns}</tr></thead><tbody>{body}</tbody></table>{more}"
+    return f"<div class=wide><table><thead><tr>{columns}</tr></thead><tbody>{body}</tbody></table></div>{more}"

@@ -11,11 +11,14 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
+from clearing import clear
+from clearing.report import report_html
 from streams.kafka import Connection
 from streams.page.model import PageState, fold
 from streams.report import write_report
 from tests.integration.page_served import Day, Served, opened, write
 from tests.page_day import FSPS, NOON, SESSION, blocks, history
+from tests.unit.test_clearing_report import sunny
 
 pytestmark = pytest.mark.browser
 
@@ -240,6 +243,22 @@ def test_the_report_opens_without_a_complaint_and_prints(chromium: Browser, tmp_
     assert 3 <= printed.count(b"/Type /Page\n") + printed.count(b"/Type /Page ") <= 14
     assert complaints == []
     context.close()
+
+
+def test_the_reports_fit_a_phone_and_paper(chromium: Browser, tmp_path: Path) -> None:
+    state = PageState()
+    for block in blocks(history()):
+        fold(state, block)
+    cleared = tmp_path / "cleared.html"
+    cleared.write_text(report_html(sunny(), clear(sunny())), encoding="utf-8")
+    page = chromium.new_page()
+    for report in (write_report(state, tmp_path / "report.html"), cleared):
+        page.goto(report.as_uri())
+        for media, width in (("screen", 390), ("print", 703)):  # A4 within its margins has 703 px
+            page.emulate_media(media=media)  # type: ignore[arg-type]
+            page.set_viewport_size({"width": width, "height": 900})
+            assert page.evaluate("() => document.documentElement.scrollWidth") == width, (report.name, media)
+    page.close()
 
 
 # ---- the server by itself

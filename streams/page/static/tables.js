@@ -88,7 +88,7 @@ const LISTS = {
     title: "Not taken", sections: ["non_awards", "clipped"],
     head: ["Offer", "Provider", "Why", "Element", "Energy not taken", "In words"],
     rows(ctx) {
-      const clipped = ctx.store.all("clipped").map((c) => [`clip ${c.offer_id}`, "", [el("td", {}, short(c.offer_id)), el("td", {}, or(c.fsp_id)), el("td", {}, "clipped before the clearing"), el("td", {}, ""),
+      const clipped = ctx.store.all("clipped").map((c) => [`clip ${c.offer_id}`, "", [el("td", {}, short(c.offer_id)), el("td", {}, or(c.fsp_id)), el("td", {}, "clipped at the gate"), el("td", {}, ""),
         num(energy((sum(c.offered_w.map((w, k) => w - c.allowed_w[k])) * c.resolution_s) / 3600)), el("td", { class: "what" }, c.reason)]]);
       return clipped.concat(ctx.ofSession("non_awards").sort((a, b) => b.rejected_energy_wh - a.rejected_energy_wh).map((n, k) => [`${k}`, "", [
         el("td", {}, n.offer_id === null ? removed() : short(n.offer_id)), el("td", {}, or(n.fsp_id)), el("td", {}, n.reason.toLowerCase().replaceAll("_", " ")), el("td", {}, n.element_id ?? ""), num(energy(n.rejected_energy_wh)), el("td", { class: "what" }, n.text ?? "")]]));
