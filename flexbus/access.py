@@ -52,8 +52,8 @@ class Verb(Enum):
 
     SEND = "send"
     SEE = "see"
-    SEE_WITHOUT_IDENTITY = "see-without-identity"
-    SEE_OWN = "see-own"
+    SEE_WITHOUT_IDENTITY = "anon"
+    SEE_OWN = "own"
 
 
 # They see every event of their area in full.

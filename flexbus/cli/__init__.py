@@ -20,18 +20,18 @@ _COMMANDS: dict[str, tuple[str, str]] = {
     "access": ("flexbus.cli.access", "who may do what: the table, Kafka's rights, the log of reads"),
     "broker": ("flexbus.cli.broker", "the local Kafka: start, stop, status, logs"),
     "certify": ("flexbus.cli.certify", "check a clearing result without a solver"),
-    "clear": ("flexbus.cli.clear", "clear a case file, no Kafka"),
+    "clear": ("flexbus.cli.clear", "clear a market from a case file, no Kafka"),
     "convert": ("flexbus.cli.convert", "make a case file from pandapower, SimBench or MATPOWER"),
     "demo": ("flexbus.cli.demo", "a whole market day on a real grid and a real Kafka"),
     "down": ("flexbus.cli.down", "stop what a broken run left behind"),
-    "events": ("flexbus.cli.events", "the event catalogue"),
+    "events": ("flexbus.cli.events", "every event: meaning, who sends and sees it, topic"),
     "rejections": ("flexbus.cli.rejections", "what was refused and why; repair and resend"),
-    "replay": ("flexbus.cli.replay", "fold the journal again; --verify compares"),
+    "replay": ("flexbus.cli.replay", "check the journal; --verify recomputes all that follows from it"),
     "run": ("flexbus.cli.run", "run one service"),
-    "schemas": ("flexbus.cli.schemas", "the Avro schemas"),
+    "schemas": ("flexbus.cli.schemas", "the Avro schemas and their fingerprints"),
     "send": ("flexbus.cli.send", "send events as a party, one verdict line per event"),
     "tail": ("flexbus.cli.tail", "read an out topic as JSON, CSV or Avro"),
-    "topics": ("flexbus.cli.topics", "the topics"),
+    "topics": ("flexbus.cli.topics", "the Kafka topics: what there is, create what is missing"),
     "up": ("flexbus.cli.up", "run all services under one supervisor"),
 }
 
@@ -54,7 +54,11 @@ class _Lazy(click.Group):
 @click.group(cls=_Lazy, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="flexbus")
 def _flexbus() -> None:
-    """flexbus: the open message bus for electricity flexibility markets."""
+    """flexbus: the open message bus for electricity flexibility markets.
+
+    Begin with `flexbus demo`. Exit codes: 0 fine, 1 findings, 2 wrong usage, 3 environment (Kafka, Java or Maven
+    missing), 130 stopped by Ctrl-C.
+    """
 
 
 def main(arguments: list[str] | None = None) -> Any:

@@ -27,7 +27,6 @@ from flexbus.topics import READ_LOGS
 
 __all__ = ["command", "markdown", "parties_of"]
 
-_SIGNS = {Verb.SEND: "send", Verb.SEE: "see", Verb.SEE_WITHOUT_IDENTITY: "anon", Verb.SEE_OWN: "own"}
 _EXAMPLES: Mapping[str, tuple[Role, ...]] = {
     "fsp-a": (Role.FSP,),
     "auditor": (Role.AUDITOR,),
@@ -110,7 +109,7 @@ def markdown() -> str:
 
 
 def _signs(verbs: Iterable[Verb]) -> list[str]:
-    return [sign for verb, sign in _SIGNS.items() if verb in verbs]
+    return [verb.value for verb in Verb if verb in verbs]
 
 
 def _listed(heading: str, grants: Iterable[Grant]) -> list[str]:
@@ -139,7 +138,7 @@ party_option = click.option(
     "parties",
     multiple=True,
     metavar="NAME[=ROLE,...]",
-    help="Participant, with its roles if it is more or less than a trading party; repeatable.",
+    help="Participant: one that sends, unless ROLE says otherwise (OBSERVER, AUDITOR, ...); repeatable.",
 )
 
 
@@ -149,25 +148,28 @@ def command() -> None:
 
 
 @command.command()
-@click.option("--markdown", "as_markdown", is_flag=True, help="the page docs/access.md")
+@click.option("--markdown", "as_markdown", is_flag=True, help="The page docs/access.md.")
 @json_option
 def table(as_markdown: bool, as_json: bool) -> None:
-    """Print role x event x verb."""
+    """Print which role may send and see which event."""
     if as_markdown:
         click.echo(markdown(), nl=False)
         return
     for (role, name), verbs in TABLE.items():
         if as_json:
-            click.echo(json.dumps({"role": role.value, "event": name, "may": sorted(v.value for v in verbs)}))
+            click.echo(json.dumps({"role": role.value, "event": name, "may": _signs(verbs)}))
         elif verbs:
-            click.echo(f"{name:28} {role.value:15} {', '.join(v.value for v in Verb if v in verbs)}")
+            click.echo(f"{name:28} {role.value:15} {', '.join(_signs(verbs))}")
 
 
 @command.command()
 @party_option
 @json_option
 def acls(parties: tuple[str, ...], as_json: bool) -> None:
-    """Print the Kafka ACLs of anyone, of our services and of the named participants."""
+    """Print Kafka's rights as the table says.
+
+    Of anyone with a password, of our services and of the named participants.
+    """
     for grant in grants_of(parties_of(parties)):
         if as_json:
             about = {"principal": f"User:{grant.principal}", "operation": grant.operation}
@@ -184,7 +186,10 @@ def acls(parties: tuple[str, ...], as_json: bool) -> None:
 @bootstrap_option
 @kafka_option
 def apply(parties: tuple[str, ...], gone: tuple[str, ...], bootstrap: str | None, properties: Path | None) -> None:
-    """Make the broker's rights what the table says, for our services and the named participants; others keep theirs."""
+    """Make Kafka's rights what the table says.
+
+    For our services and the named participants; others keep theirs.
+    """
     from streams.access import apply_grants
     from streams.kafka import Connection
 
@@ -197,14 +202,17 @@ def apply(parties: tuple[str, ...], gone: tuple[str, ...], bootstrap: str | None
 
 @command.command()
 @click.argument("name")
-@click.option("--readers", "folder", type=click.Path(file_okay=False, path_type=Path), required=True)
+@click.option(
+    "--readers", "folder", type=click.Path(file_okay=False, path_type=Path), required=True, help="Directory of tokens."
+)
 @click.option("--role", "roles", multiple=True, type=click.Choice([r.value for r in Role]), help="In every area.")
 @click.option("--rotate", is_flag=True, help="A new token; the old one is refused from the next request on.")
 @click.option("--remove", is_flag=True, help="End the token.")
 def reader(name: str, folder: Path, roles: tuple[str, ...], rotate: bool, remove: bool) -> None:
-    """Make a token with which party NAME reads the page that runs with --page-readers; print its file.
+    """Make the token with which NAME reads the page.
 
-    Roles in a market area come from its journal; --role is for who audits every area of the cluster.
+    Of a page that runs with --page-readers; printed is the token's file. Roles in a market area come from its journal;
+    --role is for who audits every area of the cluster.
     """
     from streams.page.readers import make_reader, remove_reader
 
@@ -217,7 +225,10 @@ def reader(name: str, folder: Path, roles: tuple[str, ...], rotate: bool, remove
 @command.command()
 @click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
 def key(file: Path) -> None:
-    """Make a signing key in FILE, for its owner only; print the public key, as SigningKeyRegistered takes it."""
+    """Make a signing key in FILE; print its public key.
+
+    Only the owner of FILE can read it; the public key is as SigningKeyRegistered takes it. A FILE with a key is kept.
+    """
     from flexbus.signing import public_key
     from streams.access import signing_key
 
@@ -234,10 +245,10 @@ def key(file: Path) -> None:
 def reads(
     reader: str | None, area: str | None, from_: str | None, bootstrap: str | None, properties: Path | None
 ) -> None:
-    """Print the logs of reads, in the order in which the broker received them, as JSON lines.
+    """Print who read what, as JSON lines.
 
-    `mark` is `forged` where the record names another reader than who alone can write that log, `unreadable` where it
-    is no record of a read, and null where there is nothing against it.
+    They are in the order in which the broker received them. `mark` is `forged` where a record names another reader than
+    the only one who can write that log, `unreadable` where it is no record of a read, else null.
     """
     from flexbus import codec
     from streams.kafka import Connection

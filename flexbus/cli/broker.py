@@ -42,7 +42,7 @@ def command() -> None:
     help="With --secure: how long an open connection outlives a password that was rotated or removed, at most.",
 )
 def start(data_dir: Path, port: int | None, secure: bool, reauthenticate_s: float) -> None:
-    """Start the broker, if it does not run already, and print its address."""
+    """Start the broker and print its address."""
     if not secure:
         click.echo(
             "PLAIN MODE: no passwords, no encryption; loopback only. Use --secure for access control.",
@@ -62,7 +62,7 @@ def stop(data_dir: Path) -> None:
 @data_dir_option
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
 def status(data_dir: Path, as_json: bool) -> None:
-    """Say whether the broker runs and where; exit code 3 if it does not."""
+    """Say where the broker runs; exit code 3 if it does not."""
     known = Broker(data_dir).status()
     if as_json:
         click.echo(json.dumps(asdict(known)))
@@ -93,9 +93,10 @@ def logs(data_dir: Path, lines: int) -> None:
 @click.option("--rotate", is_flag=True, help="Give a new password; the old one opens no connection more.")
 @click.option("--remove", is_flag=True, help="Make the broker forget the principal.")
 def user(name: str, data_dir: Path, rotate: bool, remove: bool) -> None:
-    """Make a secure broker know principal NAME; print the file that FLEXBUS_KAFKA_PROPERTIES may name.
+    """Make principal NAME and its client properties file.
 
-    It has no rights until `flexbus access apply` gives it some; --remove takes them away too.
+    Printed is the file, which FLEXBUS_KAFKA_PROPERTIES may name. NAME has no rights until `flexbus access apply` gives
+    it some; --remove takes them away too.
     """
     broker = Broker(data_dir, secure=True)
     if remove:

@@ -10,8 +10,8 @@ __all__ = ["command"]
 
 
 @click.command()
-@click.argument("case", type=click.Path(dir_okay=False, path_type=Path))
-@click.argument("result", type=click.Path(dir_okay=False, path_type=Path))
+@click.argument("case", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument("result", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.pass_context
 def command(ctx: click.Context, case: Path, result: Path) -> int:
     """Recompute what a result claims from its case, with no solver; exit code 1 and every finding if it does not hold.
@@ -33,7 +33,7 @@ def command(ctx: click.Context, case: Path, result: Path) -> int:
 
 
 def _sentence(result: Path, value: int | None, bound: int | None) -> str:
-    text = f"{result}: holds; it costs {(value or 0) / 1e9:,.4f} EUR"
+    text = f"{result}: holds; value {(value or 0) / 1e9:,.4f} EUR"
     if value is None or bound is None:
-        return f"{text}; no lower bound was published with it"
-    return f"{text}, no dispatch costs less than {bound / 1e9:,.4f} EUR, gap {(value - bound) / 1e9:,.4f} EUR"
+        return f"{text}, without a lower bound"
+    return f"{text}, lower bound {bound / 1e9:,.4f} EUR, gap {(value - bound) / 1e9:,.4f} EUR"

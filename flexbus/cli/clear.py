@@ -10,12 +10,15 @@ __all__ = ["command", "read_text", "write_text"]
 
 
 @click.command()
-@click.argument("case", type=click.Path(dir_okay=False, path_type=Path))
-@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), required=True, help="result file to write")
-@click.option("--report", type=click.Path(dir_okay=False, path_type=Path), help="HTML report to write")
-@click.option("--workers", type=click.IntRange(min=1), default=1, show_default=True, help="processes to use")
+@click.argument("case", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), required=True, help="Result file to write.")
+@click.option("--report", type=click.Path(dir_okay=False, path_type=Path), help="HTML report to write.")
+@click.option("--workers", type=click.IntRange(min=1), default=1, show_default=True, help="Processes to use.")
 def command(case: Path, out: Path, report: Path | None, workers: int) -> None:
-    """Clear a case and write the result; a bad case ends with exit code 1, every fault and its JSON path."""
+    """Clear a case and write the result.
+
+    Of a bad case every fault is printed with its JSON path (exit code 1).
+    """
     from clearing import clear
     from clearing.files import read_case, result_to_text
 
@@ -32,8 +35,8 @@ def command(case: Path, out: Path, report: Path | None, workers: int) -> None:
     taken = sum(any(offer.quantity) for offer in result.offers)
     rungs = ", ".join(f"{n} {status}" for status, n in counts.items())
     click.echo(
-        f"{out}: {result.status.value} ({rungs}); {taken} of {len(result.offers)} offers taken, "
-        f"paid {result.cost_nano / 1e9:.2f} EUR, welfare {result.welfare_nano / 1e9:.2f} EUR",
+        f"{out}: slots: {rungs}; {taken} of {len(result.offers)} offers taken, "
+        f"paid {result.cost_nano / 1e9:,.2f} EUR, welfare {result.welfare_nano / 1e9:,.2f} EUR",
         err=True,
     )
 

@@ -13,15 +13,21 @@ __all__ = ["command"]
 @click.command()
 @click.argument("source", type=click.Choice(["pandapower", "simbench", "matpower"]))
 @click.argument("name", metavar="FILE|CODE")
-@click.option("--day", default="winter", show_default=True, help="winter, sunny, or a date (SimBench: of 2016)")
-@click.option("--slots", type=click.IntRange(1, 192), help="slots of the horizon; without, the whole day")
-@click.option("--resolution", type=click.Choice(["5", "15", "30", "60"]), help="minutes of a slot")
-@click.option("--time-zone", default="UTC", show_default=True, help="zone of the local day, e.g. Europe/Berlin")
-@click.option("--date", "on", type=click.DateTime(["%Y-%m-%d"]), help="date of a made-up day (grids without profiles)")
-@click.option("--offers", type=click.IntRange(0, 20_000), default=50, show_default=True, help="made-up offers")
-@click.option("--seed", type=int, default=0, show_default=True, help="of the made-up market")
-@click.option("--scenarios", type=click.IntRange(0, 20), default=0, help="make a two-stage auction over so many")
-@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), required=True, help="case file to write")
+@click.option(
+    "--day", default="winter", show_default=True, help="winter, sunny, or, of SimBench, a date of 2016 (07-25)."
+)
+@click.option("--slots", type=click.IntRange(1, 192), help="Slots of the horizon.  [default: the whole day]")
+@click.option("--resolution", type=click.Choice(["5", "15", "30", "60"]), help="Minutes of a slot.")
+@click.option("--time-zone", default="UTC", show_default=True, help="Zone of the local day, for example Europe/Berlin.")
+@click.option("--date", "on", type=click.DateTime(["%Y-%m-%d"]), help="Date of a made-up day (pandapower, MATPOWER).")
+@click.option(
+    "--offers", type=click.IntRange(0, 20_000), default=50, show_default=True, help="How many offers to make up."
+)
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed of the made-up market.")
+@click.option(
+    "--scenarios", type=click.IntRange(0, 20), default=0, help="Make a two-stage auction over so many scenarios."
+)
+@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), required=True, help="Case file to write.")
 def command(
     source: str,
     name: str,

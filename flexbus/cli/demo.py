@@ -13,21 +13,23 @@ __all__ = ["command"]
 
 
 @click.command()
-@click.option("--grid", default="1-MV-rural--2-sw", show_default=True, help="SimBench code, medium or low voltage")
-@click.option("--day", default="sunny", show_default=True, help="winter, sunny, or a date of the profile year (06-15)")
-@click.option("--speed", default=1.0, show_default=True, help="1 = about two minutes; 0 = as fast as the bus goes")
-@click.option("--bootstrap", default=None, help="an existing Kafka  [default: FLEXBUS_BOOTSTRAP, else one is started]")
-@click.option("--port", default=None, type=click.IntRange(0, 65535), help="port of the page  [default: a free one]")
+@click.option("--grid", default="1-MV-rural--2-sw", show_default=True, help="SimBench code, medium or low voltage.")
+@click.option(
+    "--day", default="sunny", show_default=True, help="winter, sunny, or a date of the profiles' year (06-15)."
+)
+@click.option("--speed", default=1.0, show_default=True, help="1 = about two minutes; 0 = as fast as the bus goes.")
+@click.option("--bootstrap", default=None, help="An existing Kafka.  [default: FLEXBUS_BOOTSTRAP, else one is started]")
+@click.option("--port", default=None, type=click.IntRange(0, 65535), help="Port of the page.  [default: a free one]")
 @click.option(
     "--report",
     default="report.html",
     show_default=True,
     type=click.Path(dir_okay=False, path_type=Path),
-    help="copy of the report; the report itself lies with the run",
+    help="Copy of the report, which itself lies with the run.",
 )
-@click.option("--wait/--no-wait", default=None, help="keep the page up at the end  [default: when at a terminal]")
-@click.option("--secure", is_flag=True, help="TLS, a principal for each service and party, rights from the table")
-@click.option("--verify/--no-verify", default=True, help="replay the journal and solve the clearing again")
+@click.option("--wait/--no-wait", default=None, help="Keep the page up at the end.  [default: when at a terminal]")
+@click.option("--secure", is_flag=True, help="TLS, a principal for each service and party, signed events.")
+@click.option("--verify/--no-verify", default=True, help="Recompute everything from the journal at the end.")
 def command(
     grid: str,
     day: str,

@@ -20,7 +20,7 @@ _WITHIN_S = 15.0
     "run_dirs",
     multiple=True,
     type=click.Path(file_okay=False, path_type=Path),
-    help="directory of a run (repeat)  [default: every one below .flexbus]",
+    help="Directory of a run; repeatable.  [default: every one below .flexbus]",
 )
 def command(run_dirs: tuple[Path, ...]) -> int:
     """Stop the supervisors, services and brokers that are noted in run directories and still run.

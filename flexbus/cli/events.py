@@ -8,6 +8,7 @@ import click
 
 from flexbus import avro
 from flexbus.catalogue import CATALOGUE, Kind
+from flexbus.cli.options import json_option
 
 __all__ = ["command", "markdown"]
 
@@ -115,8 +116,8 @@ def _table() -> str:
 
 
 @click.command()
-@click.option("--json", "as_json", is_flag=True, help="one JSON object per line")
-@click.option("--markdown", "as_markdown", is_flag=True, help="the page docs/events/README.md")
+@json_option
+@click.option("--markdown", "as_markdown", is_flag=True, help="The page docs/events/README.md.")
 def command(as_json: bool, as_markdown: bool) -> None:
     """List every event: meaning, who may send it, who may see it, public topic, key."""
     if as_markdown:

@@ -7,7 +7,7 @@ import click
 
 from flexbus.signing import private_key
 
-__all__ = ["bootstrap_option", "json_option", "kafka_option", "read_signing_key", "signing_key_option"]
+__all__ = ["bootstrap_option", "clock_option", "json_option", "kafka_option", "read_signing_key", "signing_key_option"]
 
 bootstrap_option = click.option(
     "--bootstrap", envvar="FLEXBUS_BOOTSTRAP", help="Kafka's host:port.  [default: FLEXBUS_BOOTSTRAP]"
@@ -19,7 +19,14 @@ kafka_option = click.option(
     envvar="FLEXBUS_KAFKA_PROPERTIES",
     help="File with librdkafka's TLS and SASL settings, one name=value a line.",
 )
-json_option = click.option("--json", "as_json", is_flag=True, help="JSON lines on stdout instead of a table.")
+clock_option = click.option(
+    "--clock",
+    type=click.Choice(["system", "played"]),
+    default="system",
+    show_default=True,
+    help="What time it is in the market: the machine's, or that of a played day (flexbus.clock.v1).",
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="JSON lines instead of a table.")
 signing_key_option = click.option(
     "--signing-key", type=click.File("rb"), help="PEM file of the Ed25519 key that signs each event."
 )

@@ -47,7 +47,10 @@ def list_(
     bootstrap: str | None,
     properties: Path | None,
 ) -> None:
-    """List rejections, the oldest of each partition first, and what its sender sent in place of each."""
+    """List rejections, and what replaced each.
+
+    The oldest of each partition comes first.
+    """
     seen = _seen(Connection.of(bootstrap, properties))
     listed = [_about(found) for found in seen.each(party, area, code)]
     _tell_successors(seen, listed)
@@ -72,7 +75,10 @@ def list_(
 @bootstrap_option
 @kafka_option
 def show(rejection_id: str, out: Path | None, bootstrap: str | None, properties: Path | None) -> None:
-    """Print one rejection: every fault, the headers, what replaced it, and the event as far as it can be read."""
+    """Print one rejection in full.
+
+    Every fault, the headers, what replaced it, and the event as far as it can be read.
+    """
     seen = _seen(Connection.of(bootstrap, properties))
     found = _find(seen, rejection_id)
     about = _about(found) | {"headers": found.headers, "original_bytes": len(found.original)}
@@ -100,9 +106,10 @@ def resend(
     bootstrap: str | None,
     properties: Path | None,
 ) -> int:
-    """Send a rejected input again under a new id that names the old rejection; print the verdict.
+    """Send a rejected input again, repaired or as it was.
 
-    As it was, it goes with the signature that it had; repaired, with the one that --signing-key makes, or none.
+    It goes under a new id that names the rejection; printed is the verdict. As it was, it keeps its signature;
+    repaired, it has the one that --signing-key makes, or none.
     """
     key = read_signing_key(signing_key)
     connection = Connection.of(bootstrap, properties)

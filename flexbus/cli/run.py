@@ -9,28 +9,35 @@ from typing import Any
 
 import click
 
-from flexbus.cli.options import bootstrap_option, kafka_option
+from flexbus.cli.options import bootstrap_option, clock_option, kafka_option
 from streams.services import SERVICES
 
 __all__ = ["command"]
 
 _LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1", "[::1]"})
-_ALIASES = {"page": "monitor"}
 
 
 @click.command()
-@click.argument("service", type=click.Choice([*SERVICES, *_ALIASES]))
+@click.argument("service", type=click.Choice(list(SERVICES)))
 @bootstrap_option
 @kafka_option
-@click.option("--run-dir", type=click.Path(file_okay=False, path_type=Path), help="where its address is noted")
-@click.option("--clock", type=click.Choice(["system", "played"]), default="system", show_default=True)
-@click.option("--workers", type=click.IntRange(1, 64), default=1, show_default=True, help="processes that share it")
-@click.option("--slot", type=click.IntRange(0), default=0, show_default=True, help="number among its siblings")
-@click.option("--listen", default="127.0.0.1:0", show_default=True, help="host:port of /metrics, /health and /view")
+@click.option(
+    "--run-dir",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Where its address is noted and its checkpoints lie.",
+)
+@clock_option
+@click.option(
+    "--workers", type=click.IntRange(1, 64), default=1, show_default=True, help="Processes that share the work."
+)
+@click.option(
+    "--slot", type=click.IntRange(0), default=0, show_default=True, help="Number among the processes of this service."
+)
+@click.option("--listen", default="127.0.0.1:0", show_default=True, help="host:port of /metrics, /health and /view.")
 @click.option(
     "--page-port",
     type=click.IntRange(0, 65535),
-    help="port of the page (service monitor)  [default: --listen's, or a free one]",
+    help="Port of the page (service monitor).  [default: --listen's, or a free one]",
 )
 @click.option(
     "--anyone-may-read",
@@ -42,7 +49,7 @@ _ALIASES = {"page": "monitor"}
     type=click.IntRange(1),
     default=50_000,
     show_default=True,
-    help="journal entries of a partition between two checkpoints in --run-dir",
+    help="Journal entries of a partition between two checkpoints in --run-dir.",
 )
 @click.option(
     "--page-readers",
@@ -80,7 +87,6 @@ def command(
     """
     from streams.kafka import Connection
 
-    service = _ALIASES.get(service, service)
     connection = Connection.of(bootstrap, properties)
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     for talkative in ("faust", "streams.faust_app", "aiokafka", "mode", "aiohttp"):

@@ -10,6 +10,7 @@ import fastavro
 
 from flexbus import avro, codec
 from flexbus.catalogue import CATALOGUE
+from flexbus.cli.options import json_option
 from flexbus.events import EventRejected, ReadLogged, ReceiptsIssued
 from flexbus.evolution import clashes, same_but_docs
 from flexbus.journal import Block
@@ -98,8 +99,8 @@ def _fingerprint(schema: Any) -> str:
 
 
 @click.command()
-@click.option("--write", is_flag=True, help="write the schema files from the event classes")
-@click.option("--json", "as_json", is_flag=True, help="one JSON object per line")
+@click.option("--write", is_flag=True, help="Write the schema files from the event classes.")
+@json_option
 def command(write: bool, as_json: bool) -> None:
     """List the Avro schemas with their fingerprints.
 

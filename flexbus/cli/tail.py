@@ -45,7 +45,14 @@ def _instant(_: click.Context, __: click.Parameter, text: str) -> str:
 @click.option("--follow", "-f", is_flag=True, help="Go on with what comes, instead of --until.")
 @click.option("--as", "party", help="Read as this party.")
 @click.option("--own", is_flag=True, help="What concerns the party (--as), with its identity kept.")
-@click.option("--format", "form", type=click.Choice(["json", "csv", "avro"]), default="json", show_default=True)
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["json", "csv", "avro"]),
+    default="json",
+    show_default=True,
+    help="What is printed: JSON or CSV lines, or Avro records.",
+)
 @click.option("--rows", help="CSV: field whose entries become the rows, for example awards.")
 @click.option("-n", "--lines", type=click.IntRange(1), help="Stop after so many events.")
 @bootstrap_option

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from flexbus.cli.access import parties_of, party_option
-from flexbus.cli.options import bootstrap_option
+from flexbus.cli.options import bootstrap_option, clock_option
 
 __all__ = ["command"]
 
@@ -22,13 +22,13 @@ DEFAULT_DIR = Path(".flexbus/up")
     type=click.Path(file_okay=False, path_type=Path),
     default=DEFAULT_DIR,
     show_default=True,
-    help="logs, notes, and the broker's data if one is started",
+    help="Logs, checkpoints, and the broker's data if one is started.",
 )
-@click.option("--clock", type=click.Choice(["system", "played"]), default="system", show_default=True)
-@click.option("--workers", type=click.IntRange(1, 64), default=1, show_default=True, help="processes per stage")
+@clock_option
+@click.option("--workers", type=click.IntRange(1, 64), default=1, show_default=True, help="Processes per stage.")
 @party_option
-@click.option("--secure", is_flag=True, help="the own Kafka with TLS, passwords and access control")
-@click.option("--page-port", type=click.IntRange(0, 65535), help="port of the page  [default: a free one]")
+@click.option("--secure", is_flag=True, help="The own Kafka with TLS, passwords and access control.")
+@click.option("--page-port", type=click.IntRange(0, 65535), help="Port of the page.  [default: a free one]")
 def command(
     bootstrap: str | None,
     run_dir: Path,

@@ -65,14 +65,17 @@ def test_every_fault_of_a_bad_case_is_listed_with_its_path(
     assert not out.exists()
 
 
-@pytest.mark.parametrize(("name", "code"), [("missing.json", 3), ("case.json", 2)])
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [(("missing.json", "--out", "r.json"), 2), (("case.json",), 2), (("case.json", "--out", "nowhere/r.json"), 3)],
+)
 def test_what_is_not_the_cases_fault_has_another_exit_code(
-    name: str,
+    arguments: tuple[str, ...],
     code: int,
     good: Path,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    arguments = ["clear", str(tmp_path / name)] + (["--out", str(tmp_path / "r.json")] if code == 3 else [])
-    assert run(arguments, capsys, monkeypatch)[0] == code
+    monkeypatch.chdir(tmp_path)
+    assert run(["clear", *arguments], capsys, monkeypatch)[0] == code
