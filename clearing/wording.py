@@ -31,7 +31,7 @@ def reason_text(offer: Offer, reason: NonAwardReason, element: str | None, amoun
     too_dear = f", and it was priced up to {away} above its worth" if distance else ""
     match reason:
         case NonAwardReason.NO_DEMAND:
-            return f"nobody needed (more of) this direction here; it was {away} too dear to be taken without a need"
+            return f"nobody needed more of it here; without a need it is {away} too dear"
         case NonAwardReason.PRICE:
             where = f"at bus {element}" if element else "at its buses"
             if distance and any(offer.reservation_price_milli_per_mwh):
@@ -39,27 +39,23 @@ def reason_text(offer: Offer, reason: NonAwardReason, element: str | None, amoun
             if distance:
                 return f"priced above its worth {where} by up to {away}"
             return f"the marginal price {where}, shared with others: any lower bid goes first"
-        case NonAwardReason.BRANCH_LIMIT:
+        case NonAwardReason.BRANCH_LIMIT | NonAwardReason.VOLTAGE_LIMIT:
+            what = element if reason is NonAwardReason.BRANCH_LIMIT else f"the voltage at {element}"
             cost = f"{amount / 1e3:.3f} EUR/{unit}"
-            return f"{element} is at its limit; one more unit here would cost {cost} there: {away} too dear"
-        case NonAwardReason.VOLTAGE_LIMIT:
-            cost = f"{amount / 1e3:.3f} EUR/{unit}"
-            return (
-                f"the voltage at {element} is at its limit; one more unit here would cost {cost} there: {away} too dear"
-            )
+            return f"{what} is at its limit; one more unit here would cost {cost} there: {away} too dear"
         case NonAwardReason.MINIMUM_QUANTITY:
-            least = f"{amount} {energy}" if offer.min_energy_wh is not None else f"{amount} {word}"
+            least = _kilo(amount, energy if offer.min_energy_wh is not None else word)
             return f"less than its minimum of {least} was needed"
         case NonAwardReason.EXCLUSIVE_SIBLING:
             return f"{element} of the same exclusive group was taken"
         case NonAwardReason.PARENT_NOT_TAKEN:
             return f"its parent {element} was not taken"
         case NonAwardReason.ENERGY_BUDGET:
-            return f"its energy budget of {amount} {energy} is used up{too_dear}"
+            return f"its energy budget of {_kilo(amount, energy)} is used up{too_dear}"
         case NonAwardReason.PARADOXICAL_BLOCK:
             return f"worth {amount / 1e9:.2f} EUR more than it asks at the prices, but it does not fit as a whole"
         case NonAwardReason.CLIPPED:
-            return f"a limit or traffic light cut it by up to {amount} {word} before the clearing{too_dear}"
+            return f"a limit or traffic light cut it by up to {_kilo(amount, word)} before the clearing{too_dear}"
         case NonAwardReason.OTHER_CONSTRAINT:
             if element is None and (offer.max_rise is not None or offer.max_fall is not None):
                 return f"its own ramp limit stood in the way{too_dear}"
@@ -72,6 +68,10 @@ def reason_text(offer: Offer, reason: NonAwardReason, element: str | None, amoun
             if element == offer.unit_id:
                 return f"the state or capability of its unit {element} stood in the way{too_dear}"
             return f"bus {element} has no closed path to an infeed point"
+
+
+def _kilo(amount: int, unit: str) -> str:
+    return f"{amount / 1e3:,.3f} k{unit}"
 
 
 def short_slot(asked: Sequence[int], got: Sequence[int]) -> int:
@@ -100,7 +100,7 @@ def unmet_text(
     t, unit = short_slot(asked, got), "W" if request.quantity is Quantity.ACTIVE else "var"
     per = "MWh" if request.quantity is Quantity.ACTIVE else "Mvarh"
     count = sum(b < a for a, b in zip(asked, got, strict=True))
-    text = f"up to {asked[t] - got[t]} {unit} short in {count} slots"
+    text = f"up to {_kilo(asked[t] - got[t], unit)} short in {count} slots"
     lacks = f"{(distance or 0) / 1e3:.3f} EUR/{per}"
     match reason:
         case UnmetReason.NO_AC_SOLUTION:
@@ -110,15 +110,15 @@ def unmet_text(
         case UnmetReason.NO_OFFER:
             return f"{text}: nobody offers more {request.direction.value} there"
         case UnmetReason.OPPOSITE_NEED if number:
-            return f"{text}: {number} {unit} of the opposite direction serve other needs there"
+            return f"{text}: {_kilo(number, unit)} of the opposite direction serve other needs there"
         case UnmetReason.OPPOSITE_NEED:
             return f"{text}: a request of the opposite direction, which more would take from, is worth more"
         case UnmetReason.OFFER_CONSTRAINT:
             return f"{text}: what is left there is tied by its own rules (blocks, budgets, groups, units)"
         case UnmetReason.MINIMUM_QUANTITY:
             dear = f", and its bid lacks {lacks}" if distance else ""
-            least = request.slots[t].min_quantity
-            return f"{text}: less than its minimum of {least} {unit} to be had{dear}"
+            least = _kilo(request.slots[t].min_quantity, unit)
+            return f"{text}: less than its minimum of {least} to be had{dear}"
         case UnmetReason.GRID_LIMIT:
             return f"{text}: a limit of the grid lets no more through"
         case UnmetReason.PRICE:

@@ -19,6 +19,7 @@ from clearing.case import (
     Unit,
     UnitKind,
 )
+from flexbus.events.grid import BusInjection, NetworkModelPublished
 from flexbus.quantities import Direction
 from tests.clearing_cases import case, injection, offer, random_feeder, request
 
@@ -70,25 +71,32 @@ class Draft:
         return sum(q for q, _ in self.stack)
 
 
-def tied_market(seed: int, fewest: int = 2) -> Case:
-    """A feeder short of voltage or current, requests of every kind of place, offers bound by several rules each.
-
-    Args:
-        seed: of everything.
-        fewest: rules that each offer has at least.
-    """
-    rng = random.Random(f"tied {seed}")
+def strained_feeder(rng: random.Random, seed: int, slots: int) -> tuple[NetworkModelPublished, list[BusInjection]]:
+    """Return a feeder of 4 to 7 buses that is short of voltage or of current, and its baseline."""
     n = rng.randint(4, 7)
     net = random_feeder(seed, n, max_a=rng.choice([60.0, 90.0, 400.0]), price=rng.choice([0, 0, 40_000]))
     sign = rng.choice([1, 1, -1])
     baseline = [
         injection(
             f"b{k:04d}",
-            [round(sign * rng.uniform(0.2, 1.0) * 4.5e6 / n * (1 if t else 0.4)) for t in range(SLOTS)],
-            [round(rng.uniform(-0.2, 0.2) * 1e6 / n) for _ in range(SLOTS)],
+            [round(sign * rng.uniform(0.2, 1.0) * 4.5e6 / n * (1 if t else 0.4)) for t in range(slots)],
+            [round(rng.uniform(-0.2, 0.2) * 1e6 / n) for _ in range(slots)],
         )
         for k in range(1, n)
     ]
+    return net, baseline
+
+
+def tied_market(seed: int, fewest: int = 2) -> Case:
+    """A strained feeder, requests of every kind of place, offers bound by several rules each.
+
+    Args:
+        seed: of everything.
+        fewest: rules that each offer has at least.
+    """
+    rng = random.Random(f"tied {seed}")
+    net, baseline = strained_feeder(rng, seed, SLOTS)
+    n = len(net.buses)
     offers: list[Offer] = []
     units: list[Unit] = []
     for i in range(rng.randint(5, 9)):

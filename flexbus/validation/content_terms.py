@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import MISSING, fields
 from typing import Any, NamedTuple
 
 from flexbus import events as ev
@@ -51,33 +52,27 @@ def terms_faults(o: ev.FlexOffer) -> Iterator[Fault]:
     yield from _reservation(o, t)
 
 
-def _belongs(path: str, given: dict[str, bool], text: str) -> Iterator[Fault]:
-    for name, is_given in given.items():
-        if is_given:
+def _left_out(path: str, said: ev.FlexOffer | ev.OfferTerms | ev.FlexRequest, names: str, text: str) -> Iterator[Fault]:
+    """Yield a fault for each of the named fields that is not left out: not its default, nor empty or 0 without one."""
+    defaults = {f.name: f.default for f in fields(said)}
+    for name in names.split():
+        value = getattr(said, name)
+        if value != (type(value)() if defaults[name] is MISSING else defaults[name]):
             yield fault(FaultCode.BAD_VALUE, f"{path}.{name}", text)
 
 
 def _reactive(o: ev.FlexOffer, t: ev.OfferTerms, r: ev.ReactiveOffer) -> Iterator[Fault]:
     at = f"{_AT}.reactive"
-    yield from _belongs(
+    yield from _left_out(
         "$.offer",
-        {
-            "slots": bool(o.slots),
-            "min_energy_wh": o.min_energy_wh is not None,
-            "max_energy_wh": o.max_energy_wh is not None,
-        },
+        o,
+        "slots min_energy_wh max_energy_wh",
         "is of active power; an offer of reactive power says it in terms.reactive and leaves this out",
     )
-    yield from _belongs(
+    yield from _left_out(
         _AT,
-        {
-            "start_choice": t.start_choice is not None,
-            "tan_phi_ppm": t.tan_phi_ppm != 0,
-            "max_rise_w": t.max_rise_w is not None,
-            "max_fall_w": t.max_fall_w is not None,
-            "polygons": bool(t.polygons),
-            "storage": t.storage is not None,
-        },
+        t,
+        "start_choice tan_phi_ppm max_rise_w max_fall_w polygons storage",
         "is of active power and does not go with reactive power; leave it out",
     )
     yield from series(f"{at}.slots", len(r.slots))
@@ -99,27 +94,16 @@ def _reactive(o: ev.FlexOffer, t: ev.OfferTerms, r: ev.ReactiveOffer) -> Iterato
 
 def _start_choice(o: ev.FlexOffer, t: ev.OfferTerms, c: ev.StartChoice) -> Iterator[Fault]:
     at = f"{_AT}.start_choice"
-    yield from _belongs(
+    yield from _left_out(
         "$.offer",
-        {
-            "slots": bool(o.slots),
-            "min_energy_wh": o.min_energy_wh is not None,
-            "max_energy_wh": o.max_energy_wh is not None,
-            "all_or_nothing": o.all_or_nothing,
-        },
+        o,
+        "slots min_energy_wh max_energy_wh all_or_nothing",
         "does not go with a start choice: its profile is taken in full or not at all; leave it out",
     )
-    yield from _belongs(
+    yield from _left_out(
         _AT,
-        {
-            "max_run_slots": t.max_run_slots is not None,
-            "min_rest_slots": t.min_rest_slots != 0,
-            "max_rise_w": t.max_rise_w is not None,
-            "max_fall_w": t.max_fall_w is not None,
-            "polygons": bool(t.polygons),
-            "unit_id": t.unit_id is not None,
-            "reservation_price_milli_per_mwh": bool(t.reservation_price_milli_per_mwh),
-        },
+        t,
+        "max_run_slots min_rest_slots max_rise_w max_fall_w polygons unit_id reservation_price_milli_per_mwh",
         "does not go with a start choice: the profile is rigid; leave it out",
     )
     if not 1 <= len(c.profile_w) <= MAX_SESSION_SLOTS:
@@ -139,7 +123,7 @@ def _start_choice(o: ev.FlexOffer, t: ev.OfferTerms, c: ev.StartChoice) -> Itera
 def _payback(o: ev.FlexOffer, p: ev.Payback) -> Iterator[Fault]:
     at = f"{_AT}.payback"
     if o.portfolio_id is not None:
-        text = "a rebound is settled at one meter; offer it at the connection point where it happens"
+        text = "a payback is settled at one meter; offer it at the connection point where it happens"
         yield fault(FaultCode.BAD_VALUE, at, text)
     if p.factor_ppm > MAX_PAYBACK_PPM:
         text = f"{p.factor_ppm} is more than ten times what was taken, {MAX_PAYBACK_PPM} millionths"
@@ -171,8 +155,7 @@ def _polygons(o: ev.FlexOffer, t: ev.OfferTerms) -> Iterator[Fault]:
 
 def _unit(o: ev.FlexOffer, t: ev.OfferTerms) -> Iterator[Fault]:
     if t.unit_id is None:
-        given = {"storage": t.storage is not None, "inverter": t.inverter is not None}
-        yield from _belongs(_AT, given, "describes a unit without a name; give unit_id")
+        yield from _left_out(_AT, t, "storage inverter", "describes a unit without a name; give unit_id")
     if t.storage is not None and t.inverter is not None:
         text = "a unit is a storage or an inverter; give one of the two"
         yield fault(FaultCode.BAD_VALUE, f"{_AT}.inverter", text)
@@ -273,14 +256,10 @@ def curve_faults(r: ev.FlexRequest) -> Iterator[Fault]:
 
 def reactive_request_faults(r: ev.FlexRequest) -> Iterator[Fault]:
     """Yield what is wrong with a request for reactive power."""
-    yield from _belongs(
+    yield from _left_out(
         "$.request",
-        {
-            "power_w": bool(r.power_w),
-            "min_power_w": r.min_power_w != 0,
-            "max_price_milli_per_mwh": r.max_price_milli_per_mwh != 0,
-            "curve": bool(r.curve),
-        },
+        r,
+        "power_w min_power_w max_price_milli_per_mwh curve",
         "is of active power; a request for reactive power says it in reactive_slots; leave this empty or 0",
     )
     yield from series("$.request.reactive_slots", len(r.reactive_slots))

@@ -11,8 +11,9 @@ from clearing.convert.cases import convert_case
 from clearing.result import UnmetReason
 from flexbus.events.clearing import NonAwardReason
 from flexbus.quantities import Direction
-from tests.clearing_cases import case, injection, offer, random_feeder, request
+from tests.clearing_cases import case, offer, request
 from tests.cures import changed, rows_of, taken
+from tests.tied_market import strained_feeder
 
 UP, DOWN = Direction.UP, Direction.DOWN
 SLOTS = 3
@@ -21,19 +22,10 @@ CHAIN = 3
 
 
 def random_market(seed: int) -> Case:
-    """A feeder that is short of voltage or of current, requests of every kind of place, offers of every kind."""
+    """A strained feeder, requests of every kind of place, offers of every kind."""
     rng = random.Random(seed)
-    n = rng.randint(4, 7)
-    net = random_feeder(seed, n, max_a=rng.choice([60.0, 90.0, 400.0]), price=rng.choice([0, 0, 40_000]))
-    sign = rng.choice([1, 1, -1])
-    baseline = [
-        injection(
-            f"b{k:04d}",
-            [round(sign * rng.uniform(0.2, 1.0) * 4.5e6 / n * (1 if t else 0.4)) for t in range(SLOTS)],
-            [round(rng.uniform(-0.2, 0.2) * 1e6 / n) for _ in range(SLOTS)],
-        )
-        for k in range(1, n)
-    ]
+    net, baseline = strained_feeder(rng, seed, SLOTS)
+    n = len(net.buses)
     offers = [_offer(rng, i, n) for i in range(rng.randint(6, 12))]
     requests = []
     for i in range(rng.randint(0, 3)):
@@ -135,7 +127,7 @@ def test_an_unmet_request_gets_more_for_what_its_reason_says(seed: int) -> None:
                 short = [a - b for a, b in zip(got.requested, got.matched, strict=True)]
                 worst = short.index(max(short))
                 mine = bidding_more(mine, got.price_distance_milli_per_mwh + 2, worst)
-                slots = slice(worst, worst + 1)  # an offer with rebound may then leave another slot for this one
+                slots = slice(worst, worst + 1)  # an offer with payback may then leave another slot for this one
             case UnmetReason.GRID_LIMIT:
                 net = replace(
                     net,
@@ -161,7 +153,7 @@ def test_an_unmet_request_gets_more_for_what_its_reason_says(seed: int) -> None:
 
 @pytest.mark.parametrize("seed", [1, 2])
 def test_reasons_are_true_on_a_public_grid_with_its_made_up_market(seed: int) -> None:
-    """33 buses, storages, budgets, rebound, reactive offers and a price cap: one change is enough for the divisible."""
+    """33 buses, storages, budgets, payback, reactive offers and a price cap: one change is enough for the divisible."""
     given = convert_case("matpower", "case33bw", day="sunny", slots=2, offers=16, seed=seed)
     result = clear(given)
     rows = [

@@ -55,7 +55,7 @@ def test_unmet_request_says_how_much_is_missing() -> None:
     result = clear(request_at(Location.BUS, "b3"))
     need = result.requests[0]
     assert need.matched == (200_000,)
-    assert "100000 W short" in need.reason
+    assert "100.000 kW short" in need.reason
     assert result.slots[0].shortfalls[0].element_id == "need"
     assert result.slots[0].shortfalls[0].amount == 100_000
 

@@ -178,7 +178,7 @@ UNMET: list[tuple[UnmetReason, Case]] = [
 def test_an_unmet_request_has_a_code_and_words(reason: UnmetReason, given: Case) -> None:
     (got,) = clear(given).requests
     assert got.unmet_reason is reason
-    assert got.reason.startswith("up to 100000 W short in 1 slots: ")
+    assert got.reason.startswith("up to 100.000 kW short in 1 slots: ")
 
 
 def test_a_request_with_a_minimum_hears_that_less_is_to_be_had() -> None:
