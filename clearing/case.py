@@ -168,7 +168,7 @@ class Offer:
     min_rest_slots: Annotated[int, "least slots without delivery between two runs"] = 0
     max_rise: Annotated[int | None, "largest rise from one slot to the next, W or var"] = None
     max_fall: Annotated[int | None, "largest fall from one slot to the next, W or var"] = None
-    payback: Annotated[Payback | None, "rebound; null = none"] = None
+    payback: Annotated[Payback | None, "energy that comes back afterwards; null = none"] = None
     start_choice: Annotated[StartChoice | None, "rigid profile with a choice of start; null = none"] = None
     polygons: Annotated[tuple[PolygonSlice, ...], "dependency-based slices; empty = none"] = ()
     unit_id: Annotated[str | None, "unit (storage, inverter) that the offer belongs to"] = None

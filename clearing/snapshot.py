@@ -7,7 +7,7 @@ Rules:
 - Network and forecast are the newest before the gate; the forecast is a power level that holds over its slots.
 - Lights and limits clip offers by the very function that the traffic light tells providers of (`clip_session`).
 - A portfolio delivers at its buses in proportion to the approved flexibility of its assets there.
-- Awards of earlier sessions stand, with their rebound and reactive power: the forecast is the grid without any
+- Awards of earlier sessions stand, with their payback and reactive power: the forecast is the grid without any
   flexibility. What is only held ready for a call (phases CAPACITY, STOCHASTIC) is no delivery and does not.
 - A storage or inverter is what its provider described it as last before the gate.
 - Of a product of phase STOCHASTIC the forecast's scenarios are the ways the day may go; without them the forecast is
@@ -29,7 +29,7 @@ from flexbus.shares import apportion
 from flexbus.time import Period, iso
 from flexbus.views import traffic_light
 from flexbus.views.clearing import Results
-from flexbus.views.rebound import rebound
+from flexbus.views.payback import payback_w
 from flexbus.views.registry import Registry, Session
 from flexbus.views.traffic_light import TrafficLights
 
@@ -203,11 +203,11 @@ def _fixed(registry: Registry, results: Results, session: Session) -> Iterable[F
 
 
 def _standing(session: Session, award: ev.Award, place: _Place, terms: ev.AwardTerms | None) -> Iterable[FixedAward]:
-    """Yield an award of active power, its rebound, and the reactive power of both."""
+    """Yield an award of active power, its payback, and the reactive power of both."""
     against = Direction.DOWN if award.direction is Direction.UP else Direction.UP
     parts = [("", award.direction, award.power_w)]
     if terms is not None and terms.payback is not None:
-        parts.append(("/rebound", against, tuple(rebound(award.power_w, terms.payback))))
+        parts.append(("/payback", against, tuple(payback_w(award.power_w, terms.payback))))
     for name, direction, power_w in parts:
         series = (award.start_ms, award.resolution_s)
         yield from _delivered(session, f"{award.award_id}{name}", place, direction, Quantity.ACTIVE, *series, power_w)

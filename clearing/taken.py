@@ -35,7 +35,7 @@ def reactive_awards(snapshot: Snapshot, result: Result) -> Iterator[ev.ReactiveA
 
 
 def award_terms(snapshot: Snapshot, result: Result) -> Iterator[ev.AwardTerms]:
-    """Yield what comes with awards beside their power: rebound, and the reactive power of a fixed tan phi."""
+    """Yield what comes with awards beside their power: payback, and the reactive power of a fixed tan phi."""
     for offer, _, _, common in _taken(snapshot, result):
         terms = offer.terms
         if terms is not None and (terms.payback is not None or terms.tan_phi_ppm):

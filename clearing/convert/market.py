@@ -70,7 +70,7 @@ def made_up_market(
         case_id: label of the case.
         start_ms: start of the first slot, UTC ms.
         resolution_s: length of a slot, s.
-        offers: number of offers; reactive, block, budget, storage and rebound offers are among them.
+        offers: number of offers; reactive, block, budget, storage and payback offers are among them.
         seed: of the random choices.
     """
     rng = Random(seed)

@@ -163,7 +163,7 @@ class AwardTerms:
     """What comes with an award beside its power; later sessions and the settlement reckon with it."""
 
     award_id: Annotated[str, "award"]
-    payback: Annotated[Payback | None, "rebound: the settlement takes it off what the meter shows; null = none"] = None
+    payback: Annotated[Payback | None, "the settlement takes it off what the meter shows; null = none"] = None
     tan_phi_ppm: Annotated[int, "reactive per active change of injection, millionths, may be negative"] = 0
 
 

@@ -46,7 +46,7 @@ class DeliveryComputed:
     resolution_s: Annotated[int, "length of a slot, s"]
     baseline_wh: Annotated[
         tuple[int | None, ...],
-        "baseline energy per slot with the rebound of awards, Wh, positive = feed-in; null = none",
+        "baseline energy per slot with the payback of awards, Wh, positive = feed-in; null = none",
     ]
     metered_wh: Annotated[tuple[int | None, ...], "metered energy per slot, Wh; null = no reading"]
     ordered_wh: Annotated[tuple[int, ...], "owed energy per slot after changes and stops, Wh >= 0"]

@@ -50,7 +50,7 @@ class ReactiveOffer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Payback:
-    """Rebound: energy taken comes back in the opposite direction, evenly over a window after each slot."""
+    """Rebound: what was taken comes back in the opposite direction, evenly over a window after each slot."""
 
     factor_ppm: Annotated[int, "energy coming back per energy taken, millionths"]
     delay_slots: Annotated[int, "slots between the taking and the window; 0 = it begins in the next slot"] = 0
@@ -126,7 +126,7 @@ class OfferTerms:
     min_rest_slots: Annotated[int, "least slots without delivery between two runs"] = 0
     max_rise_w: Annotated[int | None, "largest rise from one slot to the next, W; null = any"] = None
     max_fall_w: Annotated[int | None, "largest fall from one slot to the next, W; null = any"] = None
-    payback: Annotated[Payback | None, "rebound; null = none"] = None
+    payback: Annotated[Payback | None, "energy that comes back afterwards; null = none"] = None
     polygons: Annotated[tuple[PolygonSlice, ...], "dependency-based slices, at most one per slot"] = ()
     unit_id: Annotated[str | None, "the provider's storage or inverter that the offer belongs to; null = none"] = None
     storage: Annotated[Storage | None, "what the unit is; the newest accepted before the gate counts"] = None

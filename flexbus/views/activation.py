@@ -98,7 +98,7 @@ class Activations:
         waiting: per session, orders to come, latest first.
         stops: limits that stop activations, by connection point, then limit.
         standing: awards that need no order, by session, then award.
-        paybacks: rebounds that come with awards, by award.
+        paybacks: what comes back after awards, by award.
         due: what the last fact makes due.
     """
 

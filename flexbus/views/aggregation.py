@@ -8,7 +8,7 @@ Rules (FLEXGRID D2.1 HLUC_01_UCS_04; simple start alignment: the slots of the se
   is left; the aggregate asks the highest price of its members. Only what can be taken in any part goes up: no
   blocks; of an exclusive group only the awarded offer; children only under an awarded parent; below a least quantity
   or energy nothing; an energy limit is filled from the first slot on.
-- An offer with terms of its own (ramps, runs, rebound, profile, slices, storage, inverter, reactive power) stands
+- An offer with terms of its own (ramps, runs, payback, profile, slices, storage, inverter, reactive power) stands
   alone: no sum contains it and none of it goes up, as no split could keep its terms. How many there are is told. Of
   auctions that hold power ready (CAPACITY, STOCHASTIC) nothing goes up.
 - An activation is split per slot in proportion to what the members have left (`apportion`, members sorted by offer),

@@ -12,7 +12,7 @@ Rules:
   ties by activation id). Refused orders owe and get nothing.
 - Portfolios come after the orders at their points, in the order of their ids, and share what these leave of the
   sum over their points; every point must be read. Where a portfolio follows, an order takes no more than it owes.
-- The rebound of an award (`AwardTerms.payback`) is no deviation: what is owed of the award comes back at its point as
+- The payback of an award (`AwardTerms.payback`) is no deviation: what is owed of the award comes back at its point as
   the clearing reckoned, and the published baseline contains it. What an order did not owe does not come back.
 - Without a reading (missing, or of a coarser grid than the slot) nothing is delivered until a later one corrects it.
 """
@@ -29,7 +29,7 @@ from flexbus.time import slot_starts
 from flexbus.views import activation
 from flexbus.views.activation import Activation, Activations, ActivationState, owed_w
 from flexbus.views.fact import Fact
-from flexbus.views.rebound import rebound
+from flexbus.views.payback import payback_w
 
 __all__ = ["READS", "Delivered", "Evidence", "Reading", "baseline_wh", "deliveries", "fold", "metered_wh", "pool_of"]
 
@@ -124,7 +124,7 @@ def deliveries(state: Evidence, activation_ids: Iterable[str]) -> dict[str, Deli
         Numbers by activation id, in the order of the ids.
     """
     results: dict[str, Delivered] = {}
-    back = _Rebounds(state)
+    back = _Paybacks(state)
     slots: dict[tuple[int, int], list[_Claim]] = {}
     for activation_id in sorted(activation_ids):
         act = state.activations.activations[activation_id]
@@ -175,8 +175,8 @@ def baseline_wh(
     return energy_wh(watt_seconds, 1)
 
 
-class _Rebounds:
-    """What comes back at connection points of what was owed of awards with a rebound."""
+class _Paybacks:
+    """What comes back at connection points of what was owed of awards with a payback."""
 
     def __init__(self, state: Evidence) -> None:
         self._state = state.activations
@@ -204,10 +204,10 @@ class _Rebounds:
             payback = self._state.paybacks.get(order.award_id or "")
             if payback is None or order.connection_point_id is None or act.state is ActivationState.REFUSED:
                 continue
-            yield order.start_ms, order.resolution_s, -order.direction.sign, rebound(owed_w(act), payback)
+            yield order.start_ms, order.resolution_s, -order.direction.sign, payback_w(owed_w(act), payback)
 
 
-def _alone(state: Evidence, act: Activation, result: Delivered, back: _Rebounds) -> None:
+def _alone(state: Evidence, act: Activation, result: Delivered, back: _Paybacks) -> None:
     """Fill in an order that shares its meter with no other: the common case, without the sharing."""
     order, point = act.order, act.points[0]
     refused = act.state is ActivationState.REFUSED
@@ -227,7 +227,7 @@ def _share_slot(
     resolution_s: int,
     claims: list[_Claim],
     results: dict[str, Delivered],
-    back: _Rebounds,
+    back: _Paybacks,
 ) -> None:
     session_id = min({c.activation.order.session_id for c in claims}, key=lambda s: (state.gates.get(s, 0), s))
     points = sorted({p for c in claims for p in c.activation.points})

@@ -16,7 +16,7 @@ def is_reactive(offer: ev.FlexOffer) -> bool:
 def stands_alone(offer: ev.FlexOffer) -> bool:
     """Tell whether no sum over offers can stand for an offer: its slots hang together, or are no active power.
 
-    Ramps, runs, rebounds, storages, inverters, dependent slices and profiles make what can be taken of one slot
+    Ramps, runs, paybacks, storages, inverters, dependent slices and profiles make what can be taken of one slot
     depend on what is taken in another one, or of another offer; a sum would promise what nobody can split again.
     """
     return offer.terms is not None

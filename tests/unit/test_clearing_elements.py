@@ -110,7 +110,7 @@ def with_everything(given: Case, seed: int) -> Case:
         offer("budget", "b", DOWN, stacks(2, -60_000, 10_000), max_energy_wh=120_000, min_energy_wh=20_000),
         offer("runner", "f", UP, stacks(1, 10_000, 60_000), max_run_slots=2, min_rest_slots=1),
         offer("ramp", "f", UP, stacks(1, 10_000, 60_000), max_rise=30_000, max_fall=40_000),
-        offer("rebound", "e", UP, stacks(1, 5_000, 40_000),
+        offer("payback", "e", UP, stacks(1, 5_000, 40_000),
               payback=Payback(factor_ppm=1_100_000, delay_slots=1, window_slots=2)),
         offer("slices", "d", one, stacks(1, -20_000, 40_000), polygons=(PolygonSlice(slot=n - 1, vertices=corners),)),
         offer("charge", "b", DOWN, stacks(1, -80_000, 0), unit_id="tank"),

@@ -122,20 +122,20 @@ def test_minimum_energy_is_all_or_nothing_at_all() -> None:
 
 
 def test_payback_returns_the_energy_and_is_paid_for_it() -> None:
-    rebound = up("rebound", 10_000, 4, payback=Payback(factor_ppm=1_000_000, delay_slots=0, window_slots=2))
-    first = replace(rebound, slots=(rebound.slots[0], *([replace(rebound.slots[0], steps=())] * 3)))
+    payback = up("payback", 10_000, 4, payback=Payback(factor_ppm=1_000_000, delay_slots=0, window_slots=2))
+    first = replace(payback, slots=(payback.slots[0], *([replace(payback.slots[0], steps=())] * 3)))
     result = clear(market((first,), [50_000, 0, 0, 0]))
-    assert taken(result, "rebound") == (100_000, 0, 0, 0)
+    assert taken(result, "payback") == (100_000, 0, 0, 0)
     base = clear(market((), [50_000, 0, 0, 0]))
     drawn = [a - b for a, b in zip(result.infeed_points[0].power_w, base.infeed_points[0].power_w, strict=True)]
     assert drawn == [pytest.approx(x, abs=200) for x in (-100_000, 50_000, 50_000, 0)]
 
 
 def test_payback_in_a_slot_that_needs_the_power_is_counted_against_it() -> None:
-    rebound = up("rebound", 10_000, 4, payback=Payback(factor_ppm=1_000_000, delay_slots=0, window_slots=1))
-    result = clear(market((rebound,), [50_000, 80_000, 0, 0]))
+    payback = up("payback", 10_000, 4, payback=Payback(factor_ppm=1_000_000, delay_slots=0, window_slots=1))
+    result = clear(market((payback,), [50_000, 80_000, 0, 0]))
     # Taking slot 0 takes the same from slot 1, which is worth more: only slot 1 is taken.
-    assert taken(result, "rebound") == (0, 100_000, 0, 0)
+    assert taken(result, "payback") == (0, 100_000, 0, 0)
 
 
 def test_storage_charges_before_it_discharges_and_loses_on_the_way() -> None:

@@ -106,7 +106,7 @@ def test_the_greatest_numbers_of_64_bits_clear() -> None:
 
 FILES: dict[str, tuple[str, str, Any]] = {
     "half a surrogate pair": ("offers/0/offer_id", "$.offers[0].offer_id", "\ud800"),
-    "a rebound beyond time": (
+    "a payback beyond time": (
         "offers/0/payback",
         "$.offers[0].payback",
         {"factor_ppm": 1_000_000, "delay_slots": MOST, "window_slots": MOST},

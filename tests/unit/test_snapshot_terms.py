@@ -371,7 +371,7 @@ def test_an_offer_of_a_unit_that_nobody_described_is_left_out_by_name() -> None:
     assert "its unit cell is described by no offer" in lost.text
 
 
-def test_awards_of_an_earlier_session_stand_with_their_rebound_and_reactive_power() -> None:
+def test_awards_of_an_earlier_session_stand_with_their_payback_and_reactive_power() -> None:
     story = Story(__import__("clearing.session", fromlist=["fold"]), Sessions())
     for event in (*opened(), limited(500_000), forecast(-1_000_000, -9, -9, -9)):
         story.hear(event)
@@ -400,6 +400,6 @@ def test_awards_of_an_earlier_session_stand_with_their_rebound_and_reactive_powe
     power = fixed[""].power[0]
     assert power > 0
     half = (0, (power + 1) // 2, (power + 1) // 2, 0)
-    assert (fixed["rebound"].power, fixed["rebound"].direction.value) == (half, "DOWN")
+    assert (fixed["payback"].power, fixed["payback"].direction.value) == (half, "DOWN")
     assert fixed["var"].power == (power // 2, 0, 0, 0)
-    assert fixed["rebound/var"].quantity.value == "REACTIVE"
+    assert fixed["payback/var"].quantity.value == "REACTIVE"

@@ -12,7 +12,7 @@ from flexbus.quantities import Direction, cents
 from flexbus.validation import content_faults
 from flexbus.views import activation, aggregation, congestion, settlement, traffic_light
 from flexbus.views.fact import Job
-from flexbus.views.rebound import rebound
+from flexbus.views.payback import payback_w
 from tests.story import (
     AREA,
     DAY,
@@ -248,10 +248,10 @@ def test_orders_and_reactive_power_of_one_provider_stand_on_one_paper() -> None:
     assert paper.total_cents == sum(i.amount_cents for i in paper.invoice)
 
 
-# ---- rebound
+# ---- payback
 
 
-def test_the_rebound_of_an_award_is_no_missing_delivery() -> None:
+def test_the_payback_of_an_award_is_no_missing_delivery() -> None:
     terms = ev.AwardTerms(
         award_id="award-heat", payback=ev.Payback(factor_ppm=1_000_000, delay_slots=0, window_slots=2)
     )
@@ -282,11 +282,11 @@ def test_the_rebound_of_an_award_is_no_missing_delivery() -> None:
     assert delivered(market, *ordered, refused, shown, DUE)[2][0] == (0,)
 
 
-def test_a_rebound_is_spread_and_rounded_once_per_slot() -> None:
+def test_a_payback_is_spread_and_rounded_once_per_slot() -> None:
     even = ev.Payback(factor_ppm=500_000, delay_slots=1, window_slots=2)
-    assert rebound((100, 0, 50), even) == [0, 0, 25, 25, 13, 13]
-    assert rebound((1,), ev.Payback(factor_ppm=1_000_000, window_slots=3)) == [0, 0, 0, 0]
-    assert rebound((), even) == [0, 0, 0]
+    assert payback_w((100, 0, 50), even) == [0, 0, 25, 25, 13, 13]
+    assert payback_w((1,), ev.Payback(factor_ppm=1_000_000, window_slots=3)) == [0, 0, 0, 0]
+    assert payback_w((), even) == [0, 0, 0]
 
 
 # ---- procurement

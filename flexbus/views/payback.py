@@ -1,14 +1,14 @@
-"""The rebound of what was taken: when and how much of it comes back, as clearing and settlement both count it."""
+"""The payback of what was taken: when and how much of it comes back, as clearing and settlement both count it."""
 
 from collections.abc import Sequence
 
 from flexbus.events import Payback
 from flexbus.quantities import PPM
 
-__all__ = ["rebound"]
+__all__ = ["payback_w"]
 
 
-def rebound(power_w: Sequence[int], payback: Payback) -> list[int]:
+def payback_w(power_w: Sequence[int], payback: Payback) -> list[int]:
     """Return what comes back in the opposite direction per slot, from the first slot of what was taken on.
 
     The series goes on past its end by delay and window. What comes back in a slot is rounded half up once.
