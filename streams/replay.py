@@ -52,12 +52,13 @@ class Verification:
     def text(self) -> str:
         """Return the table for people, then the findings."""
         lines = [
-            f"{'area':16} {'blocks':>7} {'entries':>8} {'re-derived':>10} {'re-computed':>11} {'owed':>5}  chain head"
+            f"{'area':16} {'blocks':>7} {'entries':>8} {'re-derived':>10} {'re-computed':>11} {'still due':>9}  "
+            "chain head"
         ]
         for a in self.areas:
             facts, runs = sum(v.facts for v in a.views), sum(v.computed for v in a.views)
             owed = sum(len(v.owed) for v in a.views)
-            lines.append(f"{a.area_id:16} {a.blocks:7} {a.entries:8} {facts:10} {runs:11} {owed:5}  {a.head[:16]}")
+            lines.append(f"{a.area_id:16} {a.blocks:7} {a.entries:8} {facts:10} {runs:11} {owed:9}  {a.head[:16]}")
         lines.append(
             f"published records that follow from the journal: {self.published}, still to come: {self.unpublished}"
         )

@@ -64,6 +64,8 @@ def markdown() -> str:
         "FMO and AUDITOR see every event in full. A party that an event names sees it with its own identity kept: the",
         "whole event, or its own entries where the event lists many parties, as a cleared market does.",
         "",
+        " · ".join(f"[{family}](#{family})" for family in dict.fromkeys(k.family for k in CATALOGUE.values())),
+        "",
     ]
     for family, rows in groupby(CATALOGUE.values(), key=lambda k: k.family):
         kinds = list(rows)

@@ -26,7 +26,9 @@ def command(verify: bool, solve: bool, as_json: bool, bootstrap: str | None, pro
 
     Without --verify: the chains, and that every event was admissible where it stands. With it, every view is also
     folded from zero, every fact of a stage is derived again and compared byte for byte, every clearing is solved
-    again, and the public topics are compared with what follows from the journal.
+    again, and the public topics are compared with what follows from the journal. The table counts
+    facts of stages and scheduler (re-derived), clearings and forecasts (re-computed), and facts that are not in the
+    journal yet (still due).
     """
     connection = Connection.of(bootstrap, properties)
     ReadLog(connection, "cli").note(resource(JOURNAL, verify="yes" if verify else None))

@@ -54,5 +54,5 @@ def command(
         if as_json:
             click.echo(json.dumps({"topic": name, "partitions": found, "exists": found is not None}))
         else:
-            click.echo(f"{name:60} {'missing' if found is None else f'{found} partitions'}")
+            click.echo(f"{name:60} {'missing' if found is None else f'partitions {found}'}")
     return int(any(name not in there for name in wanted))
