@@ -21,7 +21,7 @@ from clearing.formulation import SlotBox, SlotLimit, SlotMultipliers, SlotProble
 from clearing.linearisation import Multipliers, Point
 from clearing.network import Grid
 from clearing.pricing import NodalPrices
-from clearing.proof import ac_duals
+from clearing.proof import CURRENTS, ac_duals
 from clearing.relaxation import Relaxed, solve_slots
 from clearing.repair import Repair
 from clearing.result import LimitKind
@@ -35,7 +35,8 @@ Real = NDArray[np.float64]
 MET, DIGITS = 1e-6, 1e-8
 # Fictitious losses up to this count as none: 1 W, or a millionth of what flows in; so do angles and excesses.
 EXACT_MW = EXACT_RAD = EXACT_PU = 1e-6
-# EUR per hour and pu: where the relaxation is exact, multipliers of cuts below this are the solver's noise.
+# EUR per hour and pu: where the relaxation is exact, multipliers of cuts below this are the solver's noise. Not where
+# losses cost nothing, as the box is all that keeps currents small, nor where a current has a price, which is the box's.
 NO_CUT = 1e-2
 
 
@@ -178,7 +179,8 @@ class _Bounder:
             gap[t], gap_mw[t] = value - relaxed.bound, relaxed.losses_mw
             met[t] = relaxed.solved and gap[t] <= MET * max(1.0, abs(value)) + DIGITS * gross
             exact[t] = met[t] or (relaxed.solved and bool(whole[t]) and self._is_state(t, relaxed))
-            if exact[t] and float(relaxed.cuts.max(initial=0.0)) < NO_CUT:
+            needed = bool((repair.energy_price[t] <= 0).any()) or any(p.limit.kind in CURRENTS for p in relaxed.limits)
+            if exact[t] and not needed and float(relaxed.cuts.max(initial=0.0)) < NO_CUT:
                 found[t] = replace(relaxed, cuts=np.zeros(0))
             total += (relaxed.bound + self._copy_terms(t)) * repair.weight[t]
         return Bound(

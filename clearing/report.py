@@ -222,6 +222,9 @@ def _heat_maps(case: Case, result: Result, labels: Sequence[str]) -> str:
     kinds = (("up", [s.up_w / 1e3 for s in result.slots]), ("down", [s.down_w / 1e3 for s in result.slots]))
     flex = [(f"taken {word}", values) for word, values in kinds]
     most = max((v for _, row in flex for v in row), default=0.0)
+    gaps = [max(s.gap_nano or 0, 0) / 1e9 for s in result.slots]
+    unproven = Scale(0, round(max(gaps, default=0.0), 2), LOADING, "EUR")
+    missed = heat_map("At most so much more could be gained, EUR", [("gap", gaps)], unproven, labels, None)
     return (
         heat_map("Flexibility taken, kW", flex, Scale(0, math.ceil(most) or 1, LOADING, "kW"), labels, None)
         + heat_map("Most loaded branches, % of the limit", loading, Scale(0, 100, LOADING, "%"), labels, 100)
@@ -233,6 +236,7 @@ def _heat_maps(case: Case, result: Result, labels: Sequence[str]) -> str:
             100,
         )
         + heat_map("Nodal prices (worth of one more MWh fed in), one row per bus", prices, scale, labels, None)
+        + (missed if unproven.high else "")
     )
 
 

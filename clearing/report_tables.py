@@ -205,6 +205,10 @@ def slot_facts(result: Result, t: int) -> str:
     body = (
         _table(("limit", "where", "state"), rows, frozenset()) if rows else "<p>No limit binds, nothing is short.</p>"
     )
+    if slot.gap_nano is not None:
+        more += (
+            f'<p class="small">At most {max(slot.gap_nano, 0) / 1e9:,.4f} EUR more could be gained in this slot.</p>'
+        )
     return f"<figure><figcaption>What binds, what is short</figcaption>{body}{more}</figure>"
 
 

@@ -86,6 +86,10 @@ class SlotResult:
     ac_violation_ppm: Annotated[int, "greatest excess over a limit in AC beyond the named shortfalls, millionths"]
     repair_steps: Annotated[int, "linear programs of the repair"]
     cost_nano: Annotated[int, "payment to providers, 1e-9 EUR"]
+    gap_nano: Annotated[
+        int | None,
+        "at most so much could be gained in the slot at the prices of what ties it to others, 1e-9 EUR; null = unknown",
+    ]
     binding: Annotated[tuple[Binding, ...], "limits that bind"]
     shortfalls: Annotated[tuple[Shortfall, ...], "what stays unmet, with its cause"]
 

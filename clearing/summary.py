@@ -227,7 +227,7 @@ class _Summary:
 
     def _certified(self, made: Result) -> Result:
         """Return the result with value, bound and gap as whoever checks it will compute them."""
-        value, lower = value_and_bound_nano(
+        value, lower, gaps = value_and_bound_nano(
             self.case, made, evidences(self.case, made, self.c.ac, (self.p, self.q, self.ac))
         )
         certificate = replace(
@@ -236,7 +236,8 @@ class _Summary:
             lower_bound_nano=lower,
             gap_nano=None if lower is None else value - lower,
         )
-        return replace(made, certificate=certificate)
+        slots = tuple(replace(s, gap_nano=gap) for s, gap in zip(made.slots, gaps, strict=True))
+        return replace(made, slots=slots, certificate=certificate)
 
     def _offers(self) -> tuple[OfferResult, ...]:
         made = []
@@ -322,6 +323,7 @@ class _Summary:
                     ac_violation_ppm=worst_excess_ppm(c.ac, self.ac, t, {s.element_id for s in shortfalls}),
                     repair_steps=int(c.repair.steps[t]) if c.active[t] else 0,
                     cost_nano=int(self.revenue[:, t].sum()),
+                    gap_nano=None,
                     binding=tuple(binding[t]),
                     shortfalls=shortfalls,
                 )

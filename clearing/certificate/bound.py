@@ -28,13 +28,14 @@ from clearing.case import Case, Location, Quantity, Request
 from clearing.certificate.boxes import I_TOP, V_LOW, V_TOP, Boxes, Tree, boxes_of, tree_of
 from clearing.certificate.evidence import PPM, Evidence, Finding
 from clearing.certificate.injected import injected_range
+from clearing.certificate.money import state_costs
 from clearing.certificate.physics import excesses
 from clearing.certificate.prices import infeed_price, is_from_nearer, nodal_prices_of_flow
 from clearing.certificate.profits import Earnings
 from clearing.power_flow import AcGrid
-from clearing.result import Certificate, LimitDual, LimitKind, SlotDuals
+from clearing.result import Certificate, LimitDual, LimitKind, SlotDuals, SlotResult
 
-__all__ = ["bound_eur", "check_certificate", "lower_bound_nano"]
+__all__ = ["bound_eur", "check_certificate", "check_gaps", "lower_bound_nano"]
 
 Real = NDArray[np.float64]
 Complex = NDArray[np.complexfloating[Any, Any]]
@@ -53,15 +54,21 @@ def lower_bound_nano(e: Evidence, certificate: Certificate) -> int | None:
         e: case, awards and AC states.
         certificate: the multipliers.
     """
-    value = bound_eur(e, certificate)
+    value, _ = bound_eur(e, certificate)
     return None if value is None else int(np.floor(value * 1e9))
 
 
-def bound_eur(e: Evidence, certificate: Certificate) -> float | None:
-    """Return the same in EUR, not rounded; what was reserved is paid what being able to call it is worth."""
+def bound_eur(e: Evidence, certificate: Certificate) -> tuple[float | None, Real]:
+    """Return the same in EUR, not rounded, and by how much every slot misses its own bound.
+
+    What was reserved is paid what being able to call it is worth. What rules tie to other slots (budgets, blocks,
+    storages) sells in each of them what is taken of it, at its worth there: what it could gain by another choice is no
+    slot's, and is left of the gap of the whole.
+    """
     if not (e.after.converged | ~e.before.converged).all():
-        return None
-    return _Dual(e, certificate).value()
+        return None, np.full(e.case.slots, np.nan)
+    dual = _Dual(e, certificate)
+    return dual.value(), dual.gaps()
 
 
 def check_certificate(published: Certificate, value: int, truth: int | None) -> Iterator[Finding]:
@@ -86,6 +93,21 @@ def check_certificate(published: Certificate, value: int, truth: int | None) -> 
         yield Finding("$.certificate.lower_bound_nano", f"published {lower}, the multipliers give {truth}")
     if published.gap_nano != value - lower:
         yield Finding("$.certificate.gap_nano", f"published {published.gap_nano}, value less bound is {value - lower}")
+
+
+def check_gaps(slots: tuple[SlotResult, ...], gaps: list[int | None], value: int) -> Iterator[Finding]:
+    """Yield a finding for every slot whose gap does not follow from awards and multipliers.
+
+    Args:
+        slots: what is published.
+        gaps: the gaps, recomputed, 1e-9 EUR; None = there is no bound.
+        value: what the published dispatch costs, 1e-9 EUR: sums over AC states have its digits.
+    """
+    for t, (slot, truth) in enumerate(zip(slots, gaps, strict=True)):
+        said = slot.gap_nano
+        same = said is truth if said is None or truth is None else abs(said - truth) <= NOISE + 1e-9 * abs(value)
+        if not same:
+            yield Finding(f"$.slots[{t}].gap_nano", f"published {said}, the multipliers give {truth}")
 
 
 class _Grid:
@@ -162,6 +184,7 @@ class _Dual:
         self.energy = infeed_price(e)
         self.alive = e.before.converged
         slots = e.case.slots
+        self.least = np.zeros(slots)  # what the grid costs at least, EUR per hour
         self.up, self.uq = np.zeros((slots, self.g.nodes)), np.zeros((slots, self.g.nodes))
         self.worth = {q: np.zeros((slots, len(e.case.network.buses))) for q in Quantity}
         self.pools = _pools(e.case)
@@ -179,12 +202,22 @@ class _Dual:
         return np.asarray(np.nan_to_num(power) @ same / MEGA)
 
     def value(self) -> float | None:
-        total = sum(self._slot(t) for t in np.flatnonzero(self.alive).tolist())
-        total = float(total - self._earnings().total())
+        for t in np.flatnonzero(self.alive).tolist():
+            self.least[t] = self._slot(t)
+        total = float(self.least.sum() - self.earnings.total())
         return total * self.e.hours if np.isfinite(total) else None
 
-    def _earnings(self) -> Earnings:
-        return Earnings(self.case, self.worth, self.g.node >= 0, self.alive, self.stored, self.called)
+    def gaps(self) -> Real:
+        """Return what every slot costs beyond its own bound, EUR, once `value` is known; NaN = no bound."""
+        e, alive = self.e, self.g.node >= 0
+        change_p, change_q = ((a - b)[:, alive] / MEGA for a, b in ((e.p, e.base_p), (e.q, e.base_q)))
+        sold = self.worth[Quantity.ACTIVE][:, alive] * change_p + self.worth[Quantity.REACTIVE][:, alive] * change_q
+        found = state_costs(e) + (sold.sum(axis=1) - self.least + self.earnings.missed) * e.hours
+        return np.where(self.alive & np.isfinite(found), found, np.nan)
+
+    @cached_property
+    def earnings(self) -> Earnings:
+        return Earnings(self.case, self.worth, self.g.node >= 0, self.alive, self.stored, self.called, self.e.taken)
 
     # --- the grid of one slot ---
 

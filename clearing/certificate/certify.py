@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 
 from clearing.canonical import case_hash, result_hash
 from clearing.case import Case
-from clearing.certificate.bound import check_certificate
+from clearing.certificate.bound import check_certificate, check_gaps
 from clearing.certificate.evidence import Finding
 from clearing.certificate.explanations import check_coverage, check_reasons, check_unmet
 from clearing.certificate.money import check_money
@@ -61,8 +61,9 @@ def certify(case: Case, result: Result) -> Certified:
             findings += [replace(f, message=where + f.message) for f in check(e)]
     if case.scenarios:
         findings += check_stages(case, result)
-    value, bound = value_and_bound_nano(case, result, parts)
+    value, bound, gaps = value_and_bound_nano(case, result, parts)
     findings += check_certificate(result.certificate, value, bound)
+    findings += check_gaps(result.slots, gaps, value)
     return Certified(findings=tuple(findings), value_nano=value, lower_bound_nano=bound)
 
 

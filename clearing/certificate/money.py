@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from clearing.case import Location, Offer, Phase, Quantity, Request, RequestSlot
 from clearing.certificate.evidence import PPM, Evidence, Finding, places
-from clearing.certificate.physics import violation_cost_eur
+from clearing.certificate.physics import excesses, violation_cost_eur
 from clearing.certificate.prices import infeed_price, is_from_nearer
 from clearing.result import LimitKind
 from flexbus.events.market import PricingRule
@@ -21,6 +21,7 @@ __all__ = [
     "nodal_worth",
     "payment_nano",
     "request_value_nano",
+    "state_costs",
     "value_nano",
     "wh",
     "worth_of",
@@ -307,11 +308,33 @@ def value_nano(e: Evidence) -> int:
     Bids, infeed and violations, less the worth of met requests, plus what delivery against a request costs it.
     """
     r = e.result
-    return r.bid_cost_nano + r.infeed_cost_nano + r.violation_cost_nano - r.request_value_nano + _opposed_nano(e)
+    return (
+        r.bid_cost_nano
+        + r.infeed_cost_nano
+        + r.violation_cost_nano
+        - r.request_value_nano
+        + round(float(opposed(e).sum()))
+    )
 
 
-def _opposed_nano(e: Evidence) -> int:
-    """Delivery in the other direction costs those who asked what the first unit would have been worth to them."""
+def state_costs(e: Evidence) -> NDArray[np.float64]:
+    """Return the same per slot, without bids and rounded to nothing, EUR."""
+    change = np.nan_to_num((e.after.root_p_w - e.before.root_p_w) / 1e6 * infeed_price(e)).sum(axis=1)
+    for _, _, excess, price in excesses(e, e.after):
+        change += np.nan_to_num(np.clip(excess, 0, None)) * price
+    change = change * e.hours + opposed(e) / NANO
+    by_id = {request.request_id: request for request in e.case.requests}
+    for got in e.result.requests:
+        worth = zip(by_id[got.request_id].slots, got.matched, strict=True)
+        change -= np.array([_worth(slot, met, e.case.resolution_s) for slot, met in worth]) / NANO
+    return np.asarray(change)
+
+
+def opposed(e: Evidence) -> NDArray[np.float64]:
+    """Return what delivery in the other direction costs those who asked, per slot, 1e-9 EUR.
+
+    It is what the first unit would have been worth to them.
+    """
     most: dict[tuple[object, ...], NDArray[np.int_]] = {}
     first: dict[tuple[object, ...], Request] = {}
     for request in e.case.requests:
@@ -320,12 +343,12 @@ def _opposed_nano(e: Evidence) -> int:
         prices = [max((s.price_milli_per_mwh for s in slot.steps), default=0) for slot in request.slots]
         most[key] = np.maximum(most.get(key, 0), prices)
         first.setdefault(key, request)
-    total = 0
+    total = np.zeros(e.case.slots)
     for place_key, price in most.items():
         against = np.clip(-np.nan_to_num(delivered(e, first[place_key])), 0, None)
         # Less than a watt is the rounding of awards.
         against[(against < 1.0) | ~e.before.converged] = 0.0
-        total += round(float(against @ price) * e.hours)
+        total += against * price * e.hours
     return total
 
 

@@ -33,6 +33,7 @@ class Earnings:
         alive: Mask,
         stored: dict[str, Real],
         called: dict[str, Real],
+        taken: NDArray[np.int_],
     ) -> None:
         """Prepare.
 
@@ -43,9 +44,12 @@ class Earnings:
             alive: slots whose baseline has an AC state.
             stored: worth of stored energy by unit and slot, EUR per MWh.
             called: worth of being able to call an offer, by offer and slot, EUR per MWh.
+            taken: what is taken (offers of the case x slots), W or var.
         """
         self.case, self.worth, self.energised, self.alive = case, worth, energised, alive
-        self.stored, self.called = stored, called
+        self.stored, self.called, self.taken = stored, called, taken
+        # Per slot: what offers that no rule ties to other slots could earn there beyond what they do, EUR per hour.
+        self.missed = np.zeros(case.slots)
         self.bus = {b.bus_id: k for k, b in enumerate(case.network.buses)}
         self.hours = case.resolution_s / 3600
 
@@ -108,6 +112,7 @@ class Earnings:
         active, other = self.worth[Quantity.ACTIVE][:, bus], self.worth[Quantity.REACTIVE][:, bus]
         worth = (sign * np.where(reactive, other, active + tan / PPM * other)).T
         limited = np.array([o.max_energy_wh is not None for o in offers], dtype=bool)
+        left_mw = self.taken[simple] / MEGA
         total = 0.0
         tied: list[tuple[NDArray[np.int_], Real, Real]] = []  # offer, margin, MW
         for number in range(int(counts.max())):
@@ -115,7 +120,11 @@ class Earnings:
             row = first[which[offer, slot]] + number
             margin = worth[offer, slot] - price[row]
             free = ~limited[offer]
-            total += float(np.maximum(margin[free], 0.0) @ cap_mw[row[free]])
+            part_mw = np.minimum(left_mw[offer, slot], cap_mw[row])
+            left_mw[offer, slot] -= part_mw
+            gain = (np.maximum(margin, 0.0) * cap_mw[row])[free]
+            total += float(gain.sum())
+            self.missed += np.bincount(slot[free], gain - (margin * part_mw)[free], minlength=len(self.missed))
             gains = ~free & (margin > 0)
             tied.append((offer[gains], margin[gains], cap_mw[row[gains]]))
         return total + self._within_budgets(offers, tied)

@@ -44,8 +44,10 @@ def evidences(
     return [gather(alone(case, k), part_of(case, result, k), grid) for k in range(len(case.scenarios))]
 
 
-def value_and_bound_nano(case: Case, result: Result, parts: Sequence[Evidence]) -> tuple[int, int | None]:
-    """Return what the market minimises, and what no dispatch costs less than, 1e-9 EUR.
+def value_and_bound_nano(
+    case: Case, result: Result, parts: Sequence[Evidence]
+) -> tuple[int, int | None, list[int | None]]:
+    """Return what the market minimises, what no dispatch costs less than, and the gap of every slot, 1e-9 EUR.
 
     Args:
         case: the case, unfolded.
@@ -53,12 +55,14 @@ def value_and_bound_nano(case: Case, result: Result, parts: Sequence[Evidence]) 
         parts: what `evidences` returned.
     """
     value = _expected(case, [value_nano(e) for e in parts]) + sum(r.cost_nano for r in result.reservations)
-    bounds = [bound_eur(e, e.result.certificate) for e in parts]
+    known = [bound_eur(e, e.result.certificate) for e in parts]
+    bounds = [b for b, _ in known]
+    gaps = [round(gap * 1e9) if np.isfinite(gap) else None for _, of_slots in known for gap in of_slots.tolist()]
     if any(b is None for b in bounds):
-        return value, None
+        return value, None, gaps
     total = sum(p / PPM * (b or 0.0) for p, b in zip(_probabilities(case), bounds, strict=True))
     total -= _reserve_profit(case, result, parts[0])
-    return value, int(np.floor(total * 1e9)) if np.isfinite(total) else None
+    return value, int(np.floor(total * 1e9)) if np.isfinite(total) else None, gaps
 
 
 def stage_frame(case: Case, result: Result) -> Iterator[Finding]:

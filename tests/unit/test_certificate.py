@@ -116,7 +116,7 @@ def test_every_published_number_is_bound_to_the_others(made: Callable[[], tuple[
     for name, paths in sorted(kinds.items()):
         for path in rng.sample(paths, min(2, len(paths))):
             # A price may be off by its rounding, the bound by noise of floats; everything else by nothing.
-            by = 5_000 if "price" in name or "milli" in name or "lower" in name else 2
+            by = 5_000 if "price" in name or "milli" in name or "lower" in name or "slots.gap" in name else 2
             if not certify(case, changed(result, path, by)).findings:
                 unseen.append(path)
     assert unseen == []

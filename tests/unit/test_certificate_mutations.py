@@ -96,7 +96,8 @@ def another(value: Any, name: str) -> Any:
     """One unit of the last place more, or a plausible other value."""
     if isinstance(value, int) and ("milli" in name or name == "non_awards.amount"):
         return value + PRICE_STEP + abs(value) // 50
-    if name.endswith("_nano") and ("infeed" in name or "violation" in name or "bound" in name):
+    over_states = name == "slots.gap_nano" or any(word in name for word in ("infeed", "violation", "bound"))
+    if name.endswith("_nano") and over_states:
         return value + 200_000 + abs(value) // 100_000_000 if value is not None else 0  # noise of floats over AC states
     if isinstance(value, int):
         return value + 1

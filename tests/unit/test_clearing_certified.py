@@ -47,6 +47,10 @@ FORGED: dict[str, Callable[[Result], Result]] = {
     "$.certificate.duals": lambda r: replace(
         r, certificate=replace(r.certificate, duals=(*r.certificate.duals, r.certificate.duals[0]))
     ),
+    "$.slots[1].gap_nano": lambda r: replace(
+        r, slots=(r.slots[0], replace(r.slots[1], gap_nano=(r.slots[1].gap_nano or 0) + 100_000))
+    ),
+    "$.slots[0].gap_nano": lambda r: replace(r, slots=(replace(r.slots[0], gap_nano=None), *r.slots[1:])),
     "$.slots[0].ac_violation_ppm": lambda r: replace(
         r, slots=(replace(r.slots[0], ac_violation_ppm=r.slots[0].ac_violation_ppm + 1), *r.slots[1:])
     ),

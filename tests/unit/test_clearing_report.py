@@ -71,7 +71,11 @@ def test_the_page_says_what_the_result_says() -> None:
     for row in result.non_awards:
         assert row.text in page.text
     assert result.requests[0].reason in page.text
-    assert page.tags.count("svg") == 7
+    # The last is a heat map of what each slot could still gain, where that is a cent or more.
+    assert max(s.gap_nano or 0 for s in result.slots) >= 10_000_000
+    assert "At most so much more could be gained, EUR" in page.text
+    assert f"At most {(result.slots[0].gap_nano or 0) / 1e9:,.4f} EUR more could be gained in this slot" in page.text
+    assert page.tags.count("svg") == 8
 
 
 def test_a_capacity_auction_shows_both_ends_of_its_slots() -> None:
@@ -100,7 +104,7 @@ def test_a_two_stage_auction_shows_its_scenarios_and_what_is_reserved() -> None:
     assert taken
     assert f"{len(taken)} of {len(taken)} reservations shown" in page.text
     # Only the hardest scenario is drawn.
-    assert page.tags.count("svg") == 7
+    assert page.tags.count("svg") == 8
 
 
 def test_names_cannot_write_into_the_page() -> None:
