@@ -182,6 +182,20 @@ def test_it_fits_the_screen(page: Page, served: Served, day: Day, width: int, he
         assert box["height"] > 90
 
 
+def test_on_a_phone_no_panel_cuts_off_its_controls_or_numbers(page: Page, served: Served, day: Day) -> None:
+    page.set_viewport_size({"width": 390, "height": 844})
+    opened(page, served, day)
+    cut = page.evaluate(
+        """() => [...document.querySelectorAll('.panel .bar > *, .panel .readout')].filter((e) => {
+            const box = e.getBoundingClientRect(), panel = e.closest('.panel').getBoundingClientRect();
+            const hidden = e.matches('.readout') && e.scrollHeight > e.clientHeight + 1;
+            return box.width > 0 && (box.right > panel.right + 1 || hidden);
+        }).map((e) => e.id || e.className)"""
+    )
+    assert cut == []
+    assert page.evaluate("() => document.documentElement.scrollWidth") == 390
+
+
 def test_a_role_sees_only_what_it_may(page: Page, served: Served, day: Day) -> None:
     opened(page, served, day, role="FSP", party=FSPS[0])
     expect(page.locator("#lens-note")).to_contain_text("fsp-alder FSP")
