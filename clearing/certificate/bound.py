@@ -212,8 +212,36 @@ class _Dual:
         e, alive = self.e, self.g.node >= 0
         change_p, change_q = ((a - b)[:, alive] / MEGA for a, b in ((e.p, e.base_p), (e.q, e.base_q)))
         sold = self.worth[Quantity.ACTIVE][:, alive] * change_p + self.worth[Quantity.REACTIVE][:, alive] * change_q
-        found = state_costs(e) + (sold.sum(axis=1) - self.least + self.earnings.missed) * e.hours
+        rest = self._violations() + sold.sum(axis=1) - self.least + self.earnings.missed
+        found = state_costs(e) + rest * e.hours
         return np.where(self.alive & np.isfinite(found), found, np.nan)
+
+    def _violations(self) -> Real:
+        """Return what the violations that stay cost per slot, EUR per hour."""
+        g, after = self.g, self.e.after
+        alive = np.flatnonzero(g.node >= 0)
+        v = np.ones((self.e.case.slots, g.nodes))
+        v[:, g.node[alive]] = np.abs(after.voltage_pu[:, alive])
+        low, high, price_low, price_high = self.bands
+        found = (
+            np.nan_to_num(np.maximum(low - v, 0.0)) @ price_low + np.nan_to_num(np.maximum(v - high, 0.0)) @ price_high
+        )
+        root = self._gathered(after.root_p_w)
+        place = {p.infeed_id: k for k, p in enumerate(self.case.network.infeed_points)}
+        for kind, size in (
+            (LimitKind.CURRENT_FROM, after.i_from_a[:, g.kept] * g.amp[g.from_bus]),
+            (LimitKind.CURRENT_TO, after.i_to_a[:, g.kept] * g.amp[g.to_bus]),
+            (LimitKind.APPARENT_POWER_FROM, np.hypot(after.p_from_w, after.q_from_var)[:, g.kept] / MEGA),
+            (LimitKind.APPARENT_POWER_TO, np.hypot(after.p_to_w, after.q_to_var)[:, g.kept] / MEGA),
+            (LimitKind.IMPORT, root),
+            (LimitKind.EXPORT, -root),
+        ):
+            mine = [(element, *row) for (word, element), row in self.limits.items() if word is kind]
+            if mine:
+                ids, bound, price = zip(*mine, strict=True)
+                at = [(place if kind in (LimitKind.IMPORT, LimitKind.EXPORT) else g.at)[i] for i in ids]
+                found += np.nan_to_num(np.maximum(size[:, at] - np.array(bound), 0.0)) @ np.array(price)
+        return np.asarray(found)
 
     @cached_property
     def earnings(self) -> Earnings:

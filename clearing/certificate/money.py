@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from clearing.case import Location, Offer, Phase, Quantity, Request, RequestSlot
 from clearing.certificate.evidence import PPM, Evidence, Finding, places
-from clearing.certificate.physics import excesses, violation_cost_eur
+from clearing.certificate.physics import violation_cost_eur
 from clearing.certificate.prices import infeed_price, is_from_nearer
 from clearing.result import LimitKind
 from flexbus.events.market import PricingRule
@@ -318,10 +318,8 @@ def value_nano(e: Evidence) -> int:
 
 
 def state_costs(e: Evidence) -> NDArray[np.float64]:
-    """Return the same per slot, without bids and rounded to nothing, EUR."""
+    """Return the same per slot, without bids and violations and not rounded, EUR."""
     change = np.nan_to_num((e.after.root_p_w - e.before.root_p_w) / 1e6 * infeed_price(e)).sum(axis=1)
-    for _, _, excess, price in excesses(e, e.after):
-        change += np.nan_to_num(np.clip(excess, 0, None)) * price
     change = change * e.hours + opposed(e) / NANO
     by_id = {request.request_id: request for request in e.case.requests}
     for got in e.result.requests:

@@ -166,7 +166,11 @@ def test_limits_of_every_kind_are_seen() -> None:
     low = Settings(voltage_margin_ppm=45_000)  # 0.995 to 1.005 pu
     seen = set()
     for given in (day(8, 900, 1), replace(dark(day(8, 900, 2)), settings=low), sunny(day(8, 900, 3))):
-        seen |= {s.kind for slot in clear(given).slots for s in slot.shortfalls}
+        result = clear(given)
+        seen |= {s.kind for slot in result.slots for s in slot.shortfalls}
+        # Each is counted in its slot: nobody ties them, so that their gaps make up that of the whole.
+        assert result.certificate.gap_nano is not None
+        assert abs(sum(slot.gap_nano or 0 for slot in result.slots) - result.certificate.gap_nano) <= 1_000
     rest = {LimitKind.REQUEST, LimitKind.POWER_FLOW}
     assert seen == set(LimitKind) - rest
 
