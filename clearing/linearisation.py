@@ -72,7 +72,7 @@ class Multipliers:
 class Linearisation:
     """The columns and rows of a market, what they do to the grid, and the program that follows at a point.
 
-    The search moves what a program may do: `radius`, `reach` and `watch` per slot, and `pins`.
+    The search moves what a program may do: `radius` per slot, `reach`, `watch` and `stuck` per slot and limit, `pins`.
     """
 
     def __init__(
@@ -123,7 +123,9 @@ class Linearisation:
         with np.errstate(invalid="ignore"):
             near = self.limits.excess(self.base_values) > -NEAR * self.limits.near
         self.watch = near & self.live[:, None]  # slots x limits
-        self.reach = np.full(self.slots, FIRST_REACH)  # in units of the limits' distances
+        self.reach = np.full(self.watch.shape, FIRST_REACH)  # in units of the limits' distances
+        # Limits that nothing seems to keep: exceeded, and so even where everybody does most against them.
+        self.stuck = np.zeros_like(self.watch)
         self.radius = np.full(self.slots, np.inf)
         self.basis: Basis | None = None
         self.basis_keys: list[tuple[int, ...]] = []
@@ -245,8 +247,8 @@ class Linearisation:
         slack_price: list[float] = []
         with np.errstate(invalid="ignore"):
             distance = np.where(self.watch & running[:, None], point.excess / self.limits.near, -np.inf)
-        over = distance > self.reach[:, None]
-        near = (distance >= -self.reach[:, None]) & ~over
+        over = (distance > self.reach) | (self.stuck & (distance > 0))
+        near = (distance >= -self.reach) & ~over
         if over.any():
             cost += self._penalty_cost(point, over)
             model.over = [(t, k) for t, k in np.argwhere(over).tolist()]

@@ -45,6 +45,8 @@ REACH = 4.0
 LEAST_REACH = 0.002
 # MW, MWh: what a row of the market may be off by the noise of a solver.
 ROW_NOISE = 1e-7
+# So many limits exceeded at once are looked at as a whole before each gets a row.
+MANY_EXCEEDED = 200
 MAX_TRIALS = 12
 # In a large book the corners lie close together and each trial is dear: fewer are made, in the largest none.
 POLISHED_COLUMNS = 30_000
@@ -83,6 +85,7 @@ class Repair(Linearisation):
         if best is None:
             self.open_regions()
             best = self.point(np.zeros(len(self.cost)) if self.opening is None else self.opening, self.base)
+            best = self._relieve(best)
         fixed: Real | None = None
         if self.integer.any():
             best, fixed = self._decide(best)
@@ -368,10 +371,39 @@ class Repair(Linearisation):
         with np.errstate(invalid="ignore"):
             before = np.where(on, best.excess / self.limits.near, 0.0)
             after = np.where(on, candidate.excess / self.limits.near, 0.0)
-        crossed = (np.abs(before) > self.reach[:, None]) & (before * after < 0)
-        moved = REACH * np.abs(after - before).max(axis=1, initial=0.0)
-        self.reach = np.where(on.any(axis=1), np.minimum(np.maximum(moved, LEAST_REACH), FIRST_REACH), self.reach)
+        free = self.stuck & on & (after <= 0)
+        self.stuck &= ~free
+        crossed = free | ((np.abs(before) > self.reach) & (before * after < 0))
+        moved = REACH * np.abs(after - before)
+        self.reach = np.where(on, np.clip(moved, LEAST_REACH, FIRST_REACH), self.reach)
         return bool(crossed.any())
+
+    def _relieve(self, best: Point) -> Point:
+        """Find out which of many exceeded limits nothing keeps, by a program that only knows what each is worth.
+
+        Its dispatch does the most against them all. What is exceeded there needs no row, and is as good as priced; a
+        limit that a later step keeps after all gets its row then.
+        """
+        exceeded = self.watch & self.live[:, None] & (np.nan_to_num(best.excess, nan=-1.0) > 0)
+        if int(exceeded.sum()) < MANY_EXCEEDED:
+            return best
+        self.stuck, self.reach[:] = exceeded, 0.0
+        program, model = self.program(best, None)
+        found = self._solve(replace(program, integer=np.zeros(len(program.cost), dtype=bool)), model)
+        self.stuck, self.reach[:] = np.zeros_like(exceeded), FIRST_REACH
+        if found is None:
+            return best
+        candidate = self.point(np.clip(found.x[: len(self.cost)], 0.0, self.upper), best.state)
+        self.watch_more(candidate)
+        known = candidate.state.converged[:, None]
+        self.stuck = exceeded & known & (candidate.excess > 0)
+        # Nothing moves a limit further than that.
+        with np.errstate(invalid="ignore"):
+            moved = np.abs(candidate.excess - best.excess) / self.limits.near
+            self.reach = np.where(known, np.clip(moved, LEAST_REACH, FIRST_REACH), self.reach)
+        gain, whole = best.merit - candidate.merit, frozenset(self.column_group[self.integer].tolist())
+        groups = sorted(frozenset(self.group[self.live].tolist()) - whole)
+        return self.mix(best, candidate, [g for g in groups if float(gain[(self.group == g) & self.live].sum()) > 0])
 
     def open_regions(self) -> None:
         """Let every slot go as far as it likes."""
