@@ -327,7 +327,7 @@ class _Problem:
 
     def _follow(self, repair: Repair, point: Point, *rest: Any) -> Point:
         bound: Bound = rest[2]
-        return repair.follow(point, bound.taken, ~bound.met)
+        return repair.follow(point, bound.taken, ~bound.met, bound.gap)
 
     def _settle_inside(self, repair: Repair, point: Point, *rest: Any) -> Point:
         multipliers, _, bound, _ = rest

@@ -99,16 +99,20 @@ class Repair(Linearisation):
             best = stands if self.given_up else self.mix(best, stands, sorted(multipliers.lost))
         return best, multipliers
 
-    def follow(self, best: Point, taken: dict[int, tuple[NDArray[np.int_], Real]], slots: NDArray[np.bool_]) -> Point:
+    def follow(
+        self, best: Point, taken: dict[int, tuple[NDArray[np.int_], Real]], slots: NDArray[np.bool_], promised: Real
+    ) -> Point:
         """Return the better of a dispatch and the one that the relaxations lead to.
 
         Where the best dispatch lies at no corner of the market (reactive power, losses) linear programs creep
-        towards it; a relaxation that is exact is there at once.
+        towards it; a relaxation that is exact is there at once. One that takes nothing else leads nowhere, nor, in a
+        large book, where programs are dear, does one whose AC state is worse by more than it promised to be better.
 
         Args:
             best: the dispatch.
             taken: per slot its columns and what the relaxation takes of them.
             slots: slots to try.
+            promised: per slot by how much the relaxation is better, EUR per hour.
         """
         x, groups = best.x.copy(), set[int]()
         for t, (columns, there) in sorted(taken.items()):
@@ -117,12 +121,16 @@ class Repair(Linearisation):
                 continue
             x[columns] = np.where(whole, best.x[columns], np.clip(there, 0.0, self.upper[columns]))
             groups.add(int(self.group[t]))
+        groups &= set(self.column_group[np.abs(x - best.x) > PARTLY].tolist())
         groups -= self.broken_groups(x)
         if not groups:
             return best
         mine = np.isin(self.column_group, sorted(groups))
         running = np.isin(self.group, sorted(groups))
         candidate = self.point(np.where(mine, x, best.x), best.state, running)
+        if LEAST_TRIALS * len(self.cost) > POLISHED_COLUMNS:
+            over = np.where(self.live, candidate.merit - best.merit - promised * self.weight, 0.0)
+            groups = {g for g in groups if float(over[self.group == g].sum()) <= 0}
         self.watch_more(candidate)
         self.open_regions()
         found = self._descend(self.mix(best, candidate, sorted(groups)), frozenset(groups))
