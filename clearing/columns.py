@@ -90,7 +90,7 @@ class Columns:
         mine = slice(int(first[t]), int(first[t + 1]))
         return column[mine], place[mine], by[mine]
 
-    def slot_injections(self, t: int, columns: Index) -> tuple[sparse.csr_matrix, sparse.csr_matrix]:
+    def slot_injections(self, t: int, columns: Index) -> tuple[sparse.csc_matrix, sparse.csc_matrix]:
         """Return what one unit of some columns injects in a slot: nodes x columns, MW and Mvar.
 
         Args:
@@ -98,13 +98,14 @@ class Columns:
             columns: the columns, rising.
         """
         column, place, by = self._in_slot(t)
-        number = np.full(len(self.cost), -1)
-        number[columns] = np.arange(len(columns))
-        number, reactive = number[column], place >= self.grid.nodes
+        chosen = np.zeros(len(self.cost), dtype=bool)
+        chosen[columns] = True
+        mine, active = chosen[column], place < self.grid.nodes
         made = []
-        for mine, first in ((~reactive & (number >= 0), 0), (reactive & (number >= 0), self.grid.nodes)):
-            at = place[mine] - first, number[mine]
-            made.append(sparse.csr_matrix((by[mine], at), shape=(self.grid.nodes, len(columns))))
+        for part, first in ((mine & active, 0), (mine & ~active, self.grid.nodes)):
+            starts = np.r_[np.searchsorted(column[part], columns), np.count_nonzero(part)]
+            entries = by[part], place[part] - first, starts
+            made.append(sparse.csc_matrix(entries, shape=(self.grid.nodes, len(columns))))
         return made[0], made[1]
 
     def local(self, t: int) -> tuple[Index, sparse.csr_matrix]:

@@ -304,8 +304,8 @@ class _Bounder:
         likely = cost <= 0
         if len(self.away):
             copies_p, copies_q, copy_cost, copy_upper, fixed = self._copies(t)
-            inject_p = sparse.hstack([inject_p, copies_p], format="csr")
-            inject_q = sparse.hstack([inject_q, copies_q], format="csr")
+            inject_p = sparse.hstack([inject_p, copies_p], format="csc")
+            inject_q = sparse.hstack([inject_q, copies_q], format="csc")
             matrix = sparse.hstack([matrix, sparse.csr_matrix((matrix.shape[0], len(copy_cost)))], format="csr")
             cost, upper, s = np.r_[cost, copy_cost], np.r_[upper, copy_upper], s + fixed
             likely = np.r_[likely, np.ones(len(copy_cost), dtype=bool)]

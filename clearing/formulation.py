@@ -87,8 +87,8 @@ class SlotProblem:
     base_root: Real  # power entering without market, per infeed point
     cost: Real  # per column
     upper: Real
-    inject_p: sparse.csr_matrix  # nodes x columns
-    inject_q: sparse.csr_matrix
+    inject_p: sparse.csc_matrix  # nodes x columns
+    inject_q: sparse.csc_matrix
     rows: sparse.csr_matrix  # rows x columns, low <= . <= high
     row_low: Real
     row_high: Real

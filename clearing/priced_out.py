@@ -16,6 +16,7 @@ from clearing.repair import Repair
 from clearing.rounding import Awards
 from clearing.steps import StepTable
 from flexbus.events.clearing import NonAwardReason
+from flexbus.reader import quickly
 
 __all__ = ["SAME", "PricedOut", "Table", "is_plain", "priced_out", "table_of", "used_up"]
 
@@ -51,6 +52,9 @@ class PricedOut:
     amount: int
     distance: int | None
     rejected_wh: int
+
+
+_priced_out = quickly(PricedOut)
 
 
 def is_plain(offer: Offer) -> bool:
@@ -118,7 +122,7 @@ def _budgets(repair: Repair, value: Real, table: Table, resolution_s: int) -> It
     missed = np.add.reduceat(_energy_wh(table.missing, resolution_s), first).tolist()
     ends = np.r_[first, len(table.offer)].tolist()
     for n, k in enumerate(table.offer[first].tolist()):
-        yield PricedOut(
+        yield _priced_out(
             offer=k,
             reason=NonAwardReason.ENERGY_BUDGET,
             element=None,
@@ -179,7 +183,7 @@ def _told(
         else:
             reason = NonAwardReason.NO_DEMAND if what == -1 else NonAwardReason.PRICE
             element = None if what == -1 else offers[k].bus_id
-        yield PricedOut(
+        yield _priced_out(
             offer=k,
             reason=reason,
             element=element,

@@ -19,8 +19,11 @@ from clearing.steps import StepTable, next_price
 from clearing.wording import reason_text, set_aside_text
 from flexbus.events.clearing import NonAwardReason
 from flexbus.quantities import Direction, energy_wh
+from flexbus.reader import quickly
 
 __all__ = ["Explainer", "with_set_aside"]
+
+_non_award = quickly(NonAward)  # a large book has thousands
 
 Real = NDArray[np.float64]
 # EUR per MWh: a partly taken offer worth up to this much more than its bid sets the price, on the curve of the losses.
@@ -111,7 +114,7 @@ class Explainer:
             for k in np.flatnonzero(left.any(axis=1) | self.chooses).tolist():
                 self._offer(k, reasons[k], (self.window.start + np.flatnonzero(left[k])).tolist())
         return tuple(
-            NonAward(
+            _non_award(
                 offer_id=offer.offer_id,
                 reason=reason,
                 slots=tuple(sorted(entry.slots)),

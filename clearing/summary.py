@@ -42,6 +42,7 @@ from clearing.result import (
 from flexbus.events.clearing import SlotStatus
 from flexbus.events.market import PricingRule
 from flexbus.quantities import PPM, Direction
+from flexbus.reader import quickly
 
 __all__ = ["summarise"]
 
@@ -59,6 +60,7 @@ LADDER = (
 BINDING = 1e-3
 # A multiplier, in EUR per MWh, that is none.
 NO_DUAL = 1e-9
+_offer_result = quickly(OfferResult)
 
 
 @cache
@@ -248,7 +250,7 @@ class _Summary:
         for k, offer in enumerate(self.c.market.offers):
             first = held.get(offer.offer_id)
             made.append(
-                OfferResult(
+                _offer_result(
                     offer_id=offer.offer_id,
                     quantity=series.of(self.taken[k]),
                     price_milli_per_mwh=series.of(self.prices[k]),

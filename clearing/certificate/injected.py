@@ -21,27 +21,27 @@ def injected_range(case: Case) -> tuple[Complex, Complex]:
     index = {bus.bus_id: k for k, bus in enumerate(case.network.buses)}
     shape = case.slots, len(index)
     least, most = _ranges(case)
-    down = np.array([o.direction.sign < 0 for o in case.offers], dtype=bool)[:, None]
-    least, most = np.where(down, -most, least), np.where(down, -least, most)
+    # A row per offer and bus of it, and per slot with anything in it.
     shares = [(k, index[bus], share / MEGA) for k, o in enumerate(case.offers) for bus, share in places(o)]
-    if not shares:
-        return np.zeros(shape, dtype=complex), np.zeros(shape, dtype=complex)
-    offer, bus, part = (np.array(column) for column in zip(*shares, strict=True))
+    of = np.array([k for k, _, _ in shares], dtype=int)
+    row, slot = np.nonzero(((most != 0) | (least != 0))[of])
+    offer = of[row]
+    cell = slot * len(index) + np.array([bus for _, bus, _ in shares], dtype=int)[row]
+    part = np.array([share for _, _, share in shares], dtype=float)[row]
+    least, most = least[offer, slot], most[offer, slot]
+    down = np.array([o.direction.sign < 0 for o in case.offers], dtype=bool)[offer]
+    least, most = np.where(down, -most, least), np.where(down, -least, most)
     reactive = np.array([o.quantity is Quantity.REACTIVE for o in case.offers], dtype=bool)[offer]
-    tan = np.array([o.tan_phi_ppm / PPM for o in case.offers])[offer, None]
-    cell = (np.arange(case.slots) * len(index))[None, :] + bus[:, None]
+    tan = np.array([o.tan_phi_ppm / PPM for o in case.offers], dtype=float)[offer]
 
-    def summed(rows: NDArray[np.bool_], values: Real) -> Real:
-        values = part[rows, None] * values[rows]
-        made = np.bincount(cell[rows].ravel(), weights=values.ravel(), minlength=case.slots * len(index))
-        return np.asarray(made.reshape(shape))
+    def summed(values: Real) -> Real:
+        found = np.bincount(cell, weights=part * values, minlength=case.slots * len(index))
+        return np.asarray(found, dtype=np.float64).reshape(shape)
 
     made = []
     for own, other in ((least, most), (most, least)):
-        own, other = own[offer], other[offer]
         by_tan = tan * np.where(tan > 0, own, other)
-        more = summed(reactive, own) + summed(~reactive & (tan[:, 0] != 0), by_tan)
-        made.append(summed(~reactive, own) + 1j * more)
+        made.append(summed(np.where(reactive, 0.0, own)) + 1j * summed(np.where(reactive, own, by_tan)))
     return made[0], made[1]
 
 
