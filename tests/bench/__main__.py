@@ -20,6 +20,7 @@ _BENCHES: dict[str, Callable[[int], Iterator["core.Ratio | core.Figure"]]] = {
     "visible": soak.visible_figures,
     "growth": core.growth_rates,
     "day": scale.large_day,
+    "area": scale.area_figures,
     "clearing": clearing.day_rates,
     "slots": clearing.slot_rates,
     "hostile": clearing.hostile_rates,

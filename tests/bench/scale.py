@@ -15,17 +15,23 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from clearing import session
+from clearing.case import Case
+from clearing.translation import case_of
 from flexbus import events as ev
 from flexbus.client import Client
 from flexbus.topics import inbox
+from flexbus.views.fact import Fact, Job
 from streams.broker import Broker
 from streams.clock import Ticker
 from streams.demo.grid_day import DEFAULT_GRID, scenario_of
 from streams.demo.scenario import DSO, FMO, METER, TSO
 from streams.journal_reader import read_blocks
 from streams.kafka import Connection, Trouble
+from streams.process import no_collection
 from streams.supervisor import Supervisor
 from streams.topics import create_topics
+from tests.bench.clearing import cleared
 from tests.bench.core import Figure
 from tests.bench.market import LargeMarket, large_market
 
@@ -144,6 +150,38 @@ def large_day(_: int) -> Iterator[Figure]:
     kept = found["slots"].get("BASELINE_KEPT", 0)
     yield Figure("large day: slots that are not cleared", kept, "slots", 0, at_most=True)
     yield Figure("large day: gate closed to published, p95", found["p95_s"], "s", P95_S, at_most=True)
+
+
+def area_case(kind: str = "sunny") -> Case:
+    """Return what one of five areas of the large day clears, folded from its events without a broker.
+
+    Args:
+        kind: winter, sunny, or a date.
+    """
+    market = large_market(scenario_of(DEFAULT_GRID, kind), 5, 500, 20_000)[0]
+    gate = {"area_id": market.area_id, "session_id": market.session_id}
+    sends = [*market.founding(), *market.grid(), *market.assets(), *market.approvals()]
+    sends += [(FMO, ev.GateOpened(**gate, at_ms=market.opens_ms)), market.forecast()]
+    sends += [(o.fsp_id, ev.FlexOfferSubmitted(area_id=market.area_id, offer=o)) for o in market.offers()]
+    sends.append((FMO, ev.GateClosed(**gate, at_ms=market.closes_ms)))
+    state = session.Sessions()
+    for n, (sender, event) in enumerate(sends):
+        at_ms = market.opens_ms
+        fact = Fact(
+            event=event, event_id=str(n), sender_id=sender, on_behalf_of=None, received_at_ms=at_ms, block=n, index=0
+        )
+        state = session.fold(state, fact)
+    (job,) = session.decide(state, fact)
+    assert isinstance(job, Job)
+    return case_of(job.arguments[0])
+
+
+def area_figures(_: int) -> Iterator[Figure]:
+    """One area of the large day alone: processor time of `clear`, the least of five, as a worker of the bus runs it."""
+    case = area_case()
+    with no_collection():
+        seconds = min(cleared(case)[0] for _ in range(5))
+    yield Figure("large day: clear one area, processor time", seconds, "s", P95_S / 5, at_most=True, binding=False)
 
 
 def main(arguments: list[str] | None = None) -> int:
