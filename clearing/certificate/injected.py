@@ -46,7 +46,7 @@ def injected_range(case: Case) -> tuple[Complex, Complex]:
 
 
 def _ranges(case: Case) -> tuple[Real, Real]:
-    """Return least (rebound) and most of what every offer delivers (offers x slots), W or var, in its direction."""
+    """Return least (payback) and most of what every offer delivers (offers x slots), W or var, in its direction."""
     stacks = stacks_of(case.offers)
     least, most = np.zeros((2, len(case.offers), case.slots))
     most[stacks.offer, stacks.slot] = stacks.tell(_size, float)
