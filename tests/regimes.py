@@ -1,7 +1,8 @@
 """The regimes in which the plain relaxation is known to fail (clearing note, 2.2), as one-slot cases.
 
 `python -m tests.regimes 300` clears so many small random markets in all regimes, holds each against AC-OPF (IPOPT,
-bound relaxation off) and its own certificate, and prints the tally; exit code 1 where one is worse or ends LINEARISED.
+bound relaxation off) and its own certificate, and prints the tally; exit code 1 where one is worse, ends LINEARISED
+or is EXACT without proof.
 """
 
 import random
@@ -118,6 +119,8 @@ def tally(seeds: range) -> Counter[str]:
         # Awards are whole watts, so that a value may miss its own bound by some of them.
         if certificate.gap_nano is None or certificate.gap_nano < -1_000:
             kinds.append("no bound, or one above the value")
+        elif result.status is SlotStatus.EXACT and certificate.gap_nano > 1e-4 * max(1e9, abs(certificate.value_nano)):
+            kinds.append("EXACT without proof")
         error = (float(cleared.optimum.merit[0]) - oracle.objective) / max(1.0, abs(oracle.objective))
         if not oracle.success:
             kinds.append("IPOPT fails")
@@ -134,5 +137,6 @@ def tally(seeds: range) -> Counter[str]:
 if __name__ == "__main__":
     made = tally(range(int(sys.argv[1]) if len(sys.argv) > 1 else 300))
     print(dict(made))
-    bad = ("worse than AC-OPF", "findings", "no bound, or one above the value", SlotStatus.LINEARISED.value)
+    bad = ("worse than AC-OPF", "findings", "no bound, or one above the value", "EXACT without proof")
+    bad = (*bad, SlotStatus.LINEARISED.value)
     sys.exit(any(made[name] for name in bad))

@@ -48,6 +48,7 @@ def test_random_markets_in_all_regimes_equal_ac_opf_or_better() -> None:
     found = tally(range(200, 216))
     assert found["as AC-OPF within 1e-6"] + found["better than AC-OPF"] == 16
     assert found["findings"] == found["LINEARISED"] == found["no bound, or one above the value"] == 0
+    assert found["EXACT without proof"] == 0
 
 
 def test_bound_knows_that_losses_which_pay_are_those_of_a_current() -> None:
