@@ -18,6 +18,9 @@ _COMMON: dict[str, str | int] = {
     # long past or still to come.
     "log.retention.ms": -1,
     "log.message.timestamp.after.max.ms": FOREVER_MS,
+    # What a client says that its request will have is taken from the heap before it comes; the bus's own largest, a
+    # rejection, has 16 MB.
+    "socket.request.max.bytes": 33_554_432,
     # One node: nothing to replicate to, so what a power failure can take is bounded by flushing instead.
     "offsets.topic.replication.factor": 1,
     "transaction.state.log.replication.factor": 1,
