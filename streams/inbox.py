@@ -1,4 +1,4 @@
-"""A record of an inbox as the input that it is, for whoever reads inboxes: the sequencer, and parties their own."""
+"""A record of an inbox, as a client of Kafka has read it, as the input that it is."""
 
 from confluent_kafka import Message
 

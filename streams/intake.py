@@ -69,8 +69,8 @@ class Input:
     """One inbox record as it came.
 
     Attributes:
-        batch: 0 for a record; else this is a batch that nobody could unpack, with so many records: `value` is all of it
-            as Kafka stores it, `offset` that of its first record.
+        batch: 0 for a record; else this is a batch that no client should read, with so many records: `value` is all of
+            it as Kafka stores it, `offset` that of its first record.
     """
 
     topic: str
@@ -432,8 +432,9 @@ def _read_value(reading: Reading, registry: codec.Registry | None, content: Call
         reading.fault(
             FaultCode.TOO_LARGE,
             "$",
-            f"a compressed batch of {reading.given.batch} records that becomes far too large, or cannot be unpacked; "
-            "it is kept as Kafka stored it. Send the events again in smaller batches, or let the SDK send them",
+            f"a batch of {reading.given.batch} records that becomes far too large, cannot be unpacked, or is as no "
+            "client of Kafka makes it; it is kept as Kafka stored it. Send the events again in smaller batches, or let "
+            "the SDK send them",
         )
         return
     most = codec.MAX_SERVICE_EVENT_BYTES if reading.sender_id in _SERVICES else codec.MAX_EVENT_BYTES

@@ -13,16 +13,17 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from functools import partial
-from itertools import chain, groupby, islice
+from itertools import groupby
 from operator import attrgetter
 from typing import Any
 
-from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, KafkaException, TopicPartition
+from confluent_kafka import OFFSET_END, KafkaException, TopicPartition
 from prometheus_client import Counter
 
 from flexbus import codec, validation
 from flexbus.journal import Block
 from flexbus.topics import JOURNAL, REJECTIONS, party_topic
+from streams.caution import Caution
 from streams.checkpoint import AreaImage, Checkpoints, Image
 from streams.inbox import input_of
 from streams.intake import Input, Intake, Outcome, Reading, Rules
@@ -31,7 +32,7 @@ from streams.kafka import Connection, Trouble, environment_problem
 from streams.monitor import Monitor
 from streams.process import Headroom, no_collection
 from streams.registry import configured
-from streams.stored import Spot, Stored, ends_of
+from streams.stored import bounds_of
 from streams.topics import PARTY_PARTITION, Targets, journal_partitions
 from streams.transaction import Member, Output, Watchdog, commit, lags
 
@@ -102,10 +103,7 @@ class Sequencer:
         self._most = BATCH  # to be read at once
         self._ahead: list[Input] = []  # read while the batch before was being written
         self._readings: dict[tuple[str, int, int], Reading] = {}  # what they say, by topic, partition, offset
-        self._unreadable: dict[Spot, set[int]] = {}  # offsets at which the consumer could not read on
-        self._stored = Stored(connection)
-        self._wary: Iterator[Input] | None = None  # what partitions have up to what must not be unpacked
-        self._past = False  # all of that was read
+        self._caution = Caution(connection)
         self._ending: Future[None] | None = None  # the end of the transaction under way
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="commit")
         self.watchdog = Watchdog()
@@ -155,8 +153,8 @@ class Sequencer:
         self._counts.lag(self._consumer)
         if self._trouble.hopeless is not None:
             raise environment_problem(self._trouble.hopeless, self._connection.bootstrap)
-        if self._past:  # what follows can be read as usual, now that the group stands behind it
-            self._past, self._ahead, self._readings = False, [], {}
+        if self._caution.doubts(self._consumer):
+            self._ahead, self._readings = [], {}
             self._member.set_back()
         inputs, self._ahead = self._ahead or self._consume(WAIT_S), []
         batches = list(_by_size(_in_order_of_arrival(inputs)))
@@ -174,17 +172,16 @@ class Sequencer:
         """Leave in good order; the place stays reserved for the session time-out."""
         self._consumer.close()
         self._pool.shutdown()
-        self._stored.close()
+        self._caution.close()
         self.watchdog.stop()
         self._checkpoints.close()
 
     def _consume(self, wait_s: float) -> list[Input]:
-        found = [input_of(m) for m in self._member.consume(self._most, 0.0 if self._wary else wait_s)]
-        if self._wary is not None:
-            further = next(iter(_by_size(islice(self._wary, BATCH))), [])
-            found += further
-            if not further:
-                self._wary, self._past = None, True
+        found = [input_of(m) for m in self._member.consume(self._most, 0.0 if self._caution.is_due else wait_s)]
+        if not self._caution.in_turn(found):
+            self._member.set_back()
+            return []
+        found += self._caution.share()
         if found:  # as many of this size as make a batch, whatever comes next
             size = sum(len(given.value or b"") for given in found) // len(found)
             self._most = max(LEAST, min(BATCH, BATCH_BYTES // (size + 1)))
@@ -236,6 +233,7 @@ class Sequencer:
             return False
         for outcome in outcomes:
             self._counts.add(outcome)
+            self._caution.refused(rejection.inbox_topic for rejection in outcome.rejections)
         for partition, block, offset in self._delivered:
             if partition not in self._intakes:  # went to somebody else while the broker wrote
                 continue
@@ -279,39 +277,24 @@ class Sequencer:
         self._read_to = {p: offset for p, offset in self._read_to.items() if p in mine}
         with no_collection():
             self._intakes = {p: self._restored(p) for p in mine}
-        places = [
-            TopicPartition(t.topic, t.partition, t.offset if t.offset >= 0 else OFFSET_BEGINNING) for t in committed
-        ]
+        with self.watchdog.patient(_TIMEOUT_S):
+            bounds = bounds_of(self._connection, [(t.topic, t.partition) for t in committed])
+        places = [TopicPartition(t.topic, t.partition, _within(t, *bounds[t.topic, t.partition])) for t in committed]
         idle = [TopicPartition(JOURNAL, p, OFFSET_END) for p in mine]
-        harmful = self._harmful([t for t in places if t.partition in mine])
-        self._wary, self._past = self._warily(places, harmful), False
+        strays = [t for t in places if t.partition not in mine]
+        starts = {(t.topic, t.partition): t.offset for t in places if t.partition in mine}
+        self._caution.begin(starts, {spot: end for spot, (_, end) in bounds.items()}, self.watchdog.beat)
         consumer.assign(places + idle)
         # The journal is assigned to say who writes it, not to be read. An inbox that came without its journal
         # partition (workers learn of a new inbox one after the other) waits for the next assignment.
-        strays = [t for t in places if t.partition not in mine]
-        consumer.pause(idle + strays + [t for t in places if (t.topic, t.partition) in harmful])
+        consumer.pause(idle + strays + [t for t in places if self._caution.suspects(t.topic)])
         self._checkpoints.settled()
         self._counts.monitor.ready(sorted(mine))
         log.info("assigned: journal partitions %s, %d inbox partitions", sorted(mine), len(places) - len(strays))
 
     def _could_not_read(self, topic: str, partition: int, offset: int) -> None:
-        log.warning("%s, partition %d: what stands at %d cannot be unpacked and is refused", topic, partition, offset)
-        self._unreadable.setdefault((topic, partition), set()).add(offset)
-
-    def _harmful(self, places: list[TopicPartition]) -> dict[Spot, dict[int, int]]:
-        """Look at what waits in partitions; return of each that has such a thing what must not be unpacked."""
-        starts = {(t.topic, t.partition): max(t.offset, 0) for t in places}
-        found = {}
-        for spot, end in ends_of(self._connection, starts).items():
-            self.watchdog.beat()
-            if end > starts[spot]:
-                found[spot] = self._stored.harmful(spot, starts[spot], end, self._unreadable.get(spot, ()))
-        return {spot: batches for spot, batches in found.items() if batches}
-
-    def _warily(self, places: list[TopicPartition], harmful: dict[Spot, dict[int, int]]) -> Iterator[Input] | None:
-        starts = {(t.topic, t.partition): max(t.offset, 0) for t in places}
-        parts = [self._stored.inputs(spot, starts[spot], batches) for spot, batches in harmful.items()]
-        return chain.from_iterable(parts) if parts else None
+        log.warning("%s, partition %d: the client cannot read what stands at %d", topic, partition, offset)
+        self._caution.suspect([topic])
 
     def _revoked(self, consumer: Any, _: list[TopicPartition]) -> None:
         self._settle()
@@ -397,6 +380,16 @@ def run(
     while stop is None or not stop.is_set():
         worker.step()
     worker.close()
+
+
+def _within(place: TopicPartition, first: int, end: int) -> int:
+    """Return where to read an inbox on: where the group stands, or if the broker has not that any more, all of it."""
+    if first <= place.offset <= end:
+        return int(place.offset)
+    if place.offset >= 0:
+        text = "%s, partition %d has %d to %d, and the group stands at %d: all of it is read again"
+        log.warning(text, place.topic, place.partition, first, end, place.offset)
+    return first
 
 
 _by_partition = attrgetter("partition")

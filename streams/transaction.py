@@ -22,7 +22,8 @@ log = logging.getLogger(__name__)
 
 HANG_S = 15.0
 HANG_EXIT = 70
-_UNREADABLE = frozenset({KafkaError._BAD_COMPRESSION, KafkaError._BAD_MSG})
+# The last is said of a batch in which the client finds no record, so that it thinks that it has not all of it.
+_UNREADABLE = frozenset({KafkaError._BAD_COMPRESSION, KafkaError._BAD_MSG, KafkaError.MSG_SIZE_TOO_LARGE})
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,15 +1,18 @@
 """Batches as Kafka stores them: which must not be unpacked, and what is around them."""
 
+import gzip
 import random
 from typing import Any
 
 import pytest
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
+from cramjam import snappy
 
 from flexbus.errors import FaultCode
 from streams import stored
 from streams.intake import Input
 from streams.kafka import Connection
+from tests.crafted import STRANGE, A, B, crafted, record
 
 SPOT = ("flexbus.in.fsp-a.v1", 2)
 PLAIN, GZIP, SNAPPY, LZ4, ZSTD = range(5)
@@ -56,11 +59,15 @@ class Shelf(stored.Stored):
         return [b for b in self._all if b.next > start][:2], overlapping
 
 
-def read(shelf: Shelf, start: int = 0, unread: tuple[int, ...] = ()) -> list[Input]:
-    harmful = shelf.harmful(SPOT, start, 10**9, unread)
-    found = list(shelf.inputs(SPOT, start, harmful)) if harmful else []
+def read(shelf: Shelf, start: int = 0, end: int | None = None) -> list[Input]:
+    found = list(shelf.inputs(SPOT, start, end))
+    assert shelf.harmful(SPOT, start, 10**9) == any(given.batch for given in found)
     shelf.close()
     return found
+
+
+def sound(shelf: Shelf, start: int = 0) -> bool:
+    return not any(given.batch for given in read(shelf, start))
 
 
 @pytest.mark.parametrize("codec", [GZIP, LZ4, ZSTD])
@@ -68,7 +75,7 @@ def test_what_becomes_too_large_is_one_input_and_its_neighbours_are_read(codec: 
     bomb = batch(2, bytes(stored.MOST_UNPACKED + 1), codec=codec, at_ms=9)
     before, after = batch(0, b"a", b"b", codec=codec), batch(3, b"c", codec=ZSTD)
     last = batch(4, bytes(stored.MOST_UNPACKED), b"d", codec=codec)
-    found = read(Shelf(before, bomb, after, last, batch(6, b"not wanted yet")))
+    found = read(Shelf(before, bomb, after, last, batch(6, b"not wanted")), end=6)
     assert [(i.offset, i.next_offset, i.batch) for i in found] == [
         (0, 1, 0),
         (1, 2, 0),
@@ -84,14 +91,27 @@ def test_what_becomes_too_large_is_one_input_and_its_neighbours_are_read(codec: 
 @pytest.mark.parametrize("codec", [PLAIN, GZIP, SNAPPY, LZ4, ZSTD])
 def test_what_any_client_can_unpack_is_left_to_it(codec: int) -> None:
     noise = random.Random(1).randbytes(500_000)
-    assert read(Shelf(batch(0, bytes(20 * MILLION), noise, codec=codec))) == []
+    assert [i.value for i in read(Shelf(batch(0, bytes(20 * MILLION), noise, codec=codec)))] == [
+        bytes(20 * MILLION),
+        noise,
+    ]
 
 
 def test_more_records_than_a_moment_can_bear_are_one_input() -> None:
-    many = [b""] * (stored.MOST_RECORDS + 1)
-    (one,) = read(Shelf(batch(5, *many, codec=LZ4)), start=5)
-    assert (one.offset, one.batch) == (5, len(many))
-    assert read(Shelf(batch(5, *many)), start=5) == []  # not compressed they are no more than the broker lets in
+    many = [random.Random(n).randbytes(40) for n in range(stored.MOST_RECORDS + 1)]
+    for codec in (PLAIN, LZ4):
+        (one,) = read(Shelf(batch(5, *many, codec=codec)), start=5)
+        assert (one.offset, one.batch) == (5, len(many))
+        assert sound(Shelf(batch(5, *many[:-1], codec=codec)), start=5)
+
+
+@pytest.mark.parametrize("codec", [PLAIN, LZ4, ZSTD])
+def test_a_batch_of_nothing_is_one_input(codec: int) -> None:
+    """It costs the queue as much as one of events, and its sender next to nothing."""
+    nothing = batch(0, *[b""] * 50_000, codec=codec)
+    (one,) = read(Shelf(nothing if codec else crafted(*[record(n, b"") for n in range(50_000)])))
+    assert one.batch == 50_000
+    assert sound(Shelf(batch(0, *[b""] * stored.FEW_RECORDS, codec=codec)))
 
 
 def test_what_is_left_of_a_batch_begins_where_the_group_stands() -> None:
@@ -99,20 +119,28 @@ def test_what_is_left_of_a_batch_begins_where_the_group_stands() -> None:
     assert (one.offset, one.next_offset, one.batch) == (6, 8, 2)
 
 
-def test_a_batch_that_a_client_could_not_read_is_refused_as_it_is() -> None:
-    found = read(Shelf(batch(0, b"a"), batch(1, b"b", b"c"), batch(3, b"d")), unread=(2,))
-    assert [(i.offset, i.batch) for i in found] == [(0, 0), (1, 2)]
+def test_a_header_that_is_no_text_harms_no_other_record() -> None:
+    odd = crafted(record(0, b"a", headers=((b"\xff\xfe", b"value"),)), record(1, b"b", headers=((b"ce_id", None),)))
+    found = read(Shelf(odd))
+    assert [(i.offset, i.batch, i.value, i.headers) for i in found] == [
+        (0, 0, b"a", ()),
+        (1, 0, b"b", (("ce_id", None),)),
+    ]
 
 
-def test_a_batch_that_nobody_can_read_harms_no_other() -> None:
-    odd = DefaultRecordBatchBuilder(
-        magic=2, compression_type=0, is_transactional=0, producer_id=-1, producer_epoch=-1, base_sequence=-1,
-        batch_size=9_999,
-    )  # fmt: skip
-    odd.append(0, 7, b"k", b"v", [("name", b"value")])
-    broken = _at(0, bytes(odd.build()).replace(b"name", b"\xff\xfe\xfd\xfc"))
-    found = read(Shelf(broken, batch(1, b"a"), batch(2, bytes(33 * MILLION), codec=GZIP)))
-    assert [(i.offset, i.batch) for i in found] == [(0, 1), (1, 0), (2, 1)]
+@pytest.mark.parametrize("what", STRANGE)
+def test_what_no_honest_client_sends_is_one_input_and_its_neighbours_are_read(what: str) -> None:
+    strange = _at(1, STRANGE[what])
+    (end,) = (b.next for b in stored._batches(strange))
+    found = read(Shelf(batch(0, b"before"), strange, batch(end, b"after")))
+    assert [(i.offset, i.next_offset) for i in found] == [(0, 1), (1, end), (end, end + 1)]
+    assert [i.value for i in found] == [b"before", strange, b"after"]
+    assert [i.batch for i in found] == [0, end - 1, 0]
+
+
+def test_the_same_made_as_honest_clients_do_is_read() -> None:
+    for codec, packed in ((PLAIN, A + B), (GZIP, gzip.compress(A + B)), (SNAPPY, bytes(snappy.compress_raw(A + B)))):
+        assert [i.value for i in read(Shelf(crafted(A, B, codec=codec, packed=packed)))] == [b"a", b"b"]
 
 
 def test_what_was_aborted_is_not_read_and_what_its_producer_committed_later_is() -> None:
@@ -134,8 +162,10 @@ def test_what_was_aborted_is_not_read_and_what_its_producer_committed_later_is()
 
 def test_a_harmful_batch_of_an_aborted_transaction_is_got_past() -> None:
     bomb = batch(0, bytes(33 * MILLION), codec=GZIP, producer=1)
-    (one,) = read(Shelf(bomb, marker(1, 1), aborted=((1, 0, 1),)))
-    assert (one.offset, one.next_offset, one.batch) == (0, 1, 1)
+    shelf = Shelf(bomb, marker(1, 1), batch(2, b"after"), aborted=((1, 0, 1),))
+    assert shelf.harmful(SPOT, 0, 3), "the client must not come near it"
+    assert [(i.offset, i.value) for i in shelf.inputs(SPOT, 0)] == [(2, b"after")]
+    shelf.close()
 
 
 def test_the_sequencer_rejects_it_with_all_its_bytes() -> None:

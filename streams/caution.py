@@ -1,0 +1,139 @@
+"""Which inboxes a client of Kafka must not read, and what those have: batch by batch, a share at a time.
+
+An inbox comes under suspicion by a batch that no client should read, by offsets that are missing or repeated, by
+standing still, or by how much of it was refused. It stays there for as long as the process lives, so whoever harms the
+client's library does it once. What it has is taken beside the others' inputs, which do not wait for it.
+"""
+
+import logging
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import chain, islice
+from typing import Any
+
+from confluent_kafka import TopicPartition
+
+from streams.intake import Input
+from streams.kafka import Connection
+from streams.stored import Spot, Stored
+
+__all__ = ["Caution"]
+
+log = logging.getLogger(__name__)
+
+MANY_REFUSED = 1_000
+SHARE = 500  # inputs of all suspects together, beside ten times as many of the others
+SHARE_BYTES = 1_000_000
+ASK_EVERY_S = 0.1
+STALLED_AFTER_S = 20.0
+
+
+class Caution:
+    """Watches over inboxes.
+
+    Args:
+        connection: the broker.
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        self._stored = Stored(connection)
+        self._suspects: set[str] = set()
+        self._refused: Counter[str] = Counter()  # inputs by inbox
+        self._next: dict[Spot, int] = {}  # offset that comes next
+        self._warily: Iterator[Input] = iter(())  # what the suspects have
+        self._ask_at = 0.0
+        self._stood: Mapping[Spot, int] = {}  # where inboxes stood when they were last looked at
+        self._look_at = 0.0
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._stored.close()
+
+    def begin(self, starts: Mapping[Spot, int], ends: Mapping[Spot, int], beat: Callable[[], None]) -> None:
+        """Look at what waits in inboxes before anybody reads it.
+
+        Args:
+            starts: where each is read from.
+            ends: where each ends.
+            beat: called while looking.
+
+        Raises:
+            EnvironmentProblem: the broker does not answer or refuses.
+        """
+        self._next, self._warily, self._ask_at = dict(starts), iter(()), 0.0
+        for spot, start in starts.items():
+            beat()
+            if not self.suspects(spot[0]) and self._stored.harmful(spot, start, ends[spot], beat):
+                self.suspect([spot[0]])
+
+    def suspects(self, topic: str) -> bool:
+        """Tell whether an inbox must not be read by the client."""
+        return topic in self._suspects
+
+    def suspect(self, topics: Iterable[str]) -> bool:
+        """Have inboxes read with care from the next `begin` on; tell whether that is new of one."""
+        more = set(topics) - self._suspects
+        self._suspects |= more
+        for topic in sorted(more):
+            log.warning("%s is read with care from now on: no honest client sends what it has", topic)
+        return bool(more)
+
+    def in_turn(self, found: Iterable[Input]) -> bool:
+        """Tell whether what the client has read is what comes next.
+
+        Senders write the offsets within their batches, and the client believes them; it also passes over what it cannot
+        make out. If not, the inbox is under suspicion.
+        """
+        for given in found:
+            spot = (given.topic, given.partition)
+            if given.offset != self._next.get(spot):
+                self.suspect([given.topic])
+                return False
+            self._next[spot] = given.offset + 1
+        return True
+
+    def refused(self, topics: Iterable[str]) -> None:
+        """Note of which inboxes inputs were refused, one for each."""
+        self._refused.update(topics)
+
+    def doubts(self, consumer: Any) -> bool:
+        """Tell whether an inbox came under suspicion for what was refused, or as the client gives nothing of it."""
+        return self.suspect([*(t for t, n in self._refused.items() if n >= MANY_REFUSED), *self._stalled(consumer)])
+
+    def _stalled(self, consumer: Any) -> Iterator[str]:
+        now = time.monotonic()
+        if now < self._look_at:
+            return
+        self._look_at, stood, self._stood = now + STALLED_AFTER_S, self._stood, dict(self._next)
+        for spot, offset in stood.items():
+            if self._next.get(spot) == offset and not self.suspects(spot[0]):
+                _, end = consumer.get_watermark_offsets(TopicPartition(*spot), cached=True)
+                if end > offset:
+                    yield spot[0]
+
+    @property
+    def is_due(self) -> bool:
+        """Whether it is time to ask for what suspects have."""
+        return bool(self._suspects) and time.monotonic() >= self._ask_at
+
+    def share(self) -> list[Input]:
+        """Return a share of what suspects have.
+
+        Raises:
+            EnvironmentProblem: the broker does not answer or refuses.
+        """
+        if not self.is_due:
+            return []
+        found, size = [], 0
+        for given in islice(self._warily, SHARE):
+            found.append(given)
+            self._next[given.topic, given.partition] = given.next_offset
+            size += len(given.value or b"")
+            if size >= SHARE_BYTES:
+                break
+        if not found:
+            starts = {spot: offset for spot, offset in self._next.items() if self.suspects(spot[0])}
+            self._warily = chain.from_iterable(self._stored.inputs(spot, at) for spot, at in starts.items())
+            self._ask_at = time.monotonic() + ASK_EVERY_S
+        return found

@@ -1,0 +1,93 @@
+"""Batches that no honest client sends, on a real Kafka: each is refused, nothing around it is lost, nobody waits."""
+
+import re
+import signal
+from collections.abc import Iterator
+
+import pytest
+
+from flexbus.client import Client
+from flexbus.events import EventRejected, Verdict
+from flexbus.topics import inbox
+from streams.kafka import Connection
+from streams.topics import create_topics
+from tests.crafted import SNAPPY, STRANGE, A, crafted, post, record
+from tests.integration import core
+from tests.integration.core import FSP_A, Worker
+
+pytestmark = [pytest.mark.kafka, pytest.mark.slow, pytest.mark.timeout(600)]
+
+AREA = "north"
+ODD = {what: f"odd-{n}" for n, what in enumerate(STRANGE)}
+FLOOD = "odd-flood"
+ONE = crafted(A)
+HUGE = crafted(A, codec=SNAPPY, packed=b"\x82SNAPPY\0" + bytes(8) + (450_000_000).to_bytes(4, "big") + b"\0")
+
+
+@pytest.fixture(scope="module")
+def connection(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Connection]:
+    with core.own_kafka(tmp_path_factory.mktemp("strange") / "broker") as found:
+        create_topics(found, [*ODD.values(), FLOOD])
+        yield found
+
+
+def test_what_would_take_all_of_its_memory_does_not_end_the_broker(connection: Connection) -> None:
+    huge, one = post(connection, (inbox(FSP_A), 0, HUGE), (inbox(FSP_A), 0, ONE))
+    assert (huge != 0, one) == (True, 0)
+
+
+def covered(rejections: list[EventRejected], party: str, partition: int) -> list[tuple[int, int]]:
+    """First and next offset of all that was refused of a party in a partition, in order."""
+    found = []
+    for r in rejections:
+        if (r.inbox_topic, r.inbox_partition) == (inbox(party), partition):
+            told = [re.search(r"batch of (\d+) records", fault.message) for fault in r.faults]
+            found.append((r.inbox_offset, r.inbox_offset + max([int(t[1]) for t in told if t], default=1)))
+    return sorted(found)
+
+
+def whole(parts: list[tuple[int, int]], end: int) -> bool:
+    """Tell whether parts follow each other from 0 to an end."""
+    return [0, *(after for _, after in parts)] == [*(first for first, _ in parts), end]
+
+
+def test_none_ends_or_delays_the_sequencer_and_each_is_refused_once(connection: Connection) -> None:
+    with Worker("streams.sequencer", connection) as worker, Client(connection.bootstrap, FSP_A) as client:
+        core.open_gates(connection, [AREA])
+        number = iter(range(10_000))
+
+        def others_go_on() -> None:
+            assert client.send(core.offer_of(next(number), AREA)).verdict is Verdict.ACCEPTED
+
+        for partition in (1, 2):  # what comes while it reads, and what waits when it starts
+            assert not any(post(connection, *((inbox(party), partition, ONE) for party in ODD.values())))
+            core.eventually(lambda p=partition: all(covered(core.rejections(connection), o, p) for o in ODD.values()))
+            if partition == 2:
+                worker.signal(signal.SIGSTOP)
+            taken = post(connection, *((inbox(party), partition, STRANGE[what]) for what, party in ODD.items()))
+            assert not any(post(connection, *((inbox(party), partition, ONE) for party in ODD.values())))
+            counts = [int.from_bytes(batch[57:61], "big") for batch in STRANGE.values()]
+            ends = {o: 2 + n * (code == 0) for o, n, code in zip(ODD.values(), counts, taken, strict=True)}
+            assert sum(end > 2 for end in ends.values()) > 10, "this broker takes most of them"
+            if partition == 2:
+                worker.kill()
+            others_go_on()
+
+            def refused(partition: int = partition, ends: dict[str, int] = ends) -> bool:
+                found = core.rejections(connection)
+                return all(whole(covered(found, party, partition), end) for party, end in ends.items())
+
+            core.eventually(refused, 120, "not all was refused, or something twice")
+        others_go_on()
+        assert worker.starts <= 3  # once by the batch that ends the client's library, once by us
+
+
+def test_a_flood_of_nothing_does_not_delay_the_others(connection: Connection) -> None:
+    """Fifty kilobytes of records without anything, each of which would cost as much as an offer."""
+    nothing = crafted(*[record(n, b"") for n in range(40_000)])
+    with Worker("streams.sequencer", connection) as worker, Client(connection.bootstrap, FSP_A, timeout_s=30) as client:
+        core.open_gates(connection, ["south"])
+        assert not any(post(connection, *[(inbox(FLOOD), 3, nothing)] * 100))
+        assert client.send(core.offer_of(1, "south")).verdict is Verdict.ACCEPTED
+        core.eventually(lambda: whole(covered(core.rejections(connection), FLOOD, 3), 4_000_000), 60)
+        assert worker.starts == 1
