@@ -225,9 +225,19 @@ class Connection:
             )
         found: dict[str, Any] = {"security_protocol": protocol}
         if protocol.endswith("SSL"):
-            found["ssl_context"] = ssl.create_default_context(cafile=security.get("ssl.ca.location"))
+            found["ssl_context"] = context = ssl.create_default_context(cafile=security.get("ssl.ca.location"))
+            if (certificate := security.get("ssl.certificate.location")) is not None:
+                context.load_cert_chain(
+                    certificate, security.get("ssl.key.location"), security.get("ssl.key.password", "")
+                )
         if protocol.startswith("SASL"):
-            found["sasl_mechanism"] = security.get("sasl.mechanism", security.get("sasl.mechanisms", "SCRAM-SHA-256"))
+            mechanism = security.get("sasl.mechanism", security.get("sasl.mechanisms", "SCRAM-SHA-256"))
+            if mechanism not in ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"):
+                raise EnvironmentProblem(
+                    f"sasl.mechanism={mechanism} is not offered; take SCRAM-SHA-256, SCRAM-SHA-512 or PLAIN, or prove "
+                    "yourself by a certificate (ssl.certificate.location, ssl.key.location)"
+                )
+            found["sasl_mechanism"] = mechanism
             found["sasl_plain_username"] = security["sasl.username"]
             found["sasl_plain_password"] = security["sasl.password"]
         return found

@@ -1,20 +1,20 @@
 """The logs of reads: who reads through the SDK or the command line notes it first, on the one log it can write."""
 
 import time
-from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from urllib.parse import urlencode
 
-from confluent_kafka import OFFSET_END, KafkaError, KafkaException, Producer, TopicPartition
+from confluent_kafka import KafkaError, KafkaException, Producer
 
 from flexbus import codec
 from flexbus.errors import CodecError, EnvironmentProblem
 from flexbus.events import ReadLogged
 from flexbus.topics import NOBODY, PAGE, READ_LOGS, RUNS_THE_BUS, read_log, reader_of_log
 from streams.kafka import Connection, Trouble, environment_problem, patiently
+from streams.stored import bounds_of, read_inputs
 from streams.topics import existing_topics
 
 __all__ = ["Noted", "ReadLog", "read_logs", "resource"]
@@ -171,38 +171,10 @@ def read_logs(connection: Connection, since_ms: int = 0) -> list[Noted]:
             f"Kafka at {connection.bootstrap} has no log of reads that this principal may know of: auditors may, and "
             "`flexbus topics --create` makes what is missing."
         )
-    return sorted(_records(connection, names, since_ms), key=lambda noted: noted.logged_at_ms)
-
-
-def _records(connection: Connection, names: list[str], since_ms: int) -> Iterator[Noted]:
-    trouble = Trouble()
-    consumer = connection.reader(trouble)
-    try:
-        asked = [TopicPartition(name, 0, since_ms) for name in names]
-        found = patiently(lambda: consumer.offsets_for_times(asked, timeout=_TIMEOUT_S)) if since_ms else ()
-        for place in found:
-            if place.error is not None:
-                raise KafkaException(place.error)
-        at = {p.topic: p.offset if p.offset >= 0 else OFFSET_END for p in found}
-        consumer.assign([TopicPartition(name, 0, at.get(name, 0)) for name in names])
-        open_, heard = set(names), time.monotonic()
-        while open_:
-            messages = consumer.consume(1000, 0.05)
-            heard = time.monotonic() if messages else heard
-            if time.monotonic() - heard > _TIMEOUT_S:
-                raise EnvironmentProblem(f"Kafka at {connection.bootstrap} gave nothing for {_TIMEOUT_S:.0f} s")
-            for message in messages:
-                error = message.error()
-                if error is None:
-                    yield Noted(reader_of_log(message.topic()), message.timestamp()[1], _read(message.value()))
-                elif error.code() == KafkaError._PARTITION_EOF:
-                    open_.discard(message.topic())
-                else:
-                    raise KafkaException(error)
-    except KafkaException as error:
-        raise environment_problem(error, connection.bootstrap, trouble, consumer) from error
-    finally:
-        consumer.close()
+    bounds = bounds_of(connection, [(name, 0) for name in names], since_ms or None)
+    # Whoever writes a log cannot keep the others' from being read: a batch that no client should read is one record.
+    noted = (Noted(reader_of_log(i.topic), i.received_at_ms, _read(i.value)) for i in read_inputs(connection, bounds))
+    return sorted(noted, key=lambda found: found.logged_at_ms)
 
 
 def _read(value: bytes | None) -> ReadLogged | None:

@@ -5,27 +5,24 @@ topic, what it sent is in its own inbox, and the two together say the same.
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-
-from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
+from dataclasses import dataclass, replace
 
 from flexbus import codec
 from flexbus.errors import CodecError, EnvironmentProblem
 from flexbus.events import EventRejected, Receipt, ReceiptsIssued, Verdict
 from flexbus.ids import derived_id
 from flexbus.topics import REJECTIONS, inbox, party_topic
-from streams.inbox import input_of
 from streams.intake import Input
-from streams.journal_reader import Ends, read_messages, read_records
-from streams.kafka import Connection, Trouble, environment_problem, patiently
+from streams.journal_reader import read_records
+from streams.kafka import Connection
 from streams.read_log import resource
 from streams.registry import configured
+from streams.stored import bounds_of, read_inputs
 from streams.topics import existing_topics
 
 __all__ = ["REPLACES", "Rejections", "Successor", "own_rejection", "rejection_id_of"]
 
 REPLACES = "ce_replaces"  # header of an input that was sent in place of a rejected one: the id of that rejection
-_TIMEOUT_S = 30.0
 _RECEIPTS = ReceiptsIssued.__name__
 
 
@@ -145,8 +142,7 @@ class Rejections:
         for topic in sorted(since_ms.keys() & self._topics.keys()):
             replacing = found.setdefault(topic, {})
             self._note(resource(topic, header=REPLACES), "")
-            for message in self._since(topic, since_ms[topic]):
-                given = input_of(message)
+            for given in self._since(topic, since_ms[topic]):
                 headers = {name: bytes(raw or b"").decode(errors="replace") for name, raw in given.headers}
                 if REPLACES in headers:
                     made = Successor(headers.get("ce_id"), given.partition, given.offset)
@@ -171,10 +167,12 @@ class Rejections:
             starts: dict[int, int] = {}
             for partition, offset in receipts:
                 starts[partition] = min(offset, starts.get(partition, offset))
-            for message in self._messages(inbox(party), starts):
-                receipt = receipts.pop((message.partition(), message.offset()), None)
-                if receipt is not None:
-                    yield own_rejection(party, input_of(message), receipt)
+            for given in self._inputs(inbox(party), starts):
+                # Some records of a batch may have been refused one by one before the rest was as a whole.
+                for offset in range(given.offset, given.next_offset):
+                    receipt = receipts.pop((given.partition, offset), None)
+                    if receipt is not None:
+                        yield own_rejection(party, replace(given, offset=offset), receipt)
             self.lost += len(receipts)
 
     def _receipts(self, party: str) -> dict[tuple[int, int], Receipt]:
@@ -192,27 +190,15 @@ class Rejections:
 
     def _input(self, topic: str, partition: int, offset: int) -> Input | None:
         self._note(resource(topic, partition=partition, offset=offset), "")
-        for message in self._messages(topic, {partition: offset}, only_first=True):
-            if message.offset() == offset:
-                return input_of(message)
-        return None
+        given = next(self._inputs(topic, {partition: offset}), None)
+        return given if given is not None and given.offset == offset else None
 
-    def _since(self, topic: str, since_ms: int) -> Iterator[Message]:
-        trouble = Trouble()
-        reader: Consumer = self._connection.reader(trouble)
-        asked = [TopicPartition(topic, p, since_ms) for p in range(self._topics[topic])]
-        try:
-            places = patiently(lambda: reader.offsets_for_times(asked, timeout=_TIMEOUT_S))
-        except KafkaException as error:
-            raise environment_problem(error, self._connection.bootstrap, trouble, reader) from error
-        finally:
-            reader.close()
-        return self._messages(topic, {p.partition: p.offset for p in places if p.offset >= 0})
+    def _since(self, topic: str, since_ms: int) -> Iterator[Input]:
+        spots = [(topic, partition) for partition in range(self._topics[topic])]
+        return read_inputs(self._connection, bounds_of(self._connection, spots, since_ms))
 
-    def _messages(self, topic: str, starts: Mapping[int, int], only_first: bool = False) -> Iterator[Message]:
-        """Yield the committed records of some partitions of a topic, each from an offset to its end as it is now."""
-        ends = Ends(self._connection, topic).of(starts)
-        if only_first:
-            ends = {p: min(end, starts[p] + 1) for p, end in ends.items()}
-        for partition, start in starts.items():
-            yield from read_messages(self._connection, topic, partition, start, ends[partition])
+    def _inputs(self, topic: str, starts: Mapping[int, int]) -> Iterator[Input]:
+        """Yield what some partitions of a topic have, each from an offset, or what is kept after it, to its end."""
+        bounds = bounds_of(self._connection, [(topic, partition) for partition in starts])
+        wanted = {spot: (max(first, starts[spot[1]]), end) for spot, (first, end) in bounds.items()}
+        return read_inputs(self._connection, wanted)

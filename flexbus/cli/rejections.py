@@ -138,8 +138,13 @@ def again(found: EventRejected, given: Input | None, key: Any = None) -> Record:
         key: Ed25519 private key that signs it anew; None leaves the signature that it had.
 
     Raises:
-        click.UsageError: its signature is lost and no key is given.
+        click.UsageError: its signature is lost and no key is given, or it is a batch that no client should read.
     """
+    if given is not None and given.batch:
+        raise click.UsageError(
+            f"a batch of {given.batch} records was refused as a whole, and would be again: send its events by "
+            "`flexbus send`, or one of them by --with"
+        )
     headers: dict[str, str | bytes]
     if given is None:
         headers, value, place = dict(found.headers), found.original, found.area_id.encode()

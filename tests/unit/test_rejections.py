@@ -80,7 +80,7 @@ def test_a_rejection_whose_input_the_inbox_keeps_no_more_is_counted(monkeypatch:
     values = [(n, codec.encode(one)) for n, one in enumerate(issued)]
     monkeypatch.setattr("streams.rejections.existing_topics", lambda _: {"flexbus.in.fsp-a.v1": 1})
     monkeypatch.setattr("streams.rejections.read_records", lambda *_: iter(values))
-    monkeypatch.setattr(Rejections, "_messages", lambda *_: iter(()))
+    monkeypatch.setattr(Rejections, "_inputs", lambda *_: iter(()))
     noted: list[str] = []
     seen = Rejections(Connection("127.0.0.1:1", {"sasl.username": "fsp-a"}), lambda what, _: noted.append(what))
     assert list(seen.each()) == []
