@@ -28,6 +28,7 @@ from streams import broker_security as security
 from streams.broker import Broker
 from streams.kafka import Connection, Trouble, environment_problem
 from streams.page.readers import make_reader
+from streams.quotas import give_quotas
 from streams.topics import create_topics
 
 __all__ = ["Applied", "NoAccessControlError", "Provisioned", "apply_grants", "provision", "revoke"]
@@ -146,6 +147,7 @@ def provision(broker: Broker, parties: Mapping[str, Iterable[Role]], partitions:
     create_topics(admin, parties, partitions)
     names = (*SERVICE_PRINCIPALS, PLAYER, *parties)
     apply_grants(admin, grants)
+    give_quotas(admin, parties)
     broker.add_users(*names)
     readers = broker.data_dir / "security" / "readers"
     for party, roles in parties.items():

@@ -188,12 +188,16 @@ def acls(parties: tuple[str, ...], as_json: bool) -> None:
 def apply(parties: tuple[str, ...], gone: tuple[str, ...], bootstrap: str | None, properties: Path | None) -> None:
     """Make Kafka's rights what the table says.
 
-    For our services and the named participants; others keep theirs.
+    For our services and the named participants; others keep theirs. A named participant that has no quotas yet gets those
+    of everybody.
     """
     from streams.access import apply_grants
     from streams.kafka import Connection
+    from streams.quotas import give_quotas
 
-    done = apply_grants(Connection.of(bootstrap, properties), grants_of(parties_of(parties)), gone)
+    connection, roles = Connection.of(bootstrap, properties), parties_of(parties)
+    done = apply_grants(connection, grants_of(roles), gone)
+    give_quotas(connection, roles)
     for word, grants in (("added", done.added), ("removed", done.removed)):
         for grant in grants:
             click.echo(f"{word:8} {grant}".rstrip(), err=True)
@@ -212,7 +216,7 @@ def reader(name: str, folder: Path, roles: tuple[str, ...], rotate: bool, remove
     """Make the token with which NAME reads the page.
 
     Of a page that runs with --page-readers; printed is the token's file. Roles in a market area come from its journal;
-    --role is for who audits every area of the cluster.
+    --role is for who audits every area of the cluster. --rotate without it keeps what was given.
     """
     from streams.page.readers import make_reader, remove_reader
 
@@ -220,6 +224,25 @@ def reader(name: str, folder: Path, roles: tuple[str, ...], rotate: bool, remove
         remove_reader(folder, name)
     else:
         click.echo(str(make_reader(folder, name, [Role(r) for r in roles], rotate=rotate)))
+
+
+@command.command()
+@click.argument("name")
+@click.option("--bytes-per-s", type=click.FloatRange(1), help="Most that it may write to the broker, by average.")
+@click.option("--percent", type=click.FloatRange(1), help="Most of a thread of the broker that its requests may take.")
+@bootstrap_option
+@kafka_option
+def quota(
+    name: str, bytes_per_s: float | None, percent: float | None, bootstrap: str | None, properties: Path | None
+) -> None:
+    """Print the quotas of participant NAME, after changing what is given; who asks for more waits."""
+    from streams.kafka import Connection
+    from streams.quotas import BYTES, PERCENT, quotas_of, set_quotas
+
+    connection = Connection.of(bootstrap, properties)
+    given = {BYTES: bytes_per_s, PERCENT: percent}
+    set_quotas(connection, [name], {what: value for what, value in given.items() if value is not None})
+    click.echo(json.dumps(quotas_of(connection).get(name, {}), sort_keys=True))
 
 
 @command.command()

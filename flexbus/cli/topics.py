@@ -11,6 +11,7 @@ from flexbus.cli.options import bootstrap_option, json_option, kafka_option
 from flexbus.topics import topics
 from streams.access import NoAccessControlError, apply_grants
 from streams.kafka import Connection
+from streams.quotas import give_quotas
 from streams.topics import PARTITIONS, create_topics, existing_topics
 
 __all__ = ["command"]
@@ -33,7 +34,8 @@ def command(
 ) -> int:
     """List the topics that the bus needs, and create what is missing; exit code 1 if some are.
 
-    On a broker with access control --create also gives the named participants and the services their rights.
+    On a broker with access control --create also gives the named participants their rights and quotas, and the services
+    their rights.
     """
     connection = Connection.of(bootstrap, properties)
     roles = parties_of(parties)
@@ -43,6 +45,7 @@ def command(
         if connection.security:
             try:
                 done = apply_grants(connection, grants_of(roles))
+                give_quotas(connection, roles)
                 click.echo(f"{len(done.added)} rights added, {len(done.removed)} removed", err=True)
             except NoAccessControlError as problem:
                 click.echo(f"NO ACCESS CONTROL: {problem}", err=True)
