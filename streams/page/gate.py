@@ -16,7 +16,7 @@ from streams.page.rows import Lens
 __all__ = ["OPEN", "Gate"]
 
 OPEN = frozenset({"/health", "/metrics"})  # for probes: whether it works, and nothing of the market
-_READER = "reader"
+_READER = web.RequestKey("reader", Reader)
 
 
 class Gate:

@@ -45,9 +45,18 @@ def token_file(folder: Path, party_id: str) -> Path:
 
 
 def make_reader(folder: Path, party_id: str, roles: Iterable[Role] = (), *, rotate: bool = False) -> Path:
-    """Make a token, readable by its owner only, and return its file; one that is there stays unless `rotate`."""
+    """Make a token, readable by its owner only, and return its file.
+
+    Args:
+        folder: directory of the tokens.
+        party_id: the reader.
+        roles: roles that it has in every area; none leaves it those that it has.
+        rotate: replace a token that is there; else it stays as it is.
+    """
     path = token_file(folder, party_id)
     if rotate or not path.exists():
+        before = _read(path)
+        roles = frozenset(roles) or (before[1].roles if before is not None else ())
         held = "".join(f"roles={r.value}\n" for r in sorted(roles, key=lambda r: r.value))
         write_private(path, f"token={secrets.token_urlsafe(32)}\n{held}")
     return path

@@ -58,6 +58,9 @@ def test_a_rotated_or_removed_token_is_refused_from_the_next_request_on(readers:
     make_reader(tmp_path, "dso", rotate=True)
     assert readers.who(old) is None
     new = bearer(tmp_path, "dso")
-    assert readers.who(new) == Reader("dso")
+    assert readers.who(new) == Reader("dso", frozenset({Role.DSO})), "who audits still does with a new token"
+    make_reader(tmp_path, "dso", [Role.AUDITOR], rotate=True)
+    assert readers.who(bearer(tmp_path, "dso")) == Reader("dso", frozenset({Role.AUDITOR}))
+    new = bearer(tmp_path, "dso")
     remove_reader(tmp_path, "dso")
     assert readers.who(new) is None
