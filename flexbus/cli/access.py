@@ -188,8 +188,8 @@ def acls(parties: tuple[str, ...], as_json: bool) -> None:
 def apply(parties: tuple[str, ...], gone: tuple[str, ...], bootstrap: str | None, properties: Path | None) -> None:
     """Make Kafka's rights what the table says.
 
-    For our services and the named participants; others keep theirs. A named participant that has no quotas yet gets those
-    of everybody.
+    For our services and the named participants; others keep theirs. A named participant that has no quotas yet gets
+    those of everybody.
     """
     from streams.access import apply_grants
     from streams.kafka import Connection
