@@ -154,6 +154,21 @@ def _announce_plain(address: str) -> None:
     )
 
 
+def _tls(security: Mapping[str, str]) -> ssl.SSLContext:
+    """Return what librdkafka's names of certificates come to."""
+    try:
+        context = ssl.create_default_context(cafile=security.get("ssl.ca.location"))
+        if (certificate := security.get("ssl.certificate.location")) is not None:
+            key, password = security.get("ssl.key.location"), security.get("ssl.key.password", "")
+            context.load_cert_chain(certificate, key, password)
+    except OSError as error:  # what it says may repeat values: only names are told
+        raise EnvironmentProblem(
+            "A certificate cannot be read: mend ssl.ca.location, ssl.certificate.location, ssl.key.location or "
+            f"ssl.key.password ({type(error).__name__})"
+        ) from None
+    return context
+
+
 def _is_loopback(address: str) -> bool:
     """Tell whether a broker's address, `host:port` as librdkafka takes it, never leaves this machine."""
     host = address.strip().rpartition("://")[2]
@@ -225,11 +240,7 @@ class Connection:
             )
         found: dict[str, Any] = {"security_protocol": protocol}
         if protocol.endswith("SSL"):
-            found["ssl_context"] = context = ssl.create_default_context(cafile=security.get("ssl.ca.location"))
-            if (certificate := security.get("ssl.certificate.location")) is not None:
-                context.load_cert_chain(
-                    certificate, security.get("ssl.key.location"), security.get("ssl.key.password", "")
-                )
+            found["ssl_context"] = _tls(security)
         if protocol.startswith("SASL"):
             mechanism = security.get("sasl.mechanism", security.get("sasl.mechanisms", "SCRAM-SHA-256"))
             if mechanism not in ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"):

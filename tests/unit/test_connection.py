@@ -1,5 +1,6 @@
 """What a person reads whose Kafka settings are wrong."""
 
+import ssl
 import traceback
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 from flexbus.cli import main
 from flexbus.client import Client
 from flexbus.errors import EnvironmentProblem
+from streams import broker_security
 from streams.kafka import Connection
 
 
@@ -140,3 +142,39 @@ def untold(monkeypatch: pytest.MonkeyPatch) -> None:
 def no_trace_of(secret: str, error: BaseException) -> bool:
     """Tell whether neither the message nor what a log would print of the error holds it."""
     return secret not in "".join(traceback.format_exception(error))
+
+
+def test_who_proves_itself_by_a_certificate_does_to_every_client(tmp_path: Path) -> None:
+    broker_security.prepare(tmp_path)
+    ours, authority = str(tmp_path / "security" / "broker.pem"), str(tmp_path / "security" / "ca.pem")
+    settings = {"security.protocol": "ssl", "ssl.ca.location": authority, "ssl.certificate.location": ours}
+    asking = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=authority)
+    asking.load_cert_chain(ours)
+    asking.verify_mode = ssl.CERT_REQUIRED
+    there, back = ssl.MemoryBIO(), ssl.MemoryBIO()
+    server = asking.wrap_bio(there, back, server_side=True)
+    client = (
+        Connection("localhost:1", settings)
+        .for_aiokafka()["ssl_context"]
+        .wrap_bio(back, there, server_hostname="localhost")
+    )
+    for end in (client, server) * 3:
+        try:
+            end.do_handshake()
+        except ssl.SSLWantReadError:
+            continue
+    assert dict(part for parts in server.getpeercert()["subject"] for part in parts) == {"commonName": "broker"}
+
+
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        ({"security.protocol": "ssl", "ssl.certificate.location": "/nowhere/secret"}, r"ssl\.certificate\.location"),
+        ({"security.protocol": "ssl", "ssl.ca.location": "/nowhere/secret"}, r"ssl\.ca\.location"),
+        ({"security.protocol": "sasl_ssl", "sasl.mechanism": "OAUTHBEARER"}, "OAUTHBEARER"),
+    ],
+)
+def test_what_a_client_cannot_do_is_a_problem_that_names_it(settings: dict[str, str], named: str) -> None:
+    with pytest.raises(EnvironmentProblem, match=named) as found:
+        Connection("localhost:1", settings).for_aiokafka()
+    assert "secret" not in str(found.value)
