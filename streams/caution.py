@@ -22,7 +22,7 @@ __all__ = ["Caution"]
 
 log = logging.getLogger(__name__)
 
-MANY_REFUSED = 1_000
+MANY_REFUSED = 1_000  # inputs, or kilobytes of them: what is long takes long to refuse
 SHARE = 500  # inputs of all suspects together, beside ten times as many of the others
 SHARE_BYTES = 1_000_000
 ASK_EVERY_S = 0.1
@@ -39,7 +39,7 @@ class Caution:
     def __init__(self, connection: Connection) -> None:
         self._stored = Stored(connection)
         self._suspects: set[str] = set()
-        self._refused: Counter[str] = Counter()  # inputs by inbox
+        self._refused: Counter[str] = Counter()  # inputs and kilobytes by inbox
         self._next: dict[Spot, int] = {}  # offset that comes next
         self._warily: Iterator[Input] = iter(())  # what the suspects have
         self._ask_at = 0.0
@@ -93,9 +93,14 @@ class Caution:
             self._next[spot] = given.offset + 1
         return True
 
-    def refused(self, topics: Iterable[str]) -> None:
-        """Note of which inboxes inputs were refused, one for each."""
-        self._refused.update(topics)
+    def refused(self, topic: str, size: int) -> None:
+        """Note that an input of an inbox was refused.
+
+        Args:
+            topic: the inbox.
+            size: its length, bytes.
+        """
+        self._refused[topic] += 1 + size // 1_000
 
     def doubts(self, consumer: Any) -> bool:
         """Tell whether an inbox came under suspicion for what was refused, or as the client gives nothing of it."""

@@ -33,7 +33,7 @@ _SERVICES = frozenset(s.value for s in Service)
 _HEADERS = frozenset(("ce_id", "ce_type", "ce_subject", "ce_time", "ce_onbehalfof", "ce_signature"))
 _LONGEST_ID = 200
 # An input of a megabyte can have a hundred thousand faults; what is said about it stays within a record.
-_MOST_FAULTS = 1000
+_MOST_FAULTS = 1000  # the content's own checks stop at the next
 _MOST_HEADERS = 50
 _MOST_JSON = 65_536  # bytes of a record that is read as JSON to tell its faults
 _LONGEST_TEXT = 500
@@ -501,7 +501,7 @@ def _receipt(reading: Reading, verdict: Verdict, block: int | None = None, index
 def _bounded(faults: list[Fault]) -> list[Fault]:
     kept = [f if len(f.message) <= _LONGEST_TEXT >= len(f.path) else _shortened(f) for f in faults[:_MOST_FAULTS]]
     if len(faults) > _MOST_FAULTS:
-        more = f"{len(faults) - _MOST_FAULTS} more faults are not listed"
+        more = "there are more faults, which are not listed"
         kept.append(Fault(code=faults[_MOST_FAULTS].code, path="$", message=more))
     return kept
 

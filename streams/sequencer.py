@@ -233,7 +233,8 @@ class Sequencer:
             return False
         for outcome in outcomes:
             self._counts.add(outcome)
-            self._caution.refused(rejection.inbox_topic for rejection in outcome.rejections)
+            for rejection in outcome.rejections:
+                self._caution.refused(rejection.inbox_topic, len(rejection.original))
         for partition, block, offset in self._delivered:
             if partition not in self._intakes:  # went to somebody else while the broker wrote
                 continue

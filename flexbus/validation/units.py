@@ -6,7 +6,7 @@ instants, slot lengths, revisions and texts. What is particular to an event is i
 
 import math
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, fields, is_dataclass
 from functools import cache
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
@@ -96,14 +96,14 @@ class _Plan:
     aligned: bool
 
 
-def unit_faults(value: Any) -> list[Fault]:
-    """Return what is wrong with identifiers, magnitudes, instants and texts of an event.
+def unit_faults(value: Any) -> Iterable[Fault]:
+    """Yield what is wrong with identifiers, magnitudes, instants and texts of an event.
 
     Args:
         value: an event of the catalogue; its types have been checked by the codec.
     """
     kind: Any = type(value)
-    return [] if _fine(kind)(value) else list(_faults(value, _plan(kind), "$"))
+    return () if _fine(kind)(value) else _faults(value, _plan(kind), "$")
 
 
 @cache

@@ -9,6 +9,7 @@ from flexbus import events as ev
 from flexbus.events import Role
 from flexbus.quantities import MAX_POWER_W
 from flexbus.validation import content_faults
+from flexbus.validation.content import MOST_FAULTS
 from tests.market import (
     AREA,
     DSO,
@@ -269,3 +270,8 @@ def test_a_mandate_names_events_that_exist() -> None:
         valid_until_ms=START,
     )  # fmt: skip
     assert found(mandate) == {"$.agent_id": "BAD_VALUE", "$.event_types[0]": "UNKNOWN_EVENT"}
+
+
+def test_what_is_nothing_but_faults_is_not_looked_through_to_its_end() -> None:
+    event = ev.PortfolioRegistered(area_id="a", portfolio_id="p", fsp_id="f", asset_ids=("",) * 400_000)
+    assert len(content_faults(event)) == MOST_FAULTS

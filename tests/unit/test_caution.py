@@ -1,0 +1,67 @@
+"""How an inbox comes under suspicion."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from confluent_kafka import TopicPartition
+
+from streams import caution
+from streams.caution import Caution
+from streams.intake import Input
+from streams.kafka import Connection
+
+HERE, THERE = ("flexbus.in.here.v1", 0), ("flexbus.in.there.v1", 0)
+
+
+class Client:
+    """Says of every partition that it ends at 5."""
+
+    def get_watermark_offsets(self, place: TopicPartition, *, cached: bool) -> tuple[int, int]:
+        assert cached
+        return 0, 5
+
+
+@pytest.fixture
+def watch(monkeypatch: pytest.MonkeyPatch) -> Iterator[Caution]:
+    found = Caution(Connection("localhost:1"))
+    monkeypatch.setattr(found._stored, "harmful", lambda *_: False)
+    found.begin({HERE: 3, THERE: 5}, {HERE: 5, THERE: 5}, lambda: None)
+    yield found
+    found.close()
+
+
+def given(spot: Any, offset: int) -> Input:
+    return Input(*spot, offset, 7, None, b"", ())
+
+
+def test_records_in_turn_raise_no_doubt(watch: Caution) -> None:
+    assert watch.in_turn([given(HERE, 3), given(THERE, 5), given(HERE, 4)])
+    assert not watch.doubts(Client())
+
+
+@pytest.mark.parametrize("offset", [3, 5, 2**31])
+def test_an_offset_that_is_repeated_or_missing_does(watch: Caution, offset: int) -> None:
+    assert not watch.in_turn([given(HERE, 3), given(HERE, offset)])
+    assert (watch.suspects(HERE[0]), watch.suspects(THERE[0])) == (True, False)
+
+
+@pytest.mark.parametrize(("inputs", "size"), [(caution.MANY_REFUSED, 1), (3, 500_000)])
+def test_much_that_is_refused_does_and_a_little_less_does_not(watch: Caution, inputs: int, size: int) -> None:
+    for _ in range(inputs - 1):
+        watch.refused(HERE[0], size if size == 1 else size // 2)
+    assert not watch.doubts(Client())
+    watch.refused(HERE[0], size)
+    assert watch.doubts(Client())
+    assert watch.suspects(HERE[0])
+    assert not watch.doubts(Client()), "once"
+
+
+def test_an_inbox_that_has_more_and_stands_still_does(watch: Caution, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [1000.0]
+    monkeypatch.setattr(caution.time, "monotonic", lambda: clock[0])
+    assert not watch.doubts(Client())
+    assert not watch.doubts(Client()), "not at once"
+    clock[0] += caution.STALLED_AFTER_S
+    assert watch.doubts(Client())
+    assert (watch.suspects(HERE[0]), watch.suspects(THERE[0])) == (True, False), "the other is read to its end"
