@@ -1,8 +1,8 @@
 """Which inboxes a client of Kafka must not read, and what those have: batch by batch, a share at a time.
 
-An inbox comes under suspicion by a batch that no client should read, by offsets that are missing or repeated, by
-standing still, or by how much of it was refused. It stays there for as long as the process lives, so whoever harms the
-client's library does it once. What it has is taken beside the others' inputs, which do not wait for it.
+An inbox comes under suspicion by a batch that no client should read, by records that the client repeats, passes over
+or stands still at, or by how much of it was refused. It stays there for as long as the process lives, so whoever harms
+the client's library does it once. What it has is taken beside the others' inputs, which do not wait for it.
 """
 
 import logging
@@ -84,13 +84,31 @@ class Caution:
 
         Senders write the offsets within their batches, and the client believes them; it also passes over what it cannot
         make out. If not, the inbox is under suspicion.
+
+        Raises:
+            EnvironmentProblem: the broker does not answer or refuses.
         """
+        leaps: dict[Spot, list[int]] = {}  # offsets read from where the first was missing
         for given in found:
             spot = (given.topic, given.partition)
-            if given.offset != self._next.get(spot):
+            expected = self._next.get(spot)
+            if expected is None or given.offset < expected:
                 self.suspect([given.topic])
                 return False
-            self._next[spot] = given.offset + 1
+            if given.offset > expected:
+                leaps.setdefault(spot, [])
+            if spot in leaps:
+                leaps[spot].append(given.offset)
+            else:
+                self._next[spot] = given.offset + 1
+        # The end of a transaction has an offset of its own, and what was taken back has some: rightly missing.
+        for spot, offsets in leaps.items():
+            there = self._stored.inputs(spot, self._next[spot], offsets[-1] + 1)
+            told = [(given.offset, given.batch) for given in islice(there, len(offsets) + 1)]
+            if told != [(offset, 0) for offset in offsets]:
+                self.suspect([spot[0]])
+                return False
+            self._next[spot] = offsets[-1] + 1
         return True
 
     def refused(self, topic: str, size: int) -> None:
@@ -114,7 +132,8 @@ class Caution:
         for spot, offset in stood.items():
             if self._next.get(spot) == offset and not self.suspects(spot[0]):
                 _, end = consumer.get_watermark_offsets(TopicPartition(*spot), cached=True)
-                if end > offset:
+                # Nothing may stand there but the end of a transaction, or one under way.
+                if end > offset and any(True for _ in self._stored.inputs(spot, offset, end)):
                     yield spot[0]
 
     @property

@@ -3,8 +3,10 @@
 import re
 import signal
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+from confluent_kafka import Producer
 
 from flexbus.client import Client
 from flexbus.events import EventRejected, Verdict
@@ -13,7 +15,7 @@ from streams.kafka import Connection
 from streams.topics import create_topics
 from tests.crafted import SNAPPY, STRANGE, A, crafted, post, record
 from tests.integration import core
-from tests.integration.core import FSP_A, Worker
+from tests.integration.core import FSP_A, FSP_B, Worker
 
 pytestmark = [pytest.mark.kafka, pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -80,6 +82,27 @@ def test_none_ends_or_delays_the_sequencer_and_each_is_refused_once(connection: 
             core.eventually(refused, 120, "not all was refused, or something twice")
         others_go_on()
         assert worker.starts <= 3  # once by the batch that ends the client's library, once by us
+
+
+def test_a_sender_that_uses_transactions_is_read_like_any_other(connection: Connection, tmp_path: Path) -> None:
+    """The end of each has an offset that no record has, and what is taken back has some as well."""
+    log = tmp_path / "log"
+    with Worker("streams.sequencer", connection, log=log), Client(connection.bootstrap, FSP_B) as client:
+        core.open_gates(connection, ["west"])
+        producer = Producer({"bootstrap.servers": connection.bootstrap, "transactional.id": "an-honest-one"})
+        producer.init_transactions(30)
+        wanted = []
+        for number in range(30):
+            record = client.record(core.offer_of(number, "west", FSP_B))
+            producer.begin_transaction()
+            producer.produce(inbox(FSP_B), record.value, record.key, headers=dict(record.headers))
+            if number % 3:
+                producer.commit_transaction(30)
+                wanted.append(record.headers["ce_id"])
+            else:
+                producer.abort_transaction(30)
+        core.eventually(lambda: [e.event_id for e in core.entries(connection) if e.sender_id == FSP_B] == wanted, 60)
+    assert "with care" not in log.read_text()
 
 
 def test_a_flood_of_nothing_does_not_delay_the_others(connection: Connection) -> None:

@@ -22,10 +22,19 @@ class Client:
         return 0, 5
 
 
+# What stands in partitions, as Kafka stores it.
+THERE_ARE = (3, 4, 7)
+
+
+def stored(spot: Any, start: int, end: int) -> Iterator[Input]:
+    return (given(spot, offset) for offset in THERE_ARE if start <= offset < end)
+
+
 @pytest.fixture
 def watch(monkeypatch: pytest.MonkeyPatch) -> Iterator[Caution]:
     found = Caution(Connection("localhost:1"))
     monkeypatch.setattr(found._stored, "harmful", lambda *_: False)
+    monkeypatch.setattr(found._stored, "inputs", stored)
     found.begin({HERE: 3, THERE: 5}, {HERE: 5, THERE: 5}, lambda: None)
     yield found
     found.close()
@@ -40,7 +49,14 @@ def test_records_in_turn_raise_no_doubt(watch: Caution) -> None:
     assert not watch.doubts(Client())
 
 
-@pytest.mark.parametrize("offset", [3, 5, 2**31])
+@pytest.mark.parametrize(("before", "offsets"), [((3, 4), (7,)), ((3,), (4, 7))])
+def test_what_is_missing_rightly_raises_none(watch: Caution, before: tuple[int, ...], offsets: tuple[int, ...]) -> None:
+    assert watch.in_turn([given(HERE, offset) for offset in before])
+    assert watch.in_turn([given(HERE, offset) for offset in offsets])
+    assert not watch.in_turn([given(HERE, 7)]), "that was read"
+
+
+@pytest.mark.parametrize("offset", [3, 5, 7, 2**31])
 def test_an_offset_that_is_repeated_or_missing_does(watch: Caution, offset: int) -> None:
     assert not watch.in_turn([given(HERE, 3), given(HERE, offset)])
     assert (watch.suspects(HERE[0]), watch.suspects(THERE[0])) == (True, False)
@@ -65,3 +81,14 @@ def test_an_inbox_that_has_more_and_stands_still_does(watch: Caution, monkeypatc
     clock[0] += caution.STALLED_AFTER_S
     assert watch.doubts(Client())
     assert (watch.suspects(HERE[0]), watch.suspects(THERE[0])) == (True, False), "the other is read to its end"
+
+
+def test_one_that_has_nothing_but_the_end_of_a_transaction_does_not(
+    watch: Caution, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = [1000.0]
+    monkeypatch.setattr(caution.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(watch._stored, "inputs", lambda *_: iter(()))
+    assert not watch.doubts(Client())
+    clock[0] += caution.STALLED_AFTER_S
+    assert not watch.doubts(Client())
