@@ -285,10 +285,12 @@ class Sequencer:
         strays = [t for t in places if t.partition not in mine]
         starts = {(t.topic, t.partition): t.offset for t in places if t.partition in mine}
         self._caution.begin(starts, {spot: end for spot, (_, end) in bounds.items()}, self.watchdog.beat)
-        consumer.assign(places + idle)
+        # The client fetches before it is told to pause: what it must not see does not stand there.
+        away = [TopicPartition(t.topic, t.partition, OFFSET_END) for t in places if self._caution.suspects(t.topic)]
+        consumer.assign([t for t in places if not self._caution.suspects(t.topic)] + away + idle)
         # The journal is assigned to say who writes it, not to be read. An inbox that came without its journal
         # partition (workers learn of a new inbox one after the other) waits for the next assignment.
-        consumer.pause(idle + strays + [t for t in places if self._caution.suspects(t.topic)])
+        consumer.pause(idle + strays + away)
         self._checkpoints.settled()
         self._counts.monitor.ready(sorted(mine))
         log.info("assigned: journal partitions %s, %d inbox partitions", sorted(mine), len(places) - len(strays))

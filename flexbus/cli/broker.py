@@ -48,7 +48,8 @@ def start(data_dir: Path, port: int | None, secure: bool, reauthenticate_s: floa
             "PLAIN MODE: no passwords, no encryption; loopback only. Use --secure for access control.",
             err=True,
         )
-    click.echo(Broker(data_dir, port=port, secure=secure, reauthenticate_s=reauthenticate_s).start())
+    broker = Broker(data_dir, port=port, secure=secure, reauthenticate_s=reauthenticate_s, lasting=True)
+    click.echo(broker.start())
 
 
 @command.command()

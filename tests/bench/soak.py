@@ -215,7 +215,10 @@ def soaked(seconds: float, rate: int, warm_s: float = 0.0) -> Soaked:
         rate: offers per second.
         warm_s: so long before that, without counting, s.
     """
-    with tempfile.TemporaryDirectory(prefix="flexbus-soak-") as folder, own_kafka(Path(folder) / "b") as connection:
+    with (
+        tempfile.TemporaryDirectory(prefix="flexbus-soak-") as folder,
+        own_kafka(Path(folder) / "b", lasting=True) as connection,
+    ):
         supervisor = Supervisor(connection, Path(folder) / "run")
         supervisor.start()
         try:

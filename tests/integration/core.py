@@ -30,9 +30,9 @@ PARTIES = (FMO, DSO, FSP_A, FSP_B, market.TSO, market.METER)
 
 
 @contextmanager
-def own_kafka(folder: Path, partitions: int = 4) -> Iterator[Connection]:
+def own_kafka(folder: Path, partitions: int = 4, *, lasting: bool = False) -> Iterator[Connection]:
     """A broker of its own: these tests look at whole topics, and kill what others may be using."""
-    broker = Broker(folder)
+    broker = Broker(folder, lasting=lasting)
     try:
         connection = Connection(broker.start())
         create_topics(connection, PARTIES, partitions)

@@ -10,9 +10,10 @@ from confluent_kafka import Producer
 
 from flexbus.client import Client
 from flexbus.events import EventRejected, Verdict
+from flexbus.partition import partition_of
 from flexbus.topics import inbox
 from streams.kafka import Connection
-from streams.topics import create_topics
+from streams.topics import create_topics, journal_partitions
 from tests.crafted import SNAPPY, STRANGE, A, crafted, post, record
 from tests.integration import core
 from tests.integration.core import FSP_A, FSP_B, Worker
@@ -53,6 +54,8 @@ def whole(parts: list[tuple[int, int]], end: int) -> bool:
     return [0, *(after for _, after in parts)] == [*(first for first, _ in parts), end]
 
 
+@pytest.mark.alone
+@pytest.mark.long
 def test_none_ends_or_delays_the_sequencer_and_each_is_refused_once(connection: Connection) -> None:
     with Worker("streams.sequencer", connection) as worker, Client(connection.bootstrap, FSP_A) as client:
         core.open_gates(connection, [AREA])
@@ -95,7 +98,8 @@ def test_a_sender_that_uses_transactions_is_read_like_any_other(connection: Conn
         for number in range(30):
             record = client.record(core.offer_of(number, "west", FSP_B))
             producer.begin_transaction()
-            producer.produce(inbox(FSP_B), record.value, record.key, headers=dict(record.headers))
+            place = partition_of(b"west", journal_partitions(connection))
+            producer.produce(inbox(FSP_B), record.value, record.key, place, headers=dict(record.headers))
             if number % 3:
                 producer.commit_transaction(30)
                 wanted.append(record.headers["ce_id"])
