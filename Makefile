@@ -58,7 +58,7 @@ fuzz: setup ## codec, sequencer input and CLI files against whatever may come  [
 	@.venv/bin/pytest -q --hypothesis-profile=fuzz --timeout=3000 tests/property/test_fuzz.py -k faults
 	@.venv/bin/pytest -q --hypothesis-profile=new tests/property
 
-soak: setup ## ten minutes at 1,200 offers/s: latency and memory; a day on a slow disk  [MINUTES=10]
+soak: setup ## ten minutes at 1,200 offers/s: latency and memory; floods, strange batches, a slow disk  [MINUTES=10]
 	@.venv/bin/python -m tests.bench.soak $(if $(MINUTES),--minutes $(MINUTES))
 	@.venv/bin/pytest -m long
 

@@ -20,6 +20,7 @@ OFFERS = 3_500
 AREA = "north"
 
 
+@pytest.mark.long  # `make test` has a flood of large records in test_sequencer.py
 def test_four_times_the_offers_take_no_more_memory_and_come_out_once() -> None:
     """Of each of the ten services; the long form is `python -m tests.bench.flood`."""
     found = flooded(OFFERS, steps=10)
@@ -74,6 +75,7 @@ with Client(sys.argv[1], "fsp-a", timeout_s=120) as client:
 MOST_MB = 20.0
 
 
+@pytest.mark.long
 def test_the_sdk_keeps_nothing_of_what_it_has_sent_but_its_place(tmp_path: Path) -> None:
     """2,500 and 10,000 offers of 5 kB, 40 MB more, by a program that asks for one verdict in the end."""
     with own_kafka(tmp_path / "broker") as connection, Worker("streams.sequencer", connection):
