@@ -98,7 +98,7 @@ def environment_problem(
     cause = error
     if trouble is not None and trouble.hopeless is not None:
         cause = trouble.hopeless
-    elif trouble is not None and trouble.last is not None and _is_time_out(error):
+    elif trouble is not None and trouble.last is not None and _is_vague(error):
         cause = trouble.last
     code = cause.code() if isinstance(cause, KafkaError) else None
     text = cause.str() if isinstance(cause, KafkaError) else str(cause)
@@ -122,8 +122,9 @@ def environment_problem(
     return EnvironmentProblem(f"Kafka at {bootstrap}: {text}")
 
 
-def _is_time_out(error: Any) -> bool:
-    return not isinstance(error, KafkaError) or error.code() in _TIME_OUTS
+def _is_vague(error: Any) -> bool:
+    # A request that was under way when its connection was refused says no more than that.
+    return not isinstance(error, KafkaError) or error.code() in _TIME_OUTS | {KafkaError._AUTHENTICATION}
 
 
 def patiently(call: Callable[[], T], patience_s: float = PATIENCE_S) -> T:

@@ -11,10 +11,11 @@ from collections import Counter, deque
 from collections.abc import Iterator
 from typing import Any
 
-from confluent_kafka import OFFSET_BEGINNING, KafkaException, Message, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, KafkaError, KafkaException, Message, TopicPartition
 
 from flexbus import codec
 from flexbus.catalogue import CATALOGUE
+from flexbus.errors import EnvironmentProblem
 from flexbus.journal import Block, Entry
 from flexbus.sight import public_view, views_of
 from flexbus.time import iso
@@ -85,7 +86,7 @@ class Publisher:
         self._producer = connection.transactional_producer(name, self._trouble)
         self._targets = Targets(connection, self._producer)
         self._consumer = connection.member(GROUP, name, self._trouble)
-        self._member = Member(self._consumer, self._assigned, self._revoked)
+        self._member = Member(self._consumer, self._problem, self._assigned, self._revoked)
 
     def open(self) -> None:
         """Fence the former process of this slot and join the group.
@@ -101,19 +102,20 @@ class Publisher:
             with self.watchdog.patient(_TIMEOUT_S):  # a broker that has just made thousands of topics is busy
                 self._producer.init_transactions(_TIMEOUT_S)
         except KafkaException as error:
-            raise environment_problem(error, self._connection.bootstrap, self._trouble, self._producer) from error
+            raise self._problem(error) from error
         self._member.subscribe([JOURNAL])
 
     def step(self) -> int:
         """Read some blocks and publish them; return how many.
 
         Raises:
+            EnvironmentProblem: the broker refuses or is lost; end the process.
             KafkaException: end the process; a fresh one takes over where the last transaction ended.
         """
         self.watchdog.beat()
         self._monitor.progress()
         if self._trouble.hopeless is not None:
-            raise environment_problem(self._trouble.hopeless, self._connection.bootstrap)
+            raise self._problem(self._trouble.hopeless)
         self._say_lag()
         messages = deque(self._member.consume(BATCH, WAIT_S))
         count = len(messages)
@@ -135,6 +137,9 @@ class Publisher:
         self._consumer.close()
         self.watchdog.stop()
         self._checkpoints.close()
+
+    def _problem(self, error: KafkaException | KafkaError) -> EnvironmentProblem:
+        return environment_problem(error, self._connection.bootstrap, self._trouble, self._producer)
 
     def _outputs_of(self, messages: deque[Message], blocks: list[Block], nexts: dict[int, int]) -> Iterator[Output]:
         """Take journal records from the left until one transaction is full, and yield what is to be published.

@@ -17,10 +17,11 @@ from itertools import groupby
 from operator import attrgetter
 from typing import Any
 
-from confluent_kafka import OFFSET_END, KafkaException, TopicPartition
+from confluent_kafka import OFFSET_END, KafkaError, KafkaException, TopicPartition
 from prometheus_client import Counter
 
 from flexbus import codec, validation
+from flexbus.errors import EnvironmentProblem
 from flexbus.journal import Block
 from flexbus.topics import JOURNAL, REJECTIONS, party_topic
 from streams.caution import Caution
@@ -119,7 +120,7 @@ class Sequencer:
                 "queued.max.messages.kbytes": PREFETCH_KBYTES,
             },
         )
-        self._member = Member(self._consumer, self._assigned, self._revoked, self._could_not_read)
+        self._member = Member(self._consumer, self._problem, self._assigned, self._revoked, self._could_not_read)
 
     def open(self) -> None:
         """Fence the former process of this slot and join the group.
@@ -137,13 +138,14 @@ class Sequencer:
             for topic in (JOURNAL, REJECTIONS):
                 self._targets.ready(topic)
         except KafkaException as error:
-            raise environment_problem(error, self._connection.bootstrap, self._trouble, self._producer) from error
+            raise self._problem(error) from error
         self._member.subscribe([INBOXES, JOURNAL])
 
     def step(self) -> int:
         """Read a batch and publish what it leads to; return how many inputs it had.
 
         Raises:
+            EnvironmentProblem: the broker refuses or is lost; end the process.
             KafkaException: end the process; a fresh one takes over where the last transaction ended.
         """
         self.watchdog.beat()
@@ -152,7 +154,7 @@ class Sequencer:
         self._counts.monitor.progress()
         self._counts.lag(self._consumer)
         if self._trouble.hopeless is not None:
-            raise environment_problem(self._trouble.hopeless, self._connection.bootstrap)
+            raise self._problem(self._trouble.hopeless)
         if self._caution.doubts(self._consumer):
             self._ahead, self._readings = [], {}
             self._member.set_back()
@@ -175,6 +177,9 @@ class Sequencer:
         self._caution.close()
         self.watchdog.stop()
         self._checkpoints.close()
+
+    def _problem(self, error: KafkaException | KafkaError) -> EnvironmentProblem:
+        return environment_problem(error, self._connection.bootstrap, self._trouble, self._producer)
 
     def _consume(self, wait_s: float) -> list[Input]:
         found = [input_of(m) for m in self._member.consume(self._most, 0.0 if self._caution.is_due else wait_s)]

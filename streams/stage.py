@@ -38,6 +38,7 @@ _IDLE_S = 0.5
 _STOP_WITHIN_S = 8.0
 _LAG_EVERY_S = 5.0
 _STUCK_S = 60.0
+_UNTAKEN_S = 30.0
 _PAGE_WITHIN_S = 30.0
 _ROW_EVERY_S = 1.0
 _ROW_SHARE = 50  # a row may take this part of the time, so that a large market is not counted over at every block
@@ -60,6 +61,7 @@ class StageShell:
         self._next: dict[int, int] = {}  # next offset to read, by partition that is ours
         self._lags: dict[int, int] = {}
         self._behind = 0
+        self._agreed_at = time.monotonic()  # when what is ours was last what the group gave us
         self._checkpoints = context.checkpoints(packages=(stage.fold.__module__.partition(".")[0],))
         self._jobs = Jobs(modules=stage.imports)
         self._running: set[asyncio.Task[None]] = set()
@@ -103,6 +105,7 @@ class StageShell:
                 measured = time.monotonic()
                 await self._loop.run_in_executor(None, self._measure_lag)
                 self._check_progress()
+            self._check_assignment()
         self._jobs.close()
         self._checkpoints.close()
         if self._fatal is not None:
@@ -294,6 +297,17 @@ class StageShell:
             self._monitor.progress()
         elif self._monitor.idle_s() > _STUCK_S:
             self._fail(FlexbusError(f"{self._behind} records wait and nothing came for {_STUCK_S:.0f} s"))
+
+    def _check_assignment(self) -> None:
+        """End a process that was not told of partitions that the group gave it: nobody would read them."""
+        consumer, rebuilding = self._app._consumer, self._rebuild is not None and not self._rebuild.done()
+        given = set() if consumer is None else {tp.partition for tp in consumer.assignment() if tp.topic == JOURNAL}
+        if rebuilding or given == set(self._next):
+            self._agreed_at = time.monotonic()
+        elif time.monotonic() - self._agreed_at > _UNTAKEN_S:
+            lacks, has = sorted(given - set(self._next)), sorted(set(self._next) - given)
+            text = f"partitions {lacks} were given to this worker and {has} taken, and it was not told"
+            self._fail(FlexbusError(text))
 
     def _summary(self, area: Area) -> Summary:
         """Return the row of an area, its market view made anew if that is not too dear."""

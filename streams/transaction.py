@@ -16,12 +16,15 @@ from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
 
-__all__ = ["Member", "Output", "Watchdog", "commit", "is_record", "lags"]
+from flexbus.errors import FlexbusError
+
+__all__ = ["Member", "Output", "Watchdog", "commit", "lags"]
 
 log = logging.getLogger(__name__)
 
 HANG_S = 15.0
 HANG_EXIT = 70
+_PASSING = frozenset({KafkaError._PARTITION_EOF, KafkaError.UNKNOWN_TOPIC_OR_PART})  # events that go by themselves
 # The last is said of a batch in which the client finds no record, so that it thinks that it has not all of it.
 _UNREADABLE = frozenset({KafkaError._BAD_COMPRESSION, KafkaError._BAD_MSG, KafkaError.MSG_SIZE_TOO_LARGE})
 
@@ -101,6 +104,7 @@ class Member:
 
     Args:
         consumer: the consumer.
+        problem: says of an error of the consumer what it means to a person.
         assigned: given the consumer and its partitions, has it read each from where the group stands.
         revoked: given the same, lets them go.
         unreadable: told topic, partition and offset of what no client can read; then all is read again from where the
@@ -110,11 +114,12 @@ class Member:
     def __init__(
         self,
         consumer: Consumer,
+        problem: Callable[[KafkaException | KafkaError], FlexbusError],
         assigned: Callable[[Consumer, list[TopicPartition]], None],
         revoked: Callable[[Consumer, list[TopicPartition]], None],
         unreadable: Callable[[str, int, int], None] | None = None,
     ) -> None:
-        self._consumer, self._assigned, self._revoked = consumer, assigned, revoked
+        self._consumer, self._problem, self._assigned, self._revoked = consumer, problem, assigned, revoked
         self._unreadable = unreadable
         self._moved = False
 
@@ -130,16 +135,22 @@ class Member:
             wait_s: how long to wait for as many, s.
 
         Raises:
-            KafkaException: an error that does not go by itself.
+            FlexbusError: what `problem` makes of an error that does not go by itself.
         """
         self._moved = False
-        messages = self._consumer.consume(most, wait_s)
+        try:
+            messages = self._consumer.consume(most, wait_s)
+        except KafkaException as error:
+            raise self._problem(error) from error
         if self._unreadable is not None and (beyond := [m for m in messages if _is_unreadable(m)]):
             for message in beyond:
                 self._unreadable(message.topic(), message.partition(), message.offset())
             self.set_back()
             return []
-        found = [m for m in messages if is_record(m)]
+        for message in messages:
+            if (fault := message.error()) is not None and fault.code() not in _PASSING:
+                raise self._problem(fault)
+        found = [m for m in messages if m.error() is None]
         if not self._moved:
             return found
         if found and self._consumer.assignment():
@@ -211,18 +222,6 @@ def lags(consumer: Consumer) -> dict[int, int]:
         behind = end - place.offset if place.offset >= 0 and end >= 0 else 0
         found[place.partition] = found.get(place.partition, 0) + max(behind, 0)
     return found
-
-
-def is_record(message: Message) -> bool:
-    """Tell a record from an event of the consumer that goes by itself.
-
-    Raises:
-        KafkaException: an error that does not.
-    """
-    error = message.error()
-    if error is not None and error.code() not in (KafkaError._PARTITION_EOF, KafkaError.UNKNOWN_TOPIC_OR_PART):
-        raise KafkaException(error)
-    return error is None
 
 
 def _is_unreadable(message: Message) -> bool:

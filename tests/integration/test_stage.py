@@ -21,6 +21,7 @@ from flexbus.journal import next_block
 from flexbus.partition import partition_of
 from flexbus.topics import JOURNAL
 from streams.monitor import notes
+from streams.process import BROKEN
 from tests.integration.bus import PARTITIONS, Bus, running_bus, wait_for
 from tests.integration.toy_stage import JOB_EVERY
 
@@ -72,6 +73,12 @@ class Worker:
 
     def ready(self) -> bool:
         return bool(self.get("health").get("ready"))
+
+    def ready_at_last(self) -> bool:
+        """Whether it is ready; if it has ended it is started again, as the supervisor would."""
+        if self.process.poll() is not None:
+            self.process = self._start()
+        return self.ready()
 
 
 @contextmanager
@@ -162,8 +169,9 @@ def test_started_twice_and_paused_past_its_time_outs_it_tells_the_same(bus: Bus,
     area = "zombie"
     (tmp_path / "twin").mkdir()
     with working(bus, tmp_path) as (one,), working(bus, tmp_path / "twin") as (twin,):  # the same slot: one place
-        wait_for(one.ready, within_s=90)  # that they start is not what is asked here, and the machine may be full
-        wait_for(twin.ready, within_s=90)
+        # That they start is not what is asked here: the machine may be full, and one may end the other in mid-air.
+        wait_for(one.ready_at_last, within_s=90)
+        wait_for(twin.ready_at_last, within_s=90)
         for number in range(10):
             bus.ask(area, f"r{number}")
         bus.flush()
@@ -191,10 +199,31 @@ def test_a_rebalance_in_the_midst_of_a_rebuild_is_survived(bus: Bus, tmp_path: P
             workers.append(Worker(bus, tmp_path, slot))
         for area in areas:
             wait_for(lambda area=area: len(told(bus, area)) >= 12)
-        wait_for(lambda: sorted(p for w in workers for p in w.get("health").get("assigned", ())) == [0, 1, 2])
+        try:
+            wait_for(lambda: sorted(p for w in workers for p in w.get("health").get("assigned", ())) == [0, 1, 2])
+        except AssertionError as error:
+            raise AssertionError([(w.process.poll(), w.get("health"), w.log.read_text()) for w in workers]) from error
         assert all(w.process.poll() is None for w in workers)
     for area in areas:
         assert sorted(told(bus, area)) == sorted(owed(bus, area))
+
+
+def test_a_worker_that_is_not_told_of_its_partitions_ends(bus: Bus, tmp_path: Path) -> None:
+    deaf = """
+import streams.stage, tests.integration.toy_stage
+async def told(*_, **__): pass
+streams.stage.StageShell._on_assigned, streams.stage._UNTAKEN_S = told, 3.0
+tests.integration.toy_stage.main()
+"""
+    log = tmp_path / "deaf.log"
+    with log.open("wb") as output:
+        command = [sys.executable, "-c", deaf, bus.connection.bootstrap, "0"]
+        worker = subprocess.Popen(command, cwd=ROOT, stdout=output, stderr=output)
+    try:
+        assert worker.wait(40) == BROKEN
+    finally:
+        worker.kill()
+    assert "partitions [0, 1, 2] were given to this worker and [] taken" in log.read_text()
 
 
 def test_aborted_blocks_are_not_seen(bus: Bus, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from confluent_kafka import KafkaError
 from flexbus.errors import EnvironmentProblem
 from streams.kafka import Connection, Trouble, environment_problem
 from streams.page.feed import Feed
+from streams.transaction import Member
 
 LOST = "SASL SCRAM-SHA-256 mechanism handshake failed: Local: Broker transport failure: broker's supported mechanisms: "
 REFUSED = "SASL authentication error: Authentication failed during re-authentication due to invalid credentials"
@@ -22,6 +23,16 @@ def test_a_broker_that_went_away_before_it_answered_has_refused_nobody(text: str
     assert (trouble.hopeless is not None, trouble.last) == (hopeless, error)
     said = str(environment_problem(error, "kafka:9092", trouble))
     assert ("refused the user name or password" in said) == hopeless
+
+
+def test_a_request_that_was_under_way_when_its_connection_was_refused_ends_its_reader_with_the_reason() -> None:
+    trouble = Trouble()
+    trouble(KafkaError(KafkaError._AUTHENTICATION, REFUSED))
+    message = SimpleNamespace(error=lambda: KafkaError(KafkaError._AUTHENTICATION, "FindCoordinator response error"))
+    consumer: Any = SimpleNamespace(consume=lambda *_: [message])
+    member = Member(consumer, lambda e: environment_problem(e, "kafka:9092", trouble), print, print)
+    with pytest.raises(EnvironmentProblem, match="refused the user name or password: SASL authentication error"):
+        member.consume(1, 0.0)
 
 
 def test_the_page_ends_when_its_connection_is_refused_though_no_record_says_so() -> None:
