@@ -102,6 +102,7 @@ class Sequencer:
         self._delivered: list[_Place] = []
         self._read_to: dict[int, int] = {}  # next journal offset to read when a partition comes again
         self._most = BATCH  # to be read at once
+        self._gathered_at = 0.0
         self._ahead: list[Input] = []  # read while the batch before was being written
         self._readings: dict[tuple[str, int, int], Reading] = {}  # what they say, by topic, partition, offset
         self._caution = Caution(connection)
@@ -156,14 +157,12 @@ class Sequencer:
         if self._trouble.hopeless is not None:
             raise self._problem(self._trouble.hopeless)
         if self._caution.doubts(self._consumer):
-            self._ahead, self._readings = [], {}
             self._member.set_back()
-        inputs, self._ahead = self._ahead or self._consume(WAIT_S), []
+        inputs = self._gathered()
         batches = list(_by_size(_in_order_of_arrival(inputs)))
         for number, batch in enumerate(batches, 1):
             if not self._sequence(batch, last=number == len(batches)):
                 self._intakes, self._read_to = {}, {}  # they are ahead of the journal
-                self._ahead, self._readings = [], {}
                 self._member.set_back()
                 break
         if due := [p for p in self._checkpoints.due() if p in self._intakes]:
@@ -180,6 +179,19 @@ class Sequencer:
 
     def _problem(self, error: KafkaException | KafkaError) -> EnvironmentProblem:
         return environment_problem(error, self._connection.bootstrap, self._trouble, self._producer)
+
+    def _gathered(self) -> list[Input]:
+        """Return what to decide on next: what was read ahead, and what else comes until it is time.
+
+        Every block costs each of its readers, however little is in it.
+        """
+        wait_s = WAIT_S - (time.monotonic() - self._gathered_at) if self._ahead else WAIT_S
+        if wait_s > 0 and len(self._ahead) < self._most:
+            found = self._consume(wait_s)  # first: it forgets what was read ahead if partitions come or go
+            self._ahead = self._ahead + found
+        self._gathered_at = time.monotonic()
+        inputs, self._ahead = self._ahead, []
+        return inputs
 
     def _consume(self, wait_s: float) -> list[Input]:
         found = [input_of(m) for m in self._member.consume(self._most, 0.0 if self._caution.is_due else wait_s)]
@@ -275,6 +287,7 @@ class Sequencer:
     def _assigned(self, consumer: Any, assignment: list[TopicPartition]) -> None:
         """Take over partitions: fenced, then stable offsets, then the journal, in this order (research F1)."""
         self._settle()
+        self._ahead, self._readings = [], {}
         if self._headroom is not None:
             self._headroom.lift()
         mine = {t.partition for t in assignment if t.topic == JOURNAL}
@@ -306,6 +319,7 @@ class Sequencer:
 
     def _revoked(self, consumer: Any, _: list[TopicPartition]) -> None:
         self._settle()
+        self._ahead, self._readings = [], {}
         consumer.unassign()  # between two transactions: the intakes are as the journal is, and only need to catch up
 
     def _restored(self, partition: int) -> Intake:

@@ -12,7 +12,6 @@ import threading
 import time
 from collections import Counter
 from contextlib import suppress
-from dataclasses import replace
 from typing import Any
 
 from flexbus import codec
@@ -58,6 +57,7 @@ class StageShell:
         self._measure = stage.measure(context.monitor) if stage.measure else None
         self._areas: dict[str, Area] = {}
         self._rows: dict[str, tuple[float, dict[str, int]]] = {}  # by area: when the next may be made, and the last
+        self._changed: set[str] = set()  # areas whose rows are to be written
         self._next: dict[int, int] = {}  # next offset to read, by partition that is ours
         self._lags: dict[int, int] = {}
         self._behind = 0
@@ -101,6 +101,7 @@ class StageShell:
                 self._fail(self._app.crash_reason or FlexbusError("Faust ended without saying why"))
             self._outbox.poll()
             self._write_checkpoints()
+            self._write_rows()
             if self._next and time.monotonic() - measured > _LAG_EVERY_S:
                 measured = time.monotonic()
                 await self._loop.run_in_executor(None, self._measure_lag)
@@ -111,6 +112,7 @@ class StageShell:
         if self._fatal is not None:
             # Faust's threads do not end with an error of ours; what they hold is in the journal anyway.
             end_at_once(self._fatal)
+        self._write_rows()
         self._outbox.close()
         with suppress(TimeoutError):
             await asyncio.wait_for(self._app.stop(), _STOP_WITHIN_S)
@@ -204,7 +206,7 @@ class StageShell:
                         self._monitor.latency.labels(self._stage.service).observe(
                             max(0.0, time.time() - min(received) / 1000)
                         )
-                    self._table[area[0].area_id.encode()] = self._summary(area[0]).to_bytes()
+                    self._changed.add(area[0].area_id)
         except (asyncio.CancelledError, GeneratorExit):
             raise
         except BaseException as error:
@@ -309,6 +311,16 @@ class StageShell:
             text = f"partitions {lacks} were given to this worker and {has} taken, and it was not told"
             self._fail(FlexbusError(text))
 
+    def _write_rows(self) -> None:
+        """Write the rows of the areas that have changed: now and then, as writing one costs more than most blocks."""
+        if not self._steady.is_set():
+            return
+        for area in [self._areas[area_id] for area_id in sorted(self._changed) if area_id in self._areas]:
+            key, row = area.area_id.encode(), self._summary(area).to_bytes()
+            self._table.data[key] = row
+            self._table.send_changelog(area.partition, key, row)
+        self._changed.clear()
+
     def _summary(self, area: Area) -> Summary:
         """Return the row of an area, its market view made anew if that is not too dear."""
         again, row = self._rows.get(area.area_id, (0.0, {}))
@@ -333,10 +345,10 @@ class StageShell:
             area = self._areas.get(area_id)
             if area is None:  # a table also keeps what it had before a rebalance
                 return None
+            if self._steady.is_set():
+                return Summary.of(area, self._market_row(area)).to_json()
             stored = self._table.get(area_id.encode())
-            found = Summary.of_bytes(stored) if stored else Summary.of(area, {})
-            steady = self._steady.is_set()
-            return (replace(found, market=self._market_row(area)) if steady else found).to_json()
+            return Summary.of_bytes(stored).to_json() if stored else None
 
         return asyncio.run_coroutine_threadsafe(row(), self._loop).result(_PAGE_WITHIN_S)
 
