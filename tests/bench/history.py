@@ -27,7 +27,7 @@ from tests import market
 from tests.integration.core import FSP_A, founding
 from tests.integration.test_publisher import cleared
 
-__all__ = ["AREAS", "blocks_of", "varied", "write_history"]
+__all__ = ["AREAS", "avro_long", "blocks_of", "varied", "write_history"]
 
 AREAS = tuple(f"area-{n}" for n in range(8))
 SESSION_OFFERS = 5_000
@@ -120,7 +120,7 @@ def _entries(area_id: str, events: int) -> Iterator[Entry]:
     submitted = replace(market.submitted(_OFFER, slots=24, session_id=_SESSION), area_id=area_id)
     templates = [varied(submitted, n) for n in range(_TEMPLATES)]
     payloads = [codec.encode(t) for t in templates]
-    start = _long(market.START)
+    start = avro_long(market.START)
     assert all(p.count(start) == 1 for p in payloads)
     number = 0
     for session in range(-(-events // SESSION_OFFERS)):
@@ -136,7 +136,7 @@ def _entries(area_id: str, events: int) -> Iterator[Entry]:
         for _ in range(min(SESSION_OFFERS, events - number)):
             number += 1
             template, offer_id = number % _TEMPLATES, f"o-{number:08d}"
-            payload = payloads[template].replace(_OFFER.encode(), offer_id.encode()).replace(start, _long(at_ms))
+            payload = payloads[template].replace(_OFFER.encode(), offer_id.encode()).replace(start, avro_long(at_ms))
             yield entry(submitted, FSP_A, payload=payload.replace(_SESSION.encode(), session_id.encode()))
             offer = replace(templates[template].offer, offer_id=offer_id, session_id=session_id, start_ms=at_ms)
             aggregation.fold(aggregates, _fact(replace(submitted, offer=offer), FSP_A))
@@ -170,7 +170,7 @@ def _later(event: Any, by_ms: int) -> Any:
     return replace(event, **moved)
 
 
-def _long(value: int) -> bytes:
+def avro_long(value: int) -> bytes:
     """Return a long as Avro writes it."""
     found, rest = bytearray(), value << 1
     while rest > 0x7F:

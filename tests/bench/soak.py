@@ -20,16 +20,18 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import psutil
 from confluent_kafka import TopicPartition
 
 from flexbus import events as ev
-from flexbus.client import Client
+from flexbus.client import Client, Record
+from flexbus.time import iso
 from flexbus.topics import party_topic
 from streams.kafka import Connection
 from streams.supervisor import Supervisor
 from streams.topics import PARTY_PARTITION
 from tests.bench.core import Figure
-from tests.bench.history import varied
+from tests.bench.history import avro_long, varied
 from tests.bench.memory import Meter, Sample, growth, leaking
 from tests.integration import core
 from tests.integration.core import FSP_A, FSP_B, own_kafka
@@ -71,29 +73,32 @@ class Watch:
 
 
 class Load:
-    """Offers at a steady rate; each replaces the one of its place before it."""
+    """Offers at a steady rate; each replaces the one of its place before it.
+
+    They are encoded beforehand, all but their revision: providers have machines of their own.
+    """
 
     def __init__(self, connection: Connection, watch: Watch) -> None:
         self._clients = [(p, Client(connection.bootstrap, p, timeout_s=60)) for p in (FSP_A, FSP_B)]
         self._watch = watch
-        self._templates: dict[tuple[str, str], ev.FlexOfferSubmitted] = {
-            (party, area): varied(core.offer_of(0, area, party), number)
-            for party, _ in self._clients
-            for number, area in enumerate(AREAS)
-        }
+        self._places = [self._place(place) for place in range(LIVE * len(AREAS) * len(self._clients))]
         self.count = 0
+
+    def _place(self, place: int) -> tuple[Client, Record, "Revised"]:
+        """Return who sends the offers of a place, the first of them, and what replaces it."""
+        party, client = self._clients[place % len(self._clients)]
+        number = place // len(self._clients) % len(AREAS)
+        submitted = varied(core.offer_of(0, AREAS[number], party), number)
+        offer = replace(submitted.offer, offer_id=f"{party}-{place}", revision=1)
+        first = client.record(replace(submitted, offer=offer))
+        return client, first, Revised(client, ev.FlexOfferReplaced(area_id=submitted.area_id, offer=offer))
 
     def send(self, events: int) -> None:
         for _ in range(events):
-            turn, place = divmod(self.count, LIVE * len(AREAS) * len(self._clients))
-            party, client = self._clients[place % len(self._clients)]
-            submitted = self._templates[party, AREAS[place // len(self._clients) % len(AREAS)]]
-            offer = replace(submitted.offer, offer_id=f"{party}-{place}", revision=turn + 1)
-            event: Any = replace(submitted, offer=offer)
-            if turn:
-                event = ev.FlexOfferReplaced(area_id=submitted.area_id, offer=offer)
+            turn, place = divmod(self.count, len(self._places))
+            client, first, revised = self._places[place]
             event_id = str(uuid4())
-            record = client.record(event, event_id=event_id)
+            record = revised.record(turn + 1, event_id) if turn else replace_id(first, event_id)
             self._watch.sent[event_id] = time.monotonic()
             client._produce(record)
             self.count += 1
@@ -101,6 +106,29 @@ class Load:
     def close(self) -> None:
         for _, client in self._clients:
             client.close()
+
+
+class Revised:
+    """The records that replace an offer, revision by revision.
+
+    Args:
+        client: the sender.
+        event: one of them.
+    """
+
+    def __init__(self, client: Client, event: ev.FlexOfferReplaced) -> None:
+        one, two = (client.record(replace(event, offer=replace(event.offer, revision=n))) for n in (1, 2))
+        ((at, _),) = [(n, a) for n, (a, b) in enumerate(zip(one.value, two.value, strict=True)) if a != b]
+        self._record, self._before, self._after = one, one.value[:at], one.value[at + 1 :]
+
+    def record(self, revision: int, event_id: str) -> Record:
+        """Return the record of a revision."""
+        value = self._before + avro_long(revision) + self._after
+        return replace_id(replace(self._record, value=value), event_id)
+
+
+def replace_id(record: Record, event_id: str) -> Record:
+    return replace(record, headers={**record.headers, "ce_id": event_id, "ce_time": iso(time.time_ns() // 1_000_000)})
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +141,7 @@ class Soaked:
         took: how long each took to be visible, in the order in which they were, s.
         lost: offers that never were.
         samples: memory of the services meanwhile.
+        cores: processor time that the services, the broker and the load took, s per second.
     """
 
     offers: int
@@ -120,6 +149,7 @@ class Soaked:
     took: list[float]
     lost: int
     samples: list[Sample]
+    cores: dict[str, float]
 
     def after_s(self, share: float) -> float:
         """Return how long the quickest offers took that make up a share of all, s."""
@@ -151,6 +181,7 @@ class Soaked:
                 "most": round(self.after_s(1.0), 3),
                 "p99_by_tenths_of_the_run": [round(_within(part, 0.99), 2) for part in self._tenths],
             },
+            "cores": {name: round(share, 3) for name, share in self.cores.items()},
             "memory_mb": {n: [round(s.mb.get(n, 0)) for s in self.samples[:: self._step]] for n in self._names},
             "growth_mb_per_million_events": {s: round(g, 1) for s, g in growth(self.samples).items()},
         }
@@ -230,8 +261,9 @@ def soaked(seconds: float, rate: int, warm_s: float = 0.0) -> Soaked:
             if warm_s:
                 _send(load, Meter(supervisor.pids), warm_s, rate)
                 watch.took.clear()
-            before = load.count
+            before, spent = load.count, _processor_s(supervisor)
             lasted = _send(load, meter, seconds, rate)
+            cores = {name: (s - spent.get(name, 0.0)) / lasted for name, s in _processor_s(supervisor).items()}
             offers = load.count - before
             load.close()
             deadline = time.monotonic() + 30
@@ -240,7 +272,22 @@ def soaked(seconds: float, rate: int, warm_s: float = 0.0) -> Soaked:
             watch.close()
         finally:
             supervisor.stop()
-    return Soaked(offers, lasted, watch.took, len(watch.sent), meter.samples)
+    return Soaked(offers, lasted, watch.took, len(watch.sent), meter.samples, cores)
+
+
+def _processor_s(supervisor: Supervisor) -> dict[str, float]:
+    """Return the processor time that each service, the broker and the load have taken so far, s."""
+    here, pids = psutil.Process(), dict(supervisor.pids())
+    found = {"load": _cpu_s(here)}
+    for child in here.children():
+        name = next((name for name, pid in pids.items() if pid == child.pid), "broker")
+        found[name] = found.get(name, 0.0) + sum(_cpu_s(p) for p in (child, *child.children(recursive=True)))
+    return found
+
+
+def _cpu_s(process: psutil.Process) -> float:
+    times = process.cpu_times()
+    return float(times.user + times.system)
 
 
 def _send(load: "Load", meter: Meter, seconds: float, rate: int) -> float:

@@ -4,11 +4,17 @@ import random
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
+from flexbus import events as ev
+from flexbus.client import Client
 from tests.bench import soak
+from tests.bench.history import varied
 from tests.bench.memory import Meter, Sample, growth, leaking
+from tests.integration import core
+from tests.integration.core import FSP_A
 
 RATE = 12_000  # events between two samples
 
@@ -78,6 +84,7 @@ def test_a_process_that_really_leaks_is_caught(does: str) -> None:
 
 def soaked(**changes: object) -> soak.Soaked:
     values = {"offers": 700_000, "seconds": 600.0, "took": [0.1] * 1000, "lost": 0, "samples": samples(lambda _: 100.0)}
+    values["cores"] = {}
     return soak.Soaked(**values | changes)  # type: ignore[arg-type]
 
 
@@ -98,3 +105,17 @@ def test_the_verdict_says_what_is_wrong_and_ends_with_one(found: soak.Soaked, wh
     assert all(words in fault for words, fault in zip(why, faults, strict=True))
     assert soak.verdict(found, 1200).startswith("FAILED" if why else "holds")
     assert soak.exit_code(found, 1200) == (1 if why else 0)
+
+
+@pytest.mark.parametrize("revision", [1, 2, 63, 64, 300, 10_000])
+def test_a_replacement_encoded_beforehand_is_the_record_that_the_client_makes(revision: int) -> None:
+    client = Client("127.0.0.1:1", FSP_A)
+    try:
+        offer = replace(varied(core.offer_of(0, "area-0", FSP_A), 0).offer, revision=revision)
+        event = ev.FlexOfferReplaced(area_id="area-0", offer=offer)
+        wanted, found = client.record(event, event_id="x"), soak.Revised(client, event).record(revision, "x")
+    finally:
+        client.close()
+    assert (found.value, found.key) == (wanted.value, wanted.key)
+    assert found.headers.keys() == wanted.headers.keys()
+    assert {**found.headers, "ce_time": ""} == {**wanted.headers, "ce_time": ""}
