@@ -136,6 +136,14 @@ class Caution:
                 if end > offset and any(True for _ in self._stored.inputs(spot, offset, end)):
                     yield spot[0]
 
+    def lags(self) -> dict[int, int]:
+        """Return by partition number how many records of suspects are known to be there and not yet read."""
+        found: Counter[int] = Counter()
+        for spot, offset in self._next.items():
+            if self.suspects(spot[0]):
+                found[spot[1]] += max(0, self._stored.ends.get(spot, 0) - offset)
+        return dict(found)
+
     @property
     def is_due(self) -> bool:
         """Whether it is time to ask for what suspects have."""

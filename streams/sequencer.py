@@ -153,7 +153,7 @@ class Sequencer:
         if self._intakes and self._headroom is not None:
             self._headroom.renew()
         self._counts.monitor.progress()
-        self._counts.lag(self._consumer)
+        self._counts.lag(self._consumer, self._caution)
         if self._trouble.hopeless is not None:
             raise self._problem(self._trouble.hopeless)
         if self._caution.doubts(self._consumer):
@@ -355,11 +355,13 @@ class _Counts:
         self._duplicates = Counter("flexbus_duplicates", "Inputs that were known already.", registry=monitor.registry)
         self._lag_at = 0.0
 
-    def lag(self, consumer: Any) -> None:
+    def lag(self, consumer: Any, caution: Caution) -> None:
         if time.monotonic() >= self._lag_at:
             began = time.monotonic()
+            suspects = caution.lags()
             for partition, behind in lags(consumer).items():
-                self.monitor.lag.labels(self.monitor.service, partition).set(behind)
+                known = behind + suspects.get(partition, 0)
+                self.monitor.lag.labels(self.monitor.service, partition).set(known)
             now = time.monotonic()  # thousands of inboxes are not asked for the sake of a gauge all the time
             self._lag_at = now + max(LAG_EVERY_S, (now - began) / LAG_SHARE)
 

@@ -140,6 +140,7 @@ class Stored:
         self._connection = connection
         self._loop = asyncio.new_event_loop()
         self._client: Any = None
+        self.ends: dict[Spot, int] = {}  # first offset after what was committed, as last heard
         self._room = bytearray(MOST_UNPACKED)
 
     def close(self) -> None:
@@ -227,6 +228,7 @@ class Stored:
         if error:
             await self._client.force_metadata_update()
             raise for_code(error)(f"{topic} partition {partition} at offset {start}")
+        self.ends[spot] = int(rest[0])
         aborted = next((part for part in rest if isinstance(part, list)), [])
         return bytes(rest[-1] or b""), aborted
 

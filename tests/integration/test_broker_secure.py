@@ -160,6 +160,7 @@ def test_aiokafka_gets_in_by_the_same_password_file(broker: Broker) -> None:
     finally:
         stored.close()
     assert last.value == b"by aiokafka"
+    assert stored.ends == {("inbox-of-fsp", 0): last.offset + 1}
 
 
 def test_a_rotated_password_ends_the_old_one_and_a_removed_principal_is_a_stranger(broker: Broker) -> None:

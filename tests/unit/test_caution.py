@@ -92,3 +92,10 @@ def test_one_that_has_nothing_but_the_end_of_a_transaction_does_not(
     assert not watch.doubts(Client())
     clock[0] += caution.STALLED_AFTER_S
     assert not watch.doubts(Client())
+
+
+def test_what_waits_of_a_suspect_is_told_as_lag(watch: Caution) -> None:
+    watch._stored.ends = {HERE: 9, THERE: 9}
+    assert watch.lags() == {}, "the client tells it of the others"
+    watch.suspect([HERE[0]])
+    assert watch.lags() == {0: 6}
