@@ -1,13 +1,16 @@
 """Faust as the stages use it: committed records only, raw bytes, no topics of its own making.
 
 Faust 0.15 reads committed records only under its own exactly-once, which the stages do not use. Three overrides
-make it read them always; a fourth mends its book-keeping of the gaps that transaction markers leave.
+make it read them always; a fourth mends its book-keeping of the gaps that transaction markers leave. Two more keep it
+from reading tables back: their rows come out of the journal again.
 """
 
 from typing import Any
 
 import faust
 from faust.assignor import PartitionAssignor
+from faust.tables.manager import TableManager
+from faust.tables.recovery import Recovery
 from faust.transport.drivers import aiokafka as driver
 
 from flexbus.errors import FlexbusError
@@ -63,6 +66,22 @@ class _WholeAssignor(PartitionAssignor):  # type: ignore[misc]
         return super().assign(cluster, member_metadata)
 
 
+class _NoRecovery(Recovery):  # type: ignore[misc]
+    def need_recovery(self) -> bool:
+        # A worker that took over from another was seen waiting for ever for the rows that the other had written last.
+        return False
+
+
+class _Tables(TableManager):  # type: ignore[misc]
+    _recovery: Recovery | None
+
+    @property
+    def recovery(self) -> Recovery:
+        if self._recovery is None:
+            self._recovery = _NoRecovery(self.app, self, beacon=self.beacon, loop=self.loop)
+        return self._recovery
+
+
 class _App(faust.App):  # type: ignore[misc]
     fault: FlexbusError | None = None
 
@@ -94,6 +113,8 @@ def new_app(service: str, connection: Connection, instance: str) -> Any:
         value_serializer="raw",
         topic_allow_declare=False,
         PartitionAssignor=_WholeAssignor,
+        TableManager=_Tables,
+        table_standby_replicas=0,
         topic_disable_leader=True,
         consumer_auto_offset_reset="earliest",
         consumer_group_instance_id=instance,

@@ -138,6 +138,7 @@ class StageShell:
             log.info("assigned %s, rebuilt in %.1f s", sorted(mine), time.monotonic() - began)
             for area in self._areas.values():
                 self._send(area)
+            self._changed.update(self._areas)  # what others have written of them may be older
             if mine:  # a group that is still being formed may assign nothing at first
                 self._checkpoints.settled()
             self._monitor.ready(sorted(mine))

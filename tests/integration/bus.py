@@ -17,7 +17,7 @@ from flexbus.topics import inbox
 from flexbus.views.fact import facts_of
 from streams.broker import Broker
 from streams.intake import Rules
-from streams.journal_reader import read_blocks
+from streams.journal_reader import Ends, read_blocks
 from streams.kafka import Connection
 from streams.sequencer import Sequencer
 from streams.topics import create_topics
@@ -38,6 +38,9 @@ class Bus:
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
         self._producer = connection.producer()
+        self._ends = Ends(connection)
+        self._read = dict.fromkeys(range(PARTITIONS), 0)
+        self._blocks: dict[int, list[Block]] = {p: [] for p in self._read}
 
     def say(self, event: Any, event_id: str | None = None, party: str = PARTY) -> str:
         event_id = event_id or str(uuid4())
@@ -54,7 +57,11 @@ class Bus:
         return self.say(ev.FlexRequestWithdrawn(area_id=area, request_id=request, requester_id=PARTY))
 
     def blocks(self) -> list[Block]:
-        return [b for p in range(PARTITIONS) for _, b in read_blocks(self.connection, p)]
+        """Return the journal as it is by now; what was read before is not read again."""
+        for p, end in self._ends.of(self._read).items():
+            self._blocks[p] += [block for _, block in read_blocks(self.connection, p, self._read[p], end)]
+            self._read[p] = end
+        return [block for p in sorted(self._blocks) for block in self._blocks[p]]
 
     def facts(self, area: str) -> list[Any]:
         """Return the facts of an area in order; its chain is verified on the way."""

@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -223,7 +224,8 @@ tests.integration.toy_stage.main()
         assert worker.wait(40) == BROKEN
     finally:
         worker.kill()
-    assert "partitions [0, 1, 2] were given to this worker and [] taken" in log.read_text()
+    # Those of the workers of another test may still be kept for them.
+    assert re.search(r"partitions \[\d.*\] were given to this worker and \[\] taken", log.read_text())
 
 
 def test_aborted_blocks_are_not_seen(bus: Bus, tmp_path: Path) -> None:
