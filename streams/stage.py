@@ -89,7 +89,8 @@ class StageShell:
             self._jobs.warm()
         self._checkpoints.read_ahead()
         starting = self._loop.create_task(self._app.start())
-        measured = 0.0
+        measured, measuring = 0.0, self._loop.create_future()
+        measuring.set_result(None)
         while not self._context.stop.is_set() and self._fatal is None:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._over.wait(), _IDLE_S)
@@ -102,10 +103,12 @@ class StageShell:
             self._outbox.poll()
             self._write_checkpoints()
             self._write_rows()
-            if self._next and time.monotonic() - measured > _LAG_EVERY_S:
-                measured = time.monotonic()
-                await self._loop.run_in_executor(None, self._measure_lag)
+            if self._next and measuring.done() and time.monotonic() - measured > _LAG_EVERY_S:
+                measuring.result()
                 self._check_progress()
+                measured = time.monotonic()
+                # Not waited for: that a broker refuses us the outbox hears at once, and this only after half a minute.
+                measuring = self._loop.run_in_executor(None, self._measure_lag)
             self._check_assignment()
         self._jobs.close()
         self._checkpoints.close()
