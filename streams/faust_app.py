@@ -16,7 +16,7 @@ from faust.transport.drivers import aiokafka as driver
 from flexbus.errors import FlexbusError
 from streams.kafka import Connection
 
-__all__ = ["group_error", "new_app"]
+__all__ = ["given", "group_error", "new_app"]
 
 # The broker answers as soon as there is something; this is only how long it holds an empty answer back.
 _FETCH_WAIT_MS = 500
@@ -138,12 +138,22 @@ def group_error(app: Any) -> BaseException | None:
     """
     if app.fault is not None:
         return app.fault  # type: ignore[no-any-return]
-    consumer = getattr(getattr(app._consumer, "_thread", None), "_consumer", None)
+    consumer = _client(app)
     task = getattr(getattr(consumer, "_coordinator", None), "_coordination_task", None)
     if task is None or not task.done() or task.cancelled():
         return None
     error: BaseException | None = task.exception()
     return error
+
+
+def given(app: Any, topic: str) -> set[int]:
+    """Return the partitions of a topic that the group has given to this member; none before it has joined."""
+    consumer = _client(app)
+    return set() if consumer is None else {tp.partition for tp in consumer.assignment() if tp.topic == topic}
+
+
+def _client(app: Any) -> Any:
+    return getattr(getattr(app._consumer, "_thread", None), "_consumer", None)
 
 
 def _credentials(connection: Connection) -> Any:

@@ -23,7 +23,7 @@ from streams.area import Area, Due, Stage
 from streams.checkpoint import Image, images_of
 from streams.context import Context
 from streams.digest import state_digest
-from streams.faust_app import group_error, new_app
+from streams.faust_app import given, group_error, new_app
 from streams.jobs import JobError, Jobs
 from streams.journal_reader import Ends, end_offset, read_blocks
 from streams.outbox import Outbox
@@ -306,12 +306,12 @@ class StageShell:
 
     def _check_assignment(self) -> None:
         """End a process that was not told of partitions that the group gave it: nobody would read them."""
-        consumer, rebuilding = self._app._consumer, self._rebuild is not None and not self._rebuild.done()
-        given = set() if consumer is None else {tp.partition for tp in consumer.assignment() if tp.topic == JOURNAL}
-        if rebuilding or given == set(self._next):
+        rebuilding = self._rebuild is not None and not self._rebuild.done()
+        ours, theirs = set(self._next), given(self._app, JOURNAL)
+        if rebuilding or theirs == ours:
             self._agreed_at = time.monotonic()
         elif time.monotonic() - self._agreed_at > _UNTAKEN_S:
-            lacks, has = sorted(given - set(self._next)), sorted(set(self._next) - given)
+            lacks, has = sorted(theirs - ours), sorted(ours - theirs)
             text = f"partitions {lacks} were given to this worker and {has} taken, and it was not told"
             self._fail(FlexbusError(text))
 
