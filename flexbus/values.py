@@ -88,10 +88,14 @@ def _faults(error: Exception) -> tuple[Fault, ...]:
         if type(exc).__name__ == "ForbiddenExtraKeysError":
             extra = ", ".join(sorted(getattr(exc, "extra_fields", ())))
             return f"UNKNOWN_FIELD|unknown field: {extra}"
+        if isinstance(exc, UnicodeEncodeError):
+            return "BAD_VALUE|has half of a surrogate pair: no Unicode text"
         return f"WRONG_TYPE|{exc}"
 
     faults = []
-    for text in transform_error(error, format_exception=describe):
+    for found in transform_error(error, format_exception=describe):
+        # Names of fields are the sender's: what is no Unicode could not be told to anybody.
+        text = found.encode(errors="backslashreplace").decode()
         body, _, path = text.rpartition(" @ ")
         code, _, message = body.partition("|")
         faults.append(Fault(code=FaultCode(code), path=path, message=message))
@@ -104,6 +108,8 @@ def _strict(kind: type[Any]) -> Callable[[Any, Any], Any]:
             raise TypeError(f"expected {kind.__name__}, found {type(value).__name__}: {str(value)[:60]!r}")
         if kind is int and not -(2**63) <= value < 2**63:
             raise TypeError(f"{value} does not fit into 64 bits")
+        if kind is str:
+            value.encode()  # JSON can say half of a surrogate pair
         return value
 
     return check

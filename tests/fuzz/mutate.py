@@ -20,6 +20,7 @@ _VALUES: tuple[Any, ...] = (
     "", " ", "0", "-5e2", "\0", "\ud800", "é" * 130, "x" * 1100, "2027-03-28T02:30:00+01:00",
     None, True, False, [], {}, [[]], {"": 0},
 )  # fmt: skip
+_NAMES = tuple(value for value in _VALUES if isinstance(value, str))
 _MOST = 4  # changes to one input
 _Place = tuple[Any, Any]  # a container and the key or index in it
 
@@ -51,7 +52,7 @@ def _meddled(value: Any, chance: random.Random) -> Any:
     for _ in range(chance.randint(1, _MOST)):
         places = list(_places(whole))
         inside, key = chance.choice(places)
-        match chance.randrange(6):
+        match chance.randrange(7):
             case 0:
                 inside[key] = deepcopy(chance.choice(_VALUES))
             case 1 | 2:
@@ -60,6 +61,8 @@ def _meddled(value: Any, chance: random.Random) -> Any:
                 del inside[key]
             case 4 if isinstance(inside, list) and inside is not whole:
                 inside.insert(key, deepcopy(inside[key]))
+            case 5 if isinstance(inside, dict):
+                inside[chance.choice(_NAMES)] = inside.pop(key)
             case _:
                 other, there = chance.choice(places)
                 inside[key] = deepcopy(other[there])

@@ -151,7 +151,7 @@ def seeds() -> dict[str, list[bytes]]:
         "decode": values,
         "send": [*lines, b"".join(lines)],
         "foreign": [FORECAST, FORECAST * 2],
-        "sequencer": [bytes([n % 8, 3, 0, 0]) + v for n, v in enumerate(values)],
+        "sequencer": [bytes([n % 8, 3, 0, 0]) + v for n, v in enumerate((*values, *lines))],
         "case": [case_to_text(c).encode() for c in [clearing_cases.market_day(1, 4, 4, 3)]],
         "matpower": [MATPOWER],
         **file_seeds(),
@@ -193,7 +193,8 @@ def meddled(name: str, data: bytes, chance: random.Random) -> bytes:
         return meddled_json(data, chance)
     if name in AVRO_AFTER:
         head = AVRO_AFTER[name]
-        return data[:head] + meddled_avro(data[head:], chance)
+        meddle = meddled_json if data[head : head + 1] == b"{" else meddled_avro
+        return data[:head] + meddle(data[head:], chance)
     return data
 
 

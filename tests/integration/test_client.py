@@ -226,6 +226,7 @@ def test_hostile_input_gets_a_verdict_a_line_and_stops_nothing(connection: Conne
         (codec.to_json(core.offer_of(602, AREA, FSP_B)), "REJECTED", {"NOT_YOURS_OR_UNKNOWN"}),
         (codec.to_json(core.in_area(market.gate_closed(), AREA)), "REJECTED", {"WRONG_ROLE"}),
         ({**good, "area_id": "\ud800"}, "REJECTED", {"BAD_VALUE", "NOT_DECODABLE"}),
+        ({**good, "\ud800": 0}, "REJECTED", {"UNKNOWN_FIELD", "NOT_DECODABLE"}),
         ({**good, "ce_id": "not-a-uuid"}, "REJECTED", {"BAD_HEADER"}),
         ({**good, "ce_id": 5}, "REJECTED", {"BAD_HEADER", "NOT_DECODABLE"}),
         ({**good, "pad": "x" * 5_000_000}, "REJECTED", {"UNKNOWN_FIELD", "TOO_LARGE"}),

@@ -215,6 +215,18 @@ def test_json_that_was_not_translated_is_told_what_else_is_wrong_with_it() -> No
     assert codes(rejection.faults) == {"NOT_DECODABLE", "MISSING_FIELD", "UNKNOWN_FIELD"}
 
 
+@pytest.mark.parametrize("where", ["name", "value"])
+def test_half_a_surrogate_pair_in_json_is_told_in_text_that_can_be_written(where: str) -> None:
+    values = codec.to_json(offer_of(1, AREA))
+    values["offer"].update({"\ud800": 7} if where == "name" else {"offer_id": "a\ud800"})
+    outcome = fresh().take([Inbox().record(FSP_A, json.dumps(values).encode())])
+    written = [codec.decode(codec.encode(found)) for found in (*outcome.rejections, *outcome.receipts)]
+    assert [found.area_id for found in written] == [AREA, AREA]
+    (told,) = (f for f in written[0].faults if f.path.startswith("$.offer"))
+    expected = {"name": ("UNKNOWN_FIELD", "unknown field: \\ud800"), "value": ("BAD_VALUE", "has half of a surrogate")}
+    assert (told.code.value, told.message[:23]) == expected[where]
+
+
 def test_a_check_that_needs_sound_content_is_spared_unsound_one() -> None:
     asked = []
     rules = replace(RULES, admission=lambda *given: asked.append(given) or ())
