@@ -1,13 +1,13 @@
 """Valid offers far faster than the bus takes them: what piles up must be in Kafka, not in memory.
 
-`python -m tests.bench.flood [--offers 12000] [--steps 10]`
+`python -m tests.bench.flood [--offers 20000] [--steps 10]`
 
 All ten services run as in production. A wave of offers is sent as fast as the broker takes them, and worked off; then
 one of four times as many. The offers replace each other, so that what is live, the order book, is the same throughout:
 that is state, no queue. A process that keeps what waits needs more memory for the second wave; the most that it may
 need is `MOST_MB`, half or less of what the second wave has more, and what its queue holds that the first wave did not
 fill. Then the topics are counted by the checker of `make chaos`. The last line is the verdict; 1 is the exit code of a
-bad one. With 12,000 offers the first wave fills every queue.
+bad one. With 20,000 offers the first wave fills every queue.
 """
 
 import argparse
@@ -278,7 +278,7 @@ def _counted(port: int) -> tuple[float, float]:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
-        "--offers", type=int, default=12_000, help="of the first wave; the second has four times as many"
+        "--offers", type=int, default=20_000, help="of the first wave; the second has four times as many"
     )
     parser.add_argument("--steps", type=int, default=10, help="price steps per slot")
     options = parser.parse_args()
