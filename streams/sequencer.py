@@ -211,15 +211,17 @@ class Sequencer:
             self._ahead = self._consume(0.0)
             # Decoded, an event takes many times its bytes; what is beyond the next batch waits as it came.
             for given in next(iter(_by_size(self._ahead)), []):
-                if (intake := self._intakes.get(given.partition)) is not None:
-                    self._readings[given.topic, given.partition, given.offset] = intake.read(given)
+                self._read(given)
             self._ending.result()
         finally:
             self._ending = None
 
-    def _reading(self, intake: Intake, given: Input) -> Reading:
-        known = self._readings.pop((given.topic, given.partition, given.offset), None)
-        return intake.read(given) if known is None else known
+    def _read(self, given: Input) -> None:
+        """Have an input read, unless it was before or is of a partition that is not ours."""
+        self.watchdog.beat()  # a megabyte may take a second
+        place = (given.topic, given.partition, given.offset)
+        if place not in self._readings and (intake := self._intakes.get(given.partition)) is not None:
+            self._readings[place] = intake.read(given)
 
     def _settle(self) -> None:
         """Let the transaction under way end, before partitions come or go."""
@@ -229,15 +231,16 @@ class Sequencer:
                 self._intakes, self._read_to = {}, {}
 
     def _sequence(self, batch: list[Input], *, last: bool) -> bool:
-        self.watchdog.beat()
         self._delivered = []
         outcomes: list[Outcome] = []
+        for given in batch:  # not within the transaction, which the broker gives up if it takes too long
+            self._read(given)
 
         def outputs() -> Iterator[Output]:
             # One partition's outputs are on their way while the next one's inputs are decided on.
             for partition, inputs in groupby(sorted(batch, key=_by_partition), key=_by_partition):
-                intake = self._intakes[partition]
-                outcome = intake.decide([self._reading(intake, i) for i in inputs])
+                readings = [self._readings.pop((i.topic, i.partition, i.offset)) for i in inputs]
+                outcome = self._intakes[partition].decide(readings)
                 outcomes.append(outcome)
                 yield from self._outputs(partition, outcome)
 

@@ -252,6 +252,28 @@ class Sampling:
         self._thread.join()
 
 
+SLOWLY = """
+import sys, time
+from streams import intake, kafka, transaction
+from streams.sequencer import run
+
+kafka.TRANSACTION_TIMEOUT_MS, read = 3_000, intake.Intake.read
+transaction.Watchdog.__init__.__defaults__ = (4.0,)
+intake.Intake.read = lambda self, given: (time.sleep(0.15), read(self, given))[1]
+run(kafka.Connection(sys.argv[1]))
+"""
+
+
+def test_a_batch_that_takes_longer_to_read_than_a_transaction_may_last_is_worked_off(connection: Connection) -> None:
+    """A megabyte may take seconds to read on a slow machine: here all inputs take long, and time-outs are short."""
+    with Client(connection.bootstrap, FSP_A) as client:
+        sent = client.post_all(core.offer_of(n, area) for n in range(8) for area in AREAS)
+        with Worker(SEQUENCER, connection, command=[sys.executable, "-c", SLOWLY, connection.bootstrap]) as worker:
+            verdicts = client.verdicts(sent)
+            assert {r.verdict for r in verdicts} == {Verdict.REJECTED}  # nobody opened the areas
+            assert worker.starts == 1
+
+
 def test_a_record_in_the_wrong_partition_cannot_split_a_chain(connection: Connection) -> None:
     area = AREAS[0]
     with Worker(SEQUENCER, connection), Client(connection.bootstrap, FMO) as fmo:
