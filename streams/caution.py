@@ -51,10 +51,10 @@ class Caution:
         self._stored.close()
 
     def begin(self, starts: Mapping[Spot, int], ends: Mapping[Spot, int], beat: Callable[[], None]) -> None:
-        """Look at what waits in inboxes before anybody reads it.
+        """Look at what waits in inboxes before anybody reads it; what else was read is let go.
 
         Args:
-            starts: where each is read from.
+            starts: where each is read from; none gives nothing more until the next call.
             ends: where each ends.
             beat: called while looking.
 

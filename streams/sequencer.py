@@ -323,6 +323,7 @@ class Sequencer:
     def _revoked(self, consumer: Any, _: list[TopicPartition]) -> None:
         self._settle()
         self._ahead, self._readings = [], {}
+        self._caution.begin({}, {}, self.watchdog.beat)
         consumer.unassign()  # between two transactions: the intakes are as the journal is, and only need to catch up
 
     def _restored(self, partition: int) -> Intake:

@@ -27,6 +27,7 @@ from streams.sequencer import Sequencer
 from streams.topics import create_topics
 from tests import market
 from tests.integration import core
+from tests.integration.bus import working
 from tests.integration.core import FMO, FSP_A, FSP_B, Worker
 
 pytestmark = [pytest.mark.kafka, pytest.mark.slow]
@@ -272,6 +273,34 @@ def test_a_batch_that_takes_longer_to_read_than_a_transaction_may_last_is_worked
             verdicts = client.verdicts(sent)
             assert {r.verdict for r in verdicts} == {Verdict.REJECTED}  # nobody opened the areas
             assert worker.starts == 1
+
+
+def test_what_is_read_with_care_is_let_go_with_its_partitions(connection: Connection) -> None:
+    """Between two assignments nothing is decided: by then the group may have given the partitions to another."""
+    producer, worker = connection.producer(), Sequencer(connection)
+    for number in range(40_000):
+        producer.produce(inbox(FSP_A), random.randbytes(50), b"k", partition=number % 4)
+    assert producer.flush(30) == 0
+    held: list[int] = []  # partitions that were assigned when something was decided
+    sequence = worker._sequence
+
+    def sequenced(batch: list[Any], *, last: bool) -> bool:
+        held.append(len(worker._consumer.assignment()))
+        return sequence(batch, last=last)
+
+    worker._sequence = sequenced  # type: ignore[method-assign]
+    worker._caution.suspect([inbox(FSP_A)])
+    worker.open()
+    deadline = time.monotonic() + 60
+    while not held:
+        worker.step()
+        assert time.monotonic() < deadline
+    with working(Sequencer(connection, 1)):
+        while len(worker._consumer.assignment()) in (0, held[0]):
+            worker.step()
+            assert time.monotonic() < deadline
+    worker.close()
+    assert 0 not in held
 
 
 def test_a_record_in_the_wrong_partition_cannot_split_a_chain(connection: Connection) -> None:
