@@ -172,16 +172,16 @@ class BusResult:
 
     bus_id: Annotated[str, "bus"]
     voltage_ppm: Annotated[tuple[int, ...], "magnitude per slot, millionths of nominal; 0 = dead"]
-    p_price_milli_per_mwh: Annotated[tuple[int, ...], "worth of one more MWh"]
-    p_energy_milli_per_mwh: Annotated[tuple[int, ...], "part: energy and explicit requests"]
-    p_losses_milli_per_mwh: Annotated[tuple[int, ...], "part: losses"]
-    p_voltage_milli_per_mwh: Annotated[tuple[int, ...], "part: voltage limits"]
-    p_congestion_milli_per_mwh: Annotated[tuple[int, ...], "part: branch, infeed and branch-request limits"]
-    q_price_milli_per_mwh: Annotated[tuple[int, ...], "worth of one more Mvarh"]
-    q_energy_milli_per_mwh: Annotated[tuple[int, ...], "part: explicit reactive requests"]
-    q_losses_milli_per_mwh: Annotated[tuple[int, ...], "part: losses"]
-    q_voltage_milli_per_mwh: Annotated[tuple[int, ...], "part: voltage limits"]
-    q_congestion_milli_per_mwh: Annotated[tuple[int, ...], "part: branch, infeed and branch-request limits"]
+    p_price_milli_per_mwh: Annotated[tuple[int, ...], "worth of one more MWh per slot, 1/1000 EUR per MWh"]
+    p_energy_milli_per_mwh: Annotated[tuple[int, ...], "part, same unit: energy and explicit requests"]
+    p_losses_milli_per_mwh: Annotated[tuple[int, ...], "part, same unit: losses"]
+    p_voltage_milli_per_mwh: Annotated[tuple[int, ...], "part, same unit: voltage limits"]
+    p_congestion_milli_per_mwh: Annotated[tuple[int, ...], "part, same unit: branch, infeed and branch-request limits"]
+    q_price_milli_per_mwh: Annotated[tuple[int, ...], "worth of one more Mvarh per slot, 1/1000 EUR per Mvarh"]
+    q_energy_milli_per_mwh: Annotated[tuple[int, ...], "part, same unit: explicit reactive requests"]
+    q_losses_milli_per_mwh: Annotated[tuple[int, ...], "part, same unit: losses"]
+    q_voltage_milli_per_mwh: Annotated[tuple[int, ...], "part, same unit: voltage limits"]
+    q_congestion_milli_per_mwh: Annotated[tuple[int, ...], "part, same unit: branch, infeed and branch-request limits"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -208,8 +208,8 @@ class ZonePrice:
     """Uniform prices of one zone (zonal pricing rule)."""
 
     zone_id: Annotated[str, "zone; empty = buses without a zone"]
-    up_milli_per_mwh: Annotated[tuple[int, ...], "paid for upward flexibility per slot"]
-    down_milli_per_mwh: Annotated[tuple[int, ...], "paid for downward flexibility per slot"]
+    up_milli_per_mwh: Annotated[tuple[int, ...], "paid for upward flexibility per slot, 1/1000 EUR per MWh"]
+    down_milli_per_mwh: Annotated[tuple[int, ...], "paid for downward flexibility per slot, 1/1000 EUR per MWh"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -319,7 +319,7 @@ class Result:
     infeed_cost_nano: Annotated[int, "change of the cost of infeed energy against the baseline, 1e-9 EUR"]
     violation_cost_nano: Annotated[int, "priced violations that stay, 1e-9 EUR"]
     baseline_violation_cost_nano: Annotated[int, "priced violations of the baseline, 1e-9 EUR"]
-    welfare_nano: Annotated[int, "gain over keeping the baseline: value met less bids, infeed and violations"]
+    welfare_nano: Annotated[int, "gain over keeping the baseline: value met less bids, infeed and violations, 1e-9 EUR"]
     network_residual_nano: Annotated[
         int,
         "cost_nano less what requests pay: the network operator's bill for limits, losses and reactive power, 1e-9 EUR",

@@ -135,13 +135,26 @@ def _first_slot(net: Any, day: str, code: str) -> int:
         extreme = surplus.max(axis=1) if day == "sunny" else -surplus.min(axis=1)
         season = [k for k in range(len(extreme)) if (YEAR_START + timedelta(days=k)).month in MONTHS[day]]
         return season[int(extreme[season].argmax())] * SLOTS
+    chosen = profile_date(code, day)
+    assert chosen is not None
+    return (chosen - YEAR_START).days * SLOTS
+
+
+def profile_date(code: str, day: str) -> date | None:
+    """Return the date of a day of the profile year, None for winter and sunny, which the profiles decide.
+
+    Raises:
+        ConversionError: no such day.
+    """
+    if day in MONTHS:
+        return None
     try:
         chosen = date.fromisoformat(day if len(day) > 5 else f"{YEAR_START.year}-{day}")
     except ValueError as error:
         raise ConversionError(code, [f"day {day!r} is no date (2016-06-15), nor winter nor sunny"]) from error
     if chosen.year != YEAR_START.year:
         raise ConversionError(code, [f"day {day}: the profiles are of {YEAR_START.year}"])
-    return (chosen - YEAR_START).days * SLOTS
+    return chosen
 
 
 def _surplus_of_the_year(net: Any) -> NDArray[np.float64]:

@@ -17,7 +17,13 @@ __all__ = ["command"]
 @click.option(
     "--day", default="sunny", show_default=True, help="winter, sunny, or a date of the profiles' year (06-15)."
 )
-@click.option("--speed", default=1.0, show_default=True, help="1 = about two minutes; 0 = as fast as the bus goes.")
+@click.option(
+    "--speed",
+    type=click.FloatRange(0),
+    default=1.0,
+    show_default=True,
+    help="1 = about two minutes, 2 = twice as fast; 0 = as fast as the bus goes.",
+)
 @click.option("--bootstrap", default=None, help="An existing Kafka.  [default: FLEXBUS_BOOTSTRAP, else one is started]")
 @click.option("--port", default=None, type=click.IntRange(0, 65535), help="Port of the page.  [default: a free one]")
 @click.option(
@@ -87,7 +93,10 @@ def command(
             good = result.ok
             click.echo(result.text(), err=True)
         click.echo(table(summary))
-        click.echo(f"\n  report   {written}\n  copy     {report}\n  journal  {options.run_dir}", err=True)
+        click.echo(f"\n  report   {written}\n  copy     {report}", err=True)
+        if options.bootstrap is None:
+            again = f"flexbus broker start --data-dir {options.run_dir / 'broker'}{' --secure' if secure else ''}"
+            click.echo(f"  journal  kept; its Kafka starts again by: {again}", err=True)
         code = 0 if good else 1
         if wait if wait is not None else sys.stdin.isatty():
             say(f"the page stays at {the_day.page_url()} until Ctrl-C")

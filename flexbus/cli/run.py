@@ -18,7 +18,7 @@ _LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1", "[::1]"})
 
 
 @click.command()
-@click.argument("service", type=click.Choice(list(SERVICES)))
+@click.argument("service", type=click.Choice(list(SERVICES)), metavar="SERVICE")
 @bootstrap_option
 @kafka_option
 @click.option(
@@ -80,6 +80,9 @@ def command(
     supervised: bool,
 ) -> int:
     """Run one service until Ctrl-C or SIGTERM.
+
+    SERVICE is sequencer, a stage (congestion, aggregation, traffic_light, clearing, activation, settlement), scheduler,
+    publisher or monitor.
 
     Several processes of one service share its partitions; give each its own --slot, or have --workers start them.
     A process that meets a broken journal or loses the broker ends with an error: run it under something that starts

@@ -3,6 +3,7 @@
 import json
 import sys
 from collections.abc import Iterator
+from difflib import get_close_matches
 from itertools import islice
 from pathlib import Path
 
@@ -28,8 +29,16 @@ def _instant(_: click.Context, __: click.Parameter, text: str) -> str:
     return text
 
 
+def _kind(_: click.Context, __: click.Parameter, text: str) -> str:
+    if text in CATALOGUE:
+        return text
+    meant = get_close_matches(text.lower(), {name.lower(): name for name in CATALOGUE}, 1)
+    hint = "".join(f" (is it {name}?)" for name in CATALOGUE if name.lower() in meant)
+    raise click.BadParameter(f"{text!r} is no event of the catalogue{hint}; list them with `flexbus events`")
+
+
 @click.command()
-@click.argument("kind", type=click.Choice(sorted(CATALOGUE)), metavar="KIND")
+@click.argument("kind", callback=_kind)
 @click.option("--area", help="One market area.  [default: all]")
 @click.option(
     "--from",

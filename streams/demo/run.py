@@ -10,6 +10,7 @@ from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import Any
 
+from clearing.convert.simbench import profile_date
 from flexbus.access import PLAYER
 from flexbus.errors import EnvironmentProblem
 from flexbus.events import Role
@@ -94,11 +95,14 @@ class Day:
             ConversionError: unknown grid or day.
         """
         options = self.options
+        profile_date(options.grid, options.day)  # a wrong day is told before anything starts
         options.run_dir.mkdir(parents=True, exist_ok=True)
         with ThreadPoolExecutor(max_workers=1) as pool:
             loading = pool.submit(scenario_of, options.grid, options.day)
             ports, made = self._secure_bus() if options.secure else self._plain_bus()
             self.connection = ports.connection
+            if loading.done():
+                loading.result()  # a grid that is known to be wrong by now needs no services
             self._say(f"starting the services (Kafka at {self.connection.bootstrap})")
             self.supervisor = Supervisor(
                 self.connection,

@@ -38,7 +38,7 @@ def _session(session_id: str, s: dict[str, Any]) -> Iterator[tuple[str, str]]:
     if clearing:
         how = ", ".join(f"{n} {status}" for status, n in clearing["status"].items())
         yield "cleared", f"{clearing['awards']} awards ({_up_down(clearing)})"
-        yield "slots", f"{how}; worst AC violation {clearing['worst_ac_violation_ppm']} ppm"
+        yield "slots", f"{how}; broken in AC beyond what is unmet: {clearing['worst_ac_violation_ppm']} ppm"
         yield "unmet", _unmet(clearing)
         yield "cost", f"{clearing['cost_nano'] / 1e9:,.2f} EUR, welfare {clearing['welfare_nano'] / 1e9:,.2f} EUR"
     if s["prices"]:
@@ -59,7 +59,7 @@ def _session(session_id: str, s: dict[str, Any]) -> Iterator[tuple[str, str]]:
     )
     yield (
         "TSO",
-        f"{tso['aggregates']} aggregates of {tso['offered_wh'] / 1e6:.3f} MWh offered upward; "
+        f"{tso['aggregates']} aggregates of {tso['offered_wh'] / 1e6:.3f} MWh offered to the TSO; "
         f"{tso['activated_wh'] / 1e6:.3f} MWh activated in {tso['shares']} shares, "
         f"{tso['unserved_wh'] / 1e6:.3f} MWh unserved",
     )

@@ -399,7 +399,9 @@ class World:
             step = self.scenario.step_w
             power_w = tuple(w * 4 // 10 // step * step for w in window)
             if len(power_w) == 4 and all(power_w):
-                self._say(f"TSO activates {max(power_w) / 1e6:.2f} MW {offered.direction.value} for one hour")
+                self._say(
+                    f"TSO activates up to {max(power_w) / 1e6:.2f} MW {offered.direction.value.lower()} for one hour"
+                )
                 self._send(
                     TSO,
                     ev.AggregateActivated(

@@ -1,6 +1,7 @@
 """What is no instant or no port is wrong usage, said before anything is started or asked."""
 
 import errno
+from pathlib import Path
 
 import click
 import pytest
@@ -56,3 +57,30 @@ def test_a_full_disk_is_said_in_a_sentence(capsys: pytest.CaptureFixture[str], m
     monkeypatch.setattr("flexbus.cli._flexbus.main", full)
     assert ended("events") == 3
     assert "No space left on device: the output is not whole" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("kind", "hint"),
+    [("marketcleared", " (is it MarketCleared?)"), ("FlexOfferSubmited", " (is it FlexOfferSubmitted?)"), ("x", "")],
+)
+def test_tail_says_which_event_was_meant(capsys: pytest.CaptureFixture[str], kind: str, hint: str) -> None:
+    assert ended("tail", kind, "--bootstrap", "127.0.0.1:1") == 2
+    said = " ".join(capsys.readouterr().err.split())
+    assert f"'{kind}' is no event of the catalogue{hint}; list them with `flexbus events`" in said
+
+
+def test_demo_plays_no_faster_than_the_bus(capsys: pytest.CaptureFixture[str]) -> None:
+    assert ended("demo", "--speed", "-1") == 2
+    assert "--speed" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("day", "why"), [("13-45", "is no date"), ("2027-07-25", "the profiles are of 2016")])
+def test_a_day_that_the_profiles_have_not_starts_nothing(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, day: str, why: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert ended("demo", "--day", day) == 1
+    said = capsys.readouterr().err
+    assert why in said
+    assert "starting" not in said
+    assert not list(tmp_path.iterdir())

@@ -280,5 +280,6 @@ function legend() {
     item([svg("path", { d: "M6,11H20L13,2Z", class: "act up" })], `${UP} awarded up`),
     item([svg("path", { d: "M6,3H20L13,12Z", class: "act down" })], `${DOWN} down`),
     item([svg("path", { d: "M1,7A3,3 0 1 0 7,7A3,3 0 1 0 1,7", class: "point green" }), svg("path", { d: "M9.4,10L16.6,10L13,3.4Z", class: "point yellow" }), svg("path", { d: "M19,4H25V10H19Z", class: "point red" })], "traffic light"),
+    item([svg("path", { d: "M13,3.5L16.5,7L13,10.5L9.5,7Z", class: "point none" })], "no light told"),
   ];
 }
