@@ -196,7 +196,7 @@ class Unit:
     discharge_efficiency_ppm: Annotated[int, "fed in per taken from the store, millionths (STORAGE)"] = 1_000_000
     self_discharge_ppm_per_h: Annotated[int, "lost per hour, millionths of what is stored (STORAGE)"] = 0
     baseline_power_w: Annotated[tuple[int, ...], "power without flexibility per slot, W; empty = zero"] = ()
-    baseline_reactive_power_var: Annotated[tuple[int, ...], "reactive power without, var; empty = zero"] = ()
+    baseline_reactive_power_var: Annotated[tuple[int, ...], "reactive power without it per slot, var; empty = 0"] = ()
     max_apparent_power_va: Annotated[int | None, "circle, VA (INVERTER); null = none"] = None
     max_tan_phi_ppm: Annotated[int | None, "cone |Q| <= tan phi x |P|, millionths (INVERTER); null = none"] = None
 

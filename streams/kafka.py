@@ -117,7 +117,8 @@ def environment_problem(
     if code in _UNREACHABLE:
         return EnvironmentProblem(
             f"Kafka at {bootstrap} cannot be reached ({text}). Start one by `flexbus broker start`, "
-            "or name a running one by FLEXBUS_BOOTSTRAP or --bootstrap."
+            "or name a running one by FLEXBUS_BOOTSTRAP or --bootstrap; if it is secure, also its settings by "
+            "FLEXBUS_KAFKA_PROPERTIES or --kafka-properties."
         )
     return EnvironmentProblem(f"Kafka at {bootstrap}: {text}")
 

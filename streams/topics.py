@@ -48,7 +48,8 @@ def journal_partitions(connection: Connection) -> int:
     count = existing_topics(connection).get(JOURNAL)
     if count is None:
         raise EnvironmentProblem(
-            f"Kafka at {connection.bootstrap} has no topic {JOURNAL}: make the topics by `flexbus topics --create`."
+            f"Kafka at {connection.bootstrap} shows no topic {JOURNAL}: make the topics by `flexbus topics --create`; "
+            "if it is secure, only services, auditors and its admin see the journal."
         )
     return count
 

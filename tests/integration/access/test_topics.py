@@ -8,11 +8,14 @@ import pytest
 from confluent_kafka import Consumer
 
 from flexbus.access import grants_of
+from flexbus.errors import EnvironmentProblem
 from flexbus.events import Role
 from flexbus.topics import JOURNAL
 from streams import broker_security as security
 from streams.access import apply_grants, revoke
-from tests.integration.access.bus import PRINCIPALS, Bus, allowed, every_topic, readable
+from streams.kafka import Connection
+from streams.topics import journal_partitions
+from tests.integration.access.bus import NAMED, PARTITIONS, PRINCIPALS, Bus, allowed, every_topic, readable
 
 pytestmark = [pytest.mark.kafka, pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -55,3 +58,11 @@ def test_rights_that_are_too_many_are_taken_away_and_a_revoked_party_has_none(bu
     assert apply_grants(bus.made.admin, mine).added == ()
     assert len(revoke(bus.made.admin, ["leaver"]).removed) == len(mine)
     assert apply_grants(bus.made.admin, trading, []).added == tuple(sorted(mine)), "nobody else lost anything"
+
+
+def test_who_may_not_see_the_journal_or_asks_without_tls_is_told_what_to_name(bus: Bus) -> None:
+    with pytest.raises(EnvironmentProblem, match="only services, auditors and its admin see the journal"):
+        journal_partitions(bus.made.connection(NAMED))
+    assert journal_partitions(bus.auditor) == PARTITIONS
+    with pytest.raises(EnvironmentProblem, match=r"if it is secure, .* --kafka-properties"):
+        journal_partitions(Connection.of(bus.broker.bootstrap, security={}))
