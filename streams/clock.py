@@ -11,9 +11,10 @@ from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
 from flexbus.errors import EnvironmentProblem
 from flexbus.topics import CLOCK
+from streams.journal_reader import read_messages
 from streams.kafka import Connection, Trouble, environment_problem
 
-__all__ = ["Clock", "PlayedClock", "SystemClock", "Ticker", "clock_of", "read_tick", "tick_bytes"]
+__all__ = ["Clock", "PlayedClock", "SystemClock", "Ticker", "clock_of", "last_tick", "read_tick", "tick_bytes"]
 
 _KEY = b"market"
 _TIMEOUT_S = 30.0
@@ -32,6 +33,16 @@ def read_tick(value: bytes | None) -> int | None:
     except (ValueError, TypeError, KeyError):
         return None
     return at if type(at) is int else None
+
+
+def last_tick(connection: Connection) -> int | None:
+    """Return the latest market time that was ever played on a broker, UTC ms; None if there was none.
+
+    Raises:
+        EnvironmentProblem: the broker does not answer.
+    """
+    ticks = (read_tick(message.value()) for message in read_messages(connection, CLOCK, 0))
+    return max((at for at in ticks if at is not None), default=None)
 
 
 class Clock(Protocol):

@@ -24,7 +24,11 @@ __all__ = ["command"]
     show_default=True,
     help="1 = about two minutes, 2 = twice as fast; 0 = as fast as the bus goes.",
 )
-@click.option("--bootstrap", default=None, help="An existing Kafka.  [default: FLEXBUS_BOOTSTRAP, else one is started]")
+@click.option(
+    "--bootstrap",
+    default=None,
+    help="An existing Kafka; each day there is later.  [default: FLEXBUS_BOOTSTRAP, else one is started]",
+)
 @click.option("--port", default=None, type=click.IntRange(0, 65535), help="Port of the page.  [default: a free one]")
 @click.option(
     "--report",

@@ -17,9 +17,10 @@ from flexbus.events import Role
 from flexbus.views.fact import Fact
 from streams.access import Provisioned, provision
 from streams.broker import Broker
+from streams.clock import last_tick
 from streams.demo.grid_day import DEFAULT_GRID, scenario_of
 from streams.demo.preparation import PARTIES, ROLES
-from streams.demo.scenario import another_day
+from streams.demo.scenario import another_day, days_until_after
 from streams.demo.signing import Keys
 from streams.demo.world import KafkaPorts, World
 from streams.kafka import Connection
@@ -101,6 +102,7 @@ class Day:
             loading = pool.submit(scenario_of, options.grid, options.day)
             ports, made = self._secure_bus() if options.secure else self._plain_bus()
             self.connection = ports.connection
+            played_ms = last_tick(self.connection) if options.bootstrap is not None else None
             if loading.done():
                 loading.result()  # a grid that is known to be wrong by now needs no services
             self._say(f"starting the services (Kafka at {self.connection.bootstrap})")
@@ -116,8 +118,9 @@ class Day:
             self.supervisor.start()
             scenario = loading.result()
         if options.bootstrap is not None:
-            # A broker that lives on has the areas of earlier days; a chain begins once.
-            scenario = another_day(scenario, f"{scenario.area_id}-{int(time.time())}")
+            # A broker that lives on has the areas of earlier days, and a chain begins once; and it has their time.
+            days = days_until_after(scenario, played_ms) if played_ms is not None else 0
+            scenario = another_day(scenario, f"{scenario.area_id}-{int(time.time())}", days)
         self._say(f"grid: {scenario.title}, {len(scenario.network.buses)} buses, {len(scenario.sites)} sites")
         if scenario.note:
             self._say(scenario.note)

@@ -13,11 +13,25 @@ from flexbus import events as ev
 from flexbus.events import AssetKind, ConnectionPointKind, FlexOffer, OfferSlot, PriceStep
 from flexbus.quantities import Direction, energy_wh
 
-__all__ = ["DSO", "FMO", "FSPS", "HOUR_MS", "METER", "SLOT_S", "TSO", "Scenario", "Site", "another_day", "offers_of"]
+__all__ = [
+    "DSO",
+    "FMO",
+    "FSPS",
+    "HOUR_MS",
+    "METER",
+    "SLOT_S",
+    "TSO",
+    "Scenario",
+    "Site",
+    "another_day",
+    "days_until_after",
+    "offers_of",
+]
 
 FMO, DSO, TSO, METER = "fmo", "dso", "tso", "meter-operator"
 SLOT_S = 900
 HOUR_MS = 3_600_000
+_DAY_MS = 24 * HOUR_MS
 
 # Provider -> what it markets.
 FSPS: dict[str, tuple[str, tuple[AssetKind, ...]]] = {
@@ -125,6 +139,11 @@ class Scenario:
         return f"da-{self.day.isoformat()}"
 
     @property
+    def begins_ms(self) -> int:
+        """When participants register, UTC ms; nothing of the day is earlier."""
+        return self.gate_opens_ms - 2 * HOUR_MS
+
+    @property
     def gate_opens_ms(self) -> int:
         """When the gate of that session opens, UTC ms."""
         return self.start_ms - 16 * HOUR_MS
@@ -147,8 +166,22 @@ def another_day(scenario: Scenario, area_id: str, days: int = 0) -> Scenario:
         area_id=area_id,
         network=replace(scenario.network, area_id=area_id),
         day=scenario.day + timedelta(days=days),
-        start_ms=scenario.start_ms + days * 86_400_000,
+        start_ms=scenario.start_ms + days * _DAY_MS,
     )
+
+
+def days_until_after(scenario: Scenario, played_ms: int) -> int:
+    """Return by how many days the day must move to come after a market time: the clock never runs back.
+
+    Args:
+        scenario: the day.
+        played_ms: latest market time of the clock, UTC ms.
+
+    Returns:
+        Whole years of 52 weeks, which keep weekday and season.
+    """
+    late_ms = played_ms - scenario.begins_ms
+    return 0 if late_ms < 0 else (late_ms // (364 * _DAY_MS) + 1) * 364
 
 
 def offers_of(scenario: Scenario) -> tuple[FlexOffer, ...]:

@@ -18,7 +18,7 @@ from streams.demo import preparation
 from streams.demo.mirror import Mirror
 from streams.demo.plant import Plant
 from streams.demo.preparation import PARTIES
-from streams.demo.scenario import DSO, FMO, FSPS, HOUR_MS, METER, SLOT_S, TSO, Scenario, offers_of
+from streams.demo.scenario import DSO, FMO, FSPS, METER, SLOT_S, TSO, Scenario, offers_of
 from streams.demo.signing import Keys, policy
 from streams.kafka import Connection
 
@@ -198,7 +198,7 @@ class World:
     def _register(self) -> None:
         s = self.scenario
         self._say("registering participants, grid, connection points and assets")
-        self._tick(s.gate_opens_ms - 2 * HOUR_MS)
+        self._tick(s.begins_ms)
         self._send(FMO, preparation.area(s))
         self._quiet("the area")
         for admitted in preparation.participants(s):

@@ -11,7 +11,7 @@ import pytest
 
 from flexbus import events as ev
 from flexbus.topics import inbox, topics
-from streams.clock import PlayedClock, Ticker
+from streams.clock import PlayedClock, Ticker, last_tick
 from streams.monitor import notes
 from streams.topics import create_topics
 from tests.integration.bus import PARTY, Bus, running_bus, wait_for
@@ -102,6 +102,8 @@ def test_a_played_clock_has_the_latest_tick(bus: Bus) -> None:
     ticker.tick(START)
     ticker.tick(START + 301 * HOUR)
     wait_for(lambda: clock.now_ms() == START + 301 * HOUR)
+    ticker.tick(START)
+    assert last_tick(bus.connection) == START + 301 * HOUR
     clock.close()
     ticker.close()
 
