@@ -16,7 +16,7 @@ from faust.transport.drivers import aiokafka as driver
 from flexbus.errors import FlexbusError
 from streams.kafka import Connection
 
-__all__ = ["given", "group_error", "new_app"]
+__all__ = ["assigned", "group_error", "new_app"]
 
 # The broker answers as soon as there is something; this is only how long it holds an empty answer back.
 _FETCH_WAIT_MS = 500
@@ -146,7 +146,7 @@ def group_error(app: Any) -> BaseException | None:
     return error
 
 
-def given(app: Any, topic: str) -> set[int]:
+def assigned(app: Any, topic: str) -> set[int]:
     """Return the partitions of a topic that the group has given to this member; none before it has joined."""
     consumer = _client(app)
     return set() if consumer is None else {tp.partition for tp in consumer.assignment() if tp.topic == topic}

@@ -23,7 +23,7 @@ from streams.area import Area, Due, Stage
 from streams.checkpoint import Image, images_of
 from streams.context import Context
 from streams.digest import state_digest
-from streams.faust_app import given, group_error, new_app
+from streams.faust_app import assigned, group_error, new_app
 from streams.jobs import JobError, Jobs
 from streams.journal_reader import Ends, end_offset, read_blocks
 from streams.outbox import Outbox
@@ -59,8 +59,7 @@ class StageShell:
         self._rows: dict[str, tuple[float, dict[str, int]]] = {}  # by area: when the next may be made, and the last
         self._changed: set[str] = set()  # areas whose rows are to be written
         self._next: dict[int, int] = {}  # next offset to read, by partition that is ours
-        self._lags: dict[int, int] = {}
-        self._behind = 0
+        self._behind = 0  # records that were there when last asked and not read
         self._agreed_at = time.monotonic()  # when what is ours was last what the group gave us
         self._checkpoints = context.checkpoints(packages=(stage.fold.__module__.partition(".")[0],))
         self._jobs = Jobs(modules=stage.imports)
@@ -84,7 +83,11 @@ class StageShell:
         context.monitor.page("digest", self._digest_page)
 
     async def run(self) -> None:
-        """Work until told to stop; a broken journal or a lost broker ends the process."""
+        """Work until told to stop.
+
+        Raises:
+            BaseException: whatever broke; Faust's threads and tasks go on, so end the process.
+        """
         if self._stage.imports:
             self._jobs.warm()
         self._checkpoints.read_ahead()
@@ -113,8 +116,7 @@ class StageShell:
         self._jobs.close()
         self._checkpoints.close()
         if self._fatal is not None:
-            # Faust's threads do not end with an error of ours; what they hold is in the journal anyway.
-            end_at_once(self._fatal)
+            raise self._fatal
         self._write_rows()
         self._outbox.close()
         with suppress(TimeoutError):
@@ -291,11 +293,11 @@ class StageShell:
         except EnvironmentProblem:
             self._behind = 0
             return  # the broker is away; the clients come back by themselves
-        for partition, end in ends.items():
-            # The marker that ends the last transaction is at the end and is never delivered.
-            self._lags[partition] = max(0, end - read[partition] - 1)
-            self._monitor.lag.labels(self._stage.service, partition).set(self._lags[partition])
-        self._behind = sum(lag for p, lag in self._lags.items() if p in self._next)
+        # The marker that ends the last transaction is at the end and is never delivered.
+        lags = {partition: max(0, end - read[partition] - 1) for partition, end in ends.items()}
+        for partition, lag in lags.items():
+            self._monitor.lag.labels(self._stage.service, partition).set(lag)
+        self._behind = sum(lags.values())
 
     def _check_progress(self) -> None:
         """End a process to which blocks do not come although there are some: a fresh one joins the group anew."""
@@ -307,7 +309,7 @@ class StageShell:
     def _check_assignment(self) -> None:
         """End a process that was not told of partitions that the group gave it: nobody would read them."""
         rebuilding = self._rebuild is not None and not self._rebuild.done()
-        ours, theirs = set(self._next), given(self._app, JOURNAL)
+        ours, theirs = set(self._next), assigned(self._app, JOURNAL)
         if rebuilding or theirs == ours:
             self._agreed_at = time.monotonic()
         elif time.monotonic() - self._agreed_at > _UNTAKEN_S:
@@ -376,6 +378,11 @@ def run_stage(stage: Stage, context: Context) -> None:
     """
 
     async def work() -> None:
-        await StageShell(stage, context).run()
+        shell = StageShell(stage, context)
+        try:
+            await shell.run()
+        except BaseException as error:
+            # Faust's threads and tasks would keep the process; what they hold is in the journal anyway.
+            end_at_once(error)
 
     asyncio.run(work())

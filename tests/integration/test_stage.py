@@ -209,6 +209,19 @@ def test_a_rebalance_in_the_midst_of_a_rebuild_is_survived(bus: Bus, tmp_path: P
         assert sorted(told(bus, area)) == sorted(owed(bus, area))
 
 
+def last_words(bus: Bus, program: str, log: Path) -> str:
+    """What a worker says that ends by itself, as broken."""
+    with log.open("wb") as output:
+        command = [sys.executable, "-c", program, bus.connection.bootstrap, "0"]
+        worker = subprocess.Popen(command, cwd=ROOT, stdout=output, stderr=output)
+    try:
+        assert worker.wait(40) == BROKEN
+    finally:
+        worker.kill()
+        worker.wait()
+    return log.read_text()
+
+
 def test_a_worker_that_is_not_told_of_its_partitions_ends(bus: Bus, tmp_path: Path) -> None:
     deaf = """
 import streams.stage, tests.integration.toy_stage
@@ -216,16 +229,22 @@ async def told(*_, **__): pass
 streams.stage.StageShell._on_assigned, streams.stage._UNTAKEN_S = told, 3.0
 tests.integration.toy_stage.main()
 """
-    log = tmp_path / "deaf.log"
-    with log.open("wb") as output:
-        command = [sys.executable, "-c", deaf, bus.connection.bootstrap, "0"]
-        worker = subprocess.Popen(command, cwd=ROOT, stdout=output, stderr=output)
-    try:
-        assert worker.wait(40) == BROKEN
-    finally:
-        worker.kill()
     # Those of the workers of another test may still be kept for them.
-    assert re.search(r"partitions \[\d.*\] were given to this worker and \[\] taken", log.read_text())
+    said = last_words(bus, deaf, tmp_path / "log")
+    assert re.search(r"partitions \[\d.*\] were given to this worker and \[\] taken", said)
+
+
+def test_a_worker_whose_row_cannot_be_made_ends(bus: Bus, tmp_path: Path) -> None:
+    broken = """
+from dataclasses import replace
+from tests.integration import toy_stage
+toy_stage.STAGE = replace(toy_stage.STAGE, row=lambda state: {"asked": state.count})
+toy_stage.main()
+"""
+    for place in range(PARTITIONS):
+        bus.ask(*areas_of(place, "no-row", 1), "r")
+    bus.flush()
+    assert "TypeError" in last_words(bus, broken, tmp_path / "log")
 
 
 def test_aborted_blocks_are_not_seen(bus: Bus, tmp_path: Path) -> None:
