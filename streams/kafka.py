@@ -61,6 +61,8 @@ _PASSING = frozenset(
     }
 )
 _TIME_OUTS = frozenset({KafkaError._TIMED_OUT, KafkaError._MSG_TIMED_OUT, KafkaError._TRANSPORT})
+# Of a request that was under way when its connection was refused, librdkafka says no more than that.
+_VAGUE = _TIME_OUTS | {KafkaError._AUTHENTICATION}
 _UNREACHABLE = _TIME_OUTS | {KafkaError._ALL_BROKERS_DOWN, KafkaError._RESOLVE}
 PATIENCE_S = 30.0  # a busy broker takes its time to lead what was just made
 _SILENT = 0  # librdkafka's own log would go to stderr; what matters arrives in error_cb
@@ -124,8 +126,7 @@ def environment_problem(
 
 
 def _is_vague(error: Any) -> bool:
-    # A request that was under way when its connection was refused says no more than that.
-    return not isinstance(error, KafkaError) or error.code() in _TIME_OUTS | {KafkaError._AUTHENTICATION}
+    return not isinstance(error, KafkaError) or error.code() in _VAGUE
 
 
 def patiently(call: Callable[[], T], patience_s: float = PATIENCE_S) -> T:

@@ -27,7 +27,8 @@ from flexbus.topics import JOURNAL, REJECTIONS, party_topic
 from streams.caution import Caution
 from streams.checkpoint import AreaImage, Checkpoints, Image
 from streams.inbox import input_of
-from streams.intake import Input, Intake, Outcome, Reading, Rules
+from streams.inputs import Input, Reading
+from streams.intake import Intake, Outcome, Rules
 from streams.journal_reader import end_offset, read_blocks
 from streams.kafka import Connection, Trouble, environment_problem
 from streams.monitor import Monitor
@@ -188,7 +189,7 @@ class Sequencer:
         wait_s = WAIT_S - (time.monotonic() - self._gathered_at) if self._ahead else WAIT_S
         if wait_s > 0 and len(self._ahead) < self._most:
             found = self._consume(wait_s)  # first: it forgets what was read ahead if partitions come or go
-            self._ahead = self._ahead + found
+            self._ahead += found
         self._gathered_at = time.monotonic()
         inputs, self._ahead = self._ahead, []
         return inputs

@@ -16,6 +16,7 @@ PLAIN, GZIP, SNAPPY, LZ4, ZSTD = range(5)
 
 
 def zigzag(number: int) -> bytes:
+    """A whole number as Kafka and Avro write it."""
     raw, found = (number << 1) ^ (number >> 63), bytearray()
     while raw > 0x7F:
         found.append(raw & 0x7F | 0x80)

@@ -24,10 +24,11 @@ from flexbus.views.fact import Fact
 from streams.kafka import Connection
 from streams.topics import journal_partitions
 from tests import market
+from tests.crafted import zigzag
 from tests.integration.core import FSP_A, founding
 from tests.integration.test_publisher import cleared
 
-__all__ = ["AREAS", "avro_long", "blocks_of", "varied", "write_history"]
+__all__ = ["AREAS", "blocks_of", "varied", "write_history"]
 
 AREAS = tuple(f"area-{n}" for n in range(8))
 SESSION_OFFERS = 5_000
@@ -120,7 +121,7 @@ def _entries(area_id: str, events: int) -> Iterator[Entry]:
     submitted = replace(market.submitted(_OFFER, slots=24, session_id=_SESSION), area_id=area_id)
     templates = [varied(submitted, n) for n in range(_TEMPLATES)]
     payloads = [codec.encode(t) for t in templates]
-    start = avro_long(market.START)
+    start = zigzag(market.START)
     assert all(p.count(start) == 1 for p in payloads)
     number = 0
     for session in range(-(-events // SESSION_OFFERS)):
@@ -136,7 +137,7 @@ def _entries(area_id: str, events: int) -> Iterator[Entry]:
         for _ in range(min(SESSION_OFFERS, events - number)):
             number += 1
             template, offer_id = number % _TEMPLATES, f"o-{number:08d}"
-            payload = payloads[template].replace(_OFFER.encode(), offer_id.encode()).replace(start, avro_long(at_ms))
+            payload = payloads[template].replace(_OFFER.encode(), offer_id.encode()).replace(start, zigzag(at_ms))
             yield entry(submitted, FSP_A, payload=payload.replace(_SESSION.encode(), session_id.encode()))
             offer = replace(templates[template].offer, offer_id=offer_id, session_id=session_id, start_ms=at_ms)
             aggregation.fold(aggregates, _fact(replace(submitted, offer=offer), FSP_A))
@@ -168,12 +169,3 @@ def _later(event: Any, by_ms: int) -> Any:
     """Return an event with all its instants moved."""
     moved = {f.name: getattr(event, f.name) + by_ms for f in fields(event) if f.name.endswith("_ms")}
     return replace(event, **moved)
-
-
-def avro_long(value: int) -> bytes:
-    """Return a long as Avro writes it."""
-    found, rest = bytearray(), value << 1
-    while rest > 0x7F:
-        found.append(rest & 0x7F | 0x80)
-        rest >>= 7
-    return bytes((*found, rest))

@@ -31,8 +31,9 @@ from streams.kafka import Connection
 from streams.supervisor import Supervisor
 from streams.topics import PARTY_PARTITION
 from tests.bench.core import Figure
-from tests.bench.history import avro_long, varied
+from tests.bench.history import varied
 from tests.bench.memory import Meter, Sample, growth, leaking
+from tests.crafted import zigzag
 from tests.integration import core
 from tests.integration.core import FSP_A, FSP_B, own_kafka
 
@@ -118,12 +119,12 @@ class Revised:
 
     def __init__(self, client: Client, event: ev.FlexOfferReplaced) -> None:
         one, two = (client.record(replace(event, offer=replace(event.offer, revision=n))) for n in (1, 2))
-        ((at, _),) = [(n, a) for n, (a, b) in enumerate(zip(one.value, two.value, strict=True)) if a != b]
+        (at,) = (n for n, (a, b) in enumerate(zip(one.value, two.value, strict=True)) if a != b)
         self._record, self._before, self._after = one, one.value[:at], one.value[at + 1 :]
 
     def record(self, revision: int, event_id: str) -> Record:
         """Return the record of a revision."""
-        value = self._before + avro_long(revision) + self._after
+        value = self._before + zigzag(revision) + self._after
         return replace_id(replace(self._record, value=value), event_id)
 
 
@@ -290,7 +291,7 @@ def _cpu_s(process: psutil.Process) -> float:
     return float(times.user + times.system)
 
 
-def _send(load: "Load", meter: Meter, seconds: float, rate: int) -> float:
+def _send(load: Load, meter: Meter, seconds: float, rate: int) -> float:
     """Send at a steady rate; return how long it took, s."""
     began, before = time.monotonic(), load.count
     sampled = 0.0
