@@ -18,6 +18,7 @@ from flexbus.reader import changer
 
 __all__ = [
     "CATALOGUE",
+    "SERVICES_BY_ID",
     "Kind",
     "Service",
     "Sight",
@@ -39,6 +40,9 @@ class Service(Enum):
     CLEARING = "clearing"
     ACTIVATION = "activation"
     SETTLEMENT = "settlement"
+
+
+SERVICES_BY_ID = {service.value: service for service in Service}
 
 
 class Sight(Enum):

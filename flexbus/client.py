@@ -20,7 +20,7 @@ from uuid import uuid4
 from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from flexbus import codec
-from flexbus.catalogue import CATALOGUE, Service, kind_of
+from flexbus.catalogue import CATALOGUE, SERVICES_BY_ID, kind_of
 from flexbus.errors import EnvironmentProblem, Fault, FaultCode, FaultyInputError, FlexbusError
 from flexbus.events import Receipt, ReceiptsIssued
 from flexbus.signing import sign
@@ -37,7 +37,6 @@ if TYPE_CHECKING:
 __all__ = ["Client", "Received", "Record", "Sent"]
 
 E = TypeVar("E")
-_SERVICES = frozenset(s.value for s in Service)
 _RECEIPTS = "ReceiptsIssued"
 
 
@@ -306,7 +305,7 @@ class Client:
 
     def _produce(self, record: Record) -> "_Delivery":
         # Before the first event, so that its verdict is not missed; services get none, they read the journal.
-        if self._receipts is None and self._party not in _SERVICES:
+        if self._receipts is None and self._party not in SERVICES_BY_ID:
             self._receipts = self._open_receipts()
         delivery = _Delivery(record.event_id)
         while True:

@@ -11,7 +11,7 @@ from operator import attrgetter
 from typing import Any
 
 from flexbus import events as ev
-from flexbus.catalogue import Service, kind_of
+from flexbus.catalogue import SERVICES_BY_ID, Service, kind_of
 from flexbus.errors import Fault, FaultCode
 from flexbus.events import Role
 from flexbus.validation import rules_offer, rules_register, rules_signing, rules_trade
@@ -43,7 +43,6 @@ _BINDING_SERVICES = frozenset(
         ev.FlexRequestWithdrawn,
     }
 )
-_SERVICES = {s.value: s for s in Service}
 
 
 def admission_faults(
@@ -65,7 +64,7 @@ def admission_faults(
     faults = list(authority_faults(state, event, sender_id, on_behalf_of, received_at_ms))
     if type(event) is ev.AreaOpened or state.registry.area is None:
         return tuple(faults)
-    if sender_id in _SERVICES:
+    if sender_id in SERVICES_BY_ID:
         if type(event) in _BINDING_SERVICES and not faults:
             faults += _requester_is_operator(state, event)
             faults += RULES[type(event)](state, event, _named(event) or sender_id)
@@ -98,7 +97,7 @@ def authority_faults(
     if state.registry.area is None:
         text = f"area {event.area_id!r} is unknown; its market operator opens it with AreaOpened"
         return (fault(FaultCode.UNKNOWN_ELEMENT, "$.area_id", text),)
-    service = _SERVICES.get(sender_id)
+    service = SERVICES_BY_ID.get(sender_id)
     if service is not None:
         return tuple(_service(event, service, on_behalf_of))
     return tuple(_authority(state, event, sender_id, on_behalf_of, received_at_ms))

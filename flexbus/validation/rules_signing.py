@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from flexbus import events as ev
-from flexbus.catalogue import Service
+from flexbus.catalogue import SERVICES_BY_ID
 from flexbus.errors import Fault, FaultCode
 from flexbus.events import Role
 from flexbus.signing import is_signed_by
@@ -20,7 +20,6 @@ from flexbus.validation.units import fault
 __all__ = ["RULES", "signature_faults"]
 
 _PATH = "$headers.ce_signature"
-_SERVICES = frozenset(s.value for s in Service)
 
 
 def signature_faults(
@@ -36,7 +35,7 @@ def signature_faults(
         payload: the event's bytes as they came.
         signature: Ed25519 signature over them, None if there is none.
     """
-    if sender_id in _SERVICES:  # its inbox is proof enough, and its facts follow from the journal anyway
+    if sender_id in SERVICES_BY_ID:  # its inbox is proof enough, and its facts follow from the journal anyway
         return ()
     name = type(event).__name__
     keys = state.keyring.live(sender_id, received_at_ms)

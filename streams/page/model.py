@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from flexbus.catalogue import Service, parties_of
+from flexbus.catalogue import SERVICES_BY_ID, parties_of
 from flexbus.errors import ChainError
 from flexbus.events import EventRejected
 from flexbus.journal import Block, verify_block
@@ -32,7 +32,6 @@ __all__ = [
     "tail_since",
 ]
 
-_SERVICES = frozenset(s.value for s in Service)
 TAIL_KEPT = 5000
 REJECTIONS_KEPT = 500
 TIMELINE_KEPT = 400
@@ -149,7 +148,7 @@ def fold_rejection(state: PageState, rejection: EventRejected) -> PageState:
     state.rejected_until[inbox] = rejection.inbox_offset
     state.rejected += 1
     # What the bus's own services send twice after a restart is shown, but is no result of the day.
-    if rejection.sender_id not in _SERVICES:
+    if rejection.sender_id not in SERVICES_BY_ID:
         state.rejections.update({f.code.value for f in rejection.faults})
     value = {
         "rejection_id": rejection.rejection_id,
