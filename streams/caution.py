@@ -14,7 +14,7 @@ from typing import Any
 
 from confluent_kafka import TopicPartition
 
-from streams.intake import Input
+from streams.inputs import Input
 from streams.kafka import Connection
 from streams.stored import Spot, Stored
 

@@ -3,7 +3,7 @@
 from confluent_kafka import Message
 
 from flexbus.reader import quickly
-from streams.intake import Input
+from streams.inputs import Input
 
 __all__ = ["input_of"]
 

@@ -4,42 +4,31 @@ The heart of the sequencer, without Kafka: an `Intake` holds the areas of one jo
 from the journal's blocks alone, so a fresh process decides as the one before would have.
 """
 
-import logging
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from hashlib import blake2b, sha256
+from hashlib import blake2b
 from typing import Any
 
 from flexbus import codec
-from flexbus.catalogue import CATALOGUE, Service
-from flexbus.errors import CodecError, EnvironmentProblem, Fault, FaultCode, FaultyInputError
+from flexbus.catalogue import SERVICES_BY_ID
+from flexbus.errors import Fault, FaultCode
 from flexbus.events import EventRejected, Receipt, ReceiptsIssued, Verdict
-from flexbus.ids import derived_id, is_uuid
+from flexbus.ids import derived_id
 from flexbus.journal import Block, Entry, next_block, verify_block
-from flexbus.partition import partition_of
 from flexbus.reader import quickly
-from flexbus.time import parse_instant
-from flexbus.topics import party_of_inbox
 from flexbus.views.fact import Fact, facts_of, quick_fact
+from streams.inputs import LONGEST_ID, MOST_KEPT, Input, InputReader, Reading, checked, shown
 from streams.seen import DIGEST_BYTES, Seen
 
-__all__ = ["Input", "Intake", "Kept", "Outcome", "Reading", "Rules"]
-
-log = logging.getLogger(__name__)
+__all__ = ["Intake", "Kept", "Outcome", "Rules"]
 
 BLOCK_ENTRIES = 500
 BLOCK_BYTES = 4_000_000
-_SERVICES = frozenset(s.value for s in Service)
-_HEADERS = frozenset(("ce_id", "ce_type", "ce_subject", "ce_time", "ce_onbehalfof", "ce_signature"))
-_LONGEST_ID = 200
 # An input of a megabyte can have a hundred thousand faults; what is said about it stays within a record.
 _MOST_FAULTS = 1000  # the content's own checks stop at the next
 _MOST_HEADERS = 50
-_MOST_JSON = 65_536  # bytes of a record that is read as JSON to tell its faults
 _LONGEST_TEXT = 500
-_MOST_KEPT = 8_000_000  # a compressed record passes the broker's limit and may still be larger than this
 _RECEIPTS_BYTES = 1_000_000
-_SIGNATURE_BYTES = 64  # Ed25519
 _quick_entry, _quick_receipt = quickly(Entry), quickly(Receipt)
 
 
@@ -62,30 +51,6 @@ class Rules:
     admission: Callable[[Any, Any, str, str | None, int], tuple[Fault, ...]]
     authority: Callable[[Any, Any, str, str | None, int], tuple[Fault, ...]] = lambda *_: ()
     signature: Callable[[Any, Any, str, int, bytes, bytes | None], tuple[Fault, ...]] = lambda *_: ()
-
-
-@dataclass(frozen=True, slots=True)
-class Input:
-    """One inbox record as it came.
-
-    Attributes:
-        batch: 0 for a record; else this is a batch that no client should read, with so many records: `value` is all of
-            it as Kafka stores it, `offset` that of its first record.
-    """
-
-    topic: str
-    partition: int
-    offset: int
-    received_at_ms: int
-    key: bytes | None
-    value: bytes | None
-    headers: tuple[tuple[str, bytes | None], ...]
-    batch: int = 0
-
-    @property
-    def next_offset(self) -> int:
-        """What comes after it in its partition."""
-        return self.offset + max(1, self.batch)
 
 
 @dataclass(slots=True)
@@ -128,35 +93,13 @@ class _Area:
         return 0 if self.head is None else self.head[0] + 1
 
     def remember(self, entry: Entry) -> None:
-        seen = self.seen_of_services if entry.sender_id in _SERVICES else self.seen
+        seen = self.seen_of_services if entry.sender_id in SERVICES_BY_ID else self.seen
         seen.add(_id_bytes(entry.event_id), _digest(entry.sender_id, entry.on_behalf_of, entry.payload))
 
     def known(self, event_id: str, sender_id: str) -> bytes | None:
         id_bytes = _id_bytes(event_id)
         of_services = self.seen_of_services.get(id_bytes)
-        return of_services if sender_id in _SERVICES else of_services or self.seen.get(id_bytes)
-
-
-@dataclass(slots=True)
-class Reading:
-    """One input on its way: what is known of it so far, and what is wrong; no area was looked at yet."""
-
-    given: Input
-    sender_id: str
-    event_id: str | None = None
-    on_behalf_of: str | None = None
-    signature: bytes | None = None
-    event_type: str | None = None
-    subject: str | None = None
-    fingerprint: bytes = b""
-    event: Any = None
-    area_id: str = ""
-    placed: bool = False  # it is in the partition that knows its area
-    faults: list[Fault] = field(default_factory=list)
-
-    def fault(self, code: FaultCode, path: str, message: str) -> None:
-        """Note something that is wrong."""
-        self.faults.append(Fault(code=code, path=path, message=message))
+        return of_services if sender_id in SERVICES_BY_ID else of_services or self.seen.get(id_bytes)
 
 
 class Intake:
@@ -170,9 +113,7 @@ class Intake:
     """
 
     def __init__(self, partition: int, partitions: int, rules: Rules, registry: codec.Registry | None = None) -> None:
-        self.partition = partition
-        self._registry = registry
-        self._partitions = partitions
+        self._reader = InputReader(partition, partitions, rules.content, registry)
         self._rules = rules
         self._areas: dict[str, _Area] = {}
 
@@ -225,13 +166,7 @@ class Intake:
 
     def read(self, given: Input) -> Reading:
         """Return what an input says by itself, whatever came before it; may be done ahead of time."""
-        reading = Reading(given, party_of_inbox(given.topic), area_id=_area_of_key(given.key))
-        _read_headers(reading)
-        _read_value(reading, self._registry, lambda event: self._checked(self._rules.content, event))
-        if reading.event is not None:
-            reading.placed = self._check_place(reading)
-            _check_headers(reading)
-        return reading
+        return self._reader.read(given)
 
     def decide(self, readings: Iterable[Reading]) -> Outcome:
         """Decide as `take`, on inputs that were read already; each reading may be decided on once."""
@@ -240,7 +175,7 @@ class Intake:
         touched: dict[str, _Area] = {}
         for reading in readings:
             receipt = self._decide(reading, outcome, touched)
-            if reading.sender_id not in _SERVICES:
+            if reading.sender_id not in SERVICES_BY_ID:
                 receipts.setdefault((reading.sender_id, reading.area_id), []).append(receipt)
         for area in touched.values():
             self._close(area, outcome)
@@ -309,14 +244,14 @@ class Intake:
     def _faults(self, area: _Area, reading: Reading) -> list[Fault]:
         """Return what is wrong with a decoded event, beside its headers."""
         rules, event, sender_id, at_ms = self._rules, reading.event, reading.sender_id, reading.given.received_at_ms
-        found = list(self._checked(rules.content, event))
+        found = list(checked(rules.content, event))
         if not reading.placed:  # this partition does not know its area
             return found
         # The rules of admission may rely on sound content; who sends it for whom can be told without.
         check = rules.authority if found else rules.admission
-        found += self._checked(check, area.state, event, sender_id, reading.on_behalf_of, at_ms)
+        found += checked(check, area.state, event, sender_id, reading.on_behalf_of, at_ms)
         evidence = (sender_id, at_ms, reading.given.value or b"", reading.signature)
-        return found + list(self._checked(rules.signature, area.state, event, *evidence))
+        return found + list(checked(rules.signature, area.state, event, *evidence))
 
     def _close(self, area: _Area, outcome: Outcome) -> None:
         if area.pending:
@@ -324,15 +259,6 @@ class Intake:
             outcome.blocks.append(block)
             area.head = (block.number, block.hash)
             area.pending, area.pending_bytes = [], 0
-
-    def _checked(self, check: Callable[..., tuple[Fault, ...]], *arguments: Any) -> tuple[Fault, ...]:
-        # A check that breaks on an input must cost that input only, never the market's queue.
-        try:
-            return tuple(check(*arguments))
-        except Exception as error:
-            log.exception("a check broke on an input")
-            message = f"could not be checked ({type(error).__name__}: {error}); tell the operator of the bus"
-            return (Fault(code=FaultCode.BAD_VALUE, path="$", message=message),)
 
     def _reject(self, reading: Reading, outcome: Outcome) -> Receipt:
         given = reading.given
@@ -350,140 +276,11 @@ class Intake:
                 inbox_offset=given.offset,
                 received_at_ms=given.received_at_ms,
                 faults=tuple(reading.faults),
-                original=(given.value or b"")[:_MOST_KEPT],
-                headers={name[:_LONGEST_ID]: _shown(value) for name, value in given.headers[:_MOST_HEADERS]},
+                original=(given.value or b"")[:MOST_KEPT],
+                headers={name[:LONGEST_ID]: shown(value) for name, value in given.headers[:_MOST_HEADERS]},
             )
         )
         return _receipt(reading, Verdict.REJECTED)
-
-    def _check_place(self, reading: Reading) -> bool:
-        """Note what is wrong with area and partition; tell whether this partition knows the area."""
-        area_id: str = reading.event.area_id
-        if not area_id or len(area_id) > _LONGEST_ID:
-            reading.fault(FaultCode.BAD_VALUE, "$.area_id", f"an area id has 1 to {_LONGEST_ID} characters")
-            return False
-        reading.area_id = area_id
-        key = area_id.encode()
-        if reading.given.key != key:
-            reading.fault(
-                FaultCode.BAD_HEADER,
-                "$key",
-                f"the record key is {_shown(reading.given.key)!r}, not area_id {area_id!r}",
-            )
-        home = partition_of(key, self._partitions)
-        if home != self.partition:
-            reading.fault(
-                FaultCode.BAD_HEADER,
-                "$key",
-                f"area {area_id!r} belongs in partition {home}, not {self.partition}: "
-                "let the client choose it from the key, partitioner murmur2",
-            )
-        return home == self.partition
-
-
-def _read_headers(reading: Reading) -> None:
-    found: dict[str, str] = {}
-    for name, raw in reading.given.headers:
-        if name not in _HEADERS:
-            continue
-        if name in found:
-            reading.fault(FaultCode.BAD_HEADER, f"$headers.{name}", "the header is given more than once")
-            continue
-        if name == "ce_signature":
-            found[name] = ""
-            if raw is None or len(raw) != _SIGNATURE_BYTES:
-                reading.fault(FaultCode.BAD_HEADER, "$headers.ce_signature", "an Ed25519 signature has 64 bytes")
-            else:
-                reading.signature = raw
-            continue
-        try:
-            found[name] = (raw or b"").decode()
-        except UnicodeDecodeError:
-            found[name] = ""
-            reading.fault(FaultCode.BAD_HEADER, f"$headers.{name}", "the header is not UTF-8")
-            continue
-        if len(found[name]) > _LONGEST_ID:
-            reading.fault(
-                FaultCode.BAD_HEADER, f"$headers.{name}", f"the header is longer than {_LONGEST_ID} characters"
-            )
-    event_id = found.get("ce_id")
-    if event_id is None:
-        reading.fault(FaultCode.BAD_HEADER, "$headers.ce_id", "the event has no id: give it a UUID of its own")
-    elif not is_uuid(event_id):
-        reading.fault(FaultCode.BAD_HEADER, "$headers.ce_id", f"{event_id[:60]!r} is no UUID in lower-case form")
-    else:
-        reading.event_id = event_id
-    reading.on_behalf_of = found.get("ce_onbehalfof") or None
-    reading.event_type = found.get("ce_type") or None
-    reading.subject = found.get("ce_subject")
-    if found.get("ce_time"):
-        try:
-            parse_instant(found["ce_time"])
-        except ValueError as error:
-            reading.fault(FaultCode.BAD_HEADER, "$headers.ce_time", f"not RFC 3339: {str(error)[:100]}")
-
-
-def _read_value(reading: Reading, registry: codec.Registry | None, content: Callable[[Any], tuple[Fault, ...]]) -> None:
-    value = reading.given.value
-    if not value:
-        reading.fault(FaultCode.NOT_DECODABLE, "$", "the record is empty")
-        return
-    if reading.given.batch:
-        reading.fault(
-            FaultCode.TOO_LARGE,
-            "$",
-            f"a batch of {reading.given.batch} records that becomes far too large, cannot be unpacked, or is as no "
-            "client of Kafka makes it; it is kept as Kafka stored it. Send the events again in smaller batches, or let "
-            "the SDK send them",
-        )
-        return
-    most = codec.MAX_SERVICE_EVENT_BYTES if reading.sender_id in _SERVICES else codec.MAX_EVENT_BYTES
-    if len(value) > most:
-        kept = f"; the first {_MOST_KEPT} are kept, SHA-256 {sha256(value).hexdigest()}" * (len(value) > _MOST_KEPT)
-        reading.fault(FaultCode.TOO_LARGE, "$", f"{len(value)} bytes are more than the {most} an event may have{kept}")
-        return
-    try:
-        name, reading.fingerprint = codec.type_of(value, registry)
-        if name not in CATALOGUE:
-            reading.fault(FaultCode.UNKNOWN_EVENT, "$", f"{name} is written by the bus itself and cannot be sent")
-            return
-        if not codec.shipped(reading.fingerprint):
-            # The journal must be read without the registry, which may forget or be gone.
-            reading.fault(
-                FaultCode.UNKNOWN_SCHEMA,
-                "$",
-                f"the registry's schema of {name} is no version that the bus has; `flexbus schemas` lists those",
-            )
-            return
-        reading.event = codec.decode_entry(value, reading.fingerprint)
-    except CodecError as error:
-        reading.faults.append(error.fault())
-        if value[:1] == b"{" and len(value) <= _MOST_JSON:  # no Avro begins like that: it was to be translated first
-            reading.faults += _faults_of_json(value, content)
-    except EnvironmentProblem as problem:
-        # Whatever one sender writes, the others' events must not wait for the registry.
-        text = f"its schema id is not known yet and cannot be asked for: send it again later. {problem}"
-        reading.fault(FaultCode.UNKNOWN_SCHEMA, "$", text)
-
-
-def _faults_of_json(value: bytes, content: Callable[[Any], tuple[Fault, ...]]) -> tuple[Fault, ...]:
-    """Return what would be wrong with an event that came as JSON, so that its sender need not find out one by one."""
-    try:
-        event = codec.from_json(value)
-    except FaultyInputError as error:
-        return error.faults
-    return content(event)
-
-
-def _check_headers(reading: Reading) -> None:
-    name = type(reading.event).__name__
-    if reading.event_type not in (None, name):
-        reading.fault(
-            FaultCode.BAD_HEADER, "$headers.ce_type", f"the header says {reading.event_type!r}, the schema {name!r}"
-        )
-    reading.event_type = name
-    if reading.subject not in (None, reading.event.area_id):
-        reading.fault(FaultCode.BAD_HEADER, "$headers.ce_subject", "the header is not the event's area_id")
 
 
 def _receipt(reading: Reading, verdict: Verdict, block: int | None = None, index: int | None = None) -> Receipt:
@@ -530,14 +327,3 @@ def _id_bytes(event_id: str) -> bytes:
 def _digest(sender_id: str, on_behalf_of: str | None, payload: bytes) -> bytes:
     content = b"\x1f".join((sender_id.encode(), (on_behalf_of or "").encode(), payload))
     return blake2b(content, digest_size=DIGEST_BYTES).digest()
-
-
-def _area_of_key(key: bytes | None) -> str:
-    try:
-        return (key or b"").decode()[:_LONGEST_ID]
-    except UnicodeDecodeError:
-        return ""
-
-
-def _shown(value: bytes | None) -> str:
-    return (value or b"").decode(errors="replace")[:_LONGEST_ID]

@@ -12,7 +12,7 @@ from flexbus.errors import CodecError, EnvironmentProblem
 from flexbus.events import EventRejected, Receipt, ReceiptsIssued, Verdict
 from flexbus.ids import derived_id
 from flexbus.topics import REJECTIONS, inbox, party_topic
-from streams.intake import Input
+from streams.inputs import Input
 from streams.journal_reader import read_records
 from streams.kafka import Connection
 from streams.read_log import resource

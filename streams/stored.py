@@ -25,7 +25,7 @@ from aiokafka.protocol.fetch import FetchRequest
 from confluent_kafka import IsolationLevel, KafkaException, TopicPartition
 from confluent_kafka.admin import OffsetSpec
 
-from streams.intake import Input
+from streams.inputs import Input
 from streams.kafka import Connection, Trouble, environment_problem, patiently
 
 __all__ = ["MOST_HEADERS", "MOST_RECORDS", "MOST_UNPACKED", "Spot", "Stored", "bounds_of", "read_inputs"]

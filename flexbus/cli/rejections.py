@@ -15,7 +15,7 @@ from flexbus.errors import CodecError
 from flexbus.events import EventRejected, Verdict
 from flexbus.signing import sign
 from flexbus.time import iso
-from streams.intake import Input
+from streams.inputs import Input
 from streams.kafka import Connection
 from streams.read_log import ReadLog
 from streams.registry import configured

@@ -7,7 +7,7 @@ from pathlib import Path
 import atheris
 
 with atheris.instrument_imports(
-    include=["flexbus", "clearing", "streams.intake", "streams.checkpoint", "streams.packing"]
+    include=["flexbus", "clearing", "streams.inputs", "streams.intake", "streams.checkpoint", "streams.packing"]
 ):
     from tests.fuzz.targets import TARGETS, meddled, seeds
 

@@ -23,7 +23,8 @@ from flexbus import events as ev
 from flexbus.cli.send import _read as lines_of
 from flexbus.errors import CodecError, FaultyInputError
 from flexbus.views.harmonise import Source
-from streams.intake import Input, Intake
+from streams.inputs import Input
+from streams.intake import Intake
 from tests import clearing_cases, market
 from tests.fuzz.files import FILES, FORECAST, file_seeds
 from tests.fuzz.mutate import meddled_avro, meddled_json

@@ -9,7 +9,7 @@ from flexbus import codec
 from flexbus.catalogue import CATALOGUE
 from flexbus.events import Verdict
 from flexbus.journal import verify_block
-from streams.intake import Input
+from streams.inputs import Input
 from tests.integration.core import FSP_A, FSP_B, founding, offer_of
 from tests.unit.test_intake import AREA, HOME, Inbox, fresh
 

@@ -8,7 +8,7 @@ from confluent_kafka import TopicPartition
 
 from streams import caution
 from streams.caution import Caution
-from streams.intake import Input
+from streams.inputs import Input
 from streams.kafka import Connection
 
 HERE, THERE = ("flexbus.in.here.v1", 0), ("flexbus.in.there.v1", 0)

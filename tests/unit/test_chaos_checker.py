@@ -14,7 +14,8 @@ from flexbus.events import ReceiptsIssued
 from flexbus.journal import Block, Entry, next_block
 from flexbus.quantities import Direction
 from flexbus.topics import JOURNAL, REJECTIONS, party_topic
-from streams.intake import Input, Intake, Outcome
+from streams.inputs import Input
+from streams.intake import Intake, Outcome
 from streams.sequencer import RULES
 from tests import market
 from tests.chaos.checker import MARK, PUBLIC, SERVICES, VALID, Record, Report, _decode, _word, check

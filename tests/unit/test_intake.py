@@ -15,7 +15,8 @@ from flexbus.journal import Block, verify_block
 from flexbus.partition import partition_of
 from flexbus.topics import inbox
 from streams import intake as intake_module
-from streams.intake import Input, Intake, Rules
+from streams.inputs import Input
+from streams.intake import Intake, Rules
 from streams.sequencer import RULES
 from tests import market
 from tests.integration.core import FMO, FSP_A, FSP_B, founding, offer_of

@@ -8,7 +8,8 @@ from flexbus.errors import FaultCode
 from flexbus.journal import Block, Entry
 from flexbus.partition import partition_of
 from flexbus.topics import inbox
-from streams.intake import Input, Intake
+from streams.inputs import Input
+from streams.intake import Intake
 from streams.sequencer import RULES
 from tests.integration.core import FSP_A, founding
 

@@ -13,7 +13,8 @@ from flexbus.events import EventRejected, FlexOfferSubmitted
 from flexbus.signing import sign
 from flexbus.topics import inbox
 from streams.inbox import input_of
-from streams.intake import Input, Intake, Rules
+from streams.inputs import Input
+from streams.intake import Intake, Rules
 from streams.kafka import Connection
 from streams.rejections import Rejections, own_rejection
 from tests import market

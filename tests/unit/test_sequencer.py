@@ -1,6 +1,6 @@
 """The order in which the sequencer takes what it has read."""
 
-from streams.intake import Input
+from streams.inputs import Input
 from streams.sequencer import BATCH_BYTES, _by_size, _in_order_of_arrival
 
 

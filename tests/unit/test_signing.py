@@ -15,7 +15,8 @@ from flexbus.journal import Block, next_block
 from flexbus.partition import partition_of
 from flexbus.signing import is_signed_by, public_key, sign
 from flexbus.topics import inbox
-from streams.intake import Input, Intake
+from streams.inputs import Input
+from streams.intake import Intake
 from streams.refold import refold
 from streams.sequencer import RULES
 from tests import market

@@ -10,7 +10,7 @@ from cramjam import snappy
 
 from flexbus.errors import FaultCode
 from streams import stored
-from streams.intake import Input
+from streams.inputs import Input
 from streams.kafka import Connection
 from tests.crafted import STRANGE, A, B, crafted, record
 
