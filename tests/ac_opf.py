@@ -1,6 +1,7 @@
 """An independent oracle: one slot of a market as AC optimal power flow in IPOPT, from the raw network model."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import casadi
 import numpy as np
@@ -125,7 +126,7 @@ def ac_opf(case: Case, slot: int = 0, *, extra: dict[str, complex] | None = None
         cost += settings.voltage_price_milli_per_puh / 1e3 * over
     opti.set_initial(vm, 1.0)
     opti.minimize(cost / 100)
-    options = {
+    options: dict[str, Any] = {
         "print_time": False,
         "ipopt.print_level": 0,
         "ipopt.sb": "yes",

@@ -8,6 +8,7 @@ import itertools
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,7 +49,7 @@ def block_market(seed: int, blocks: int) -> Case:
         first = rng.randrange(slots)
         span = range(first, rng.randint(first + 1, slots))
         stack = [(rng.randrange(100_000, 900_000), rng.randrange(1, 70) * 1000 + rng.randrange(1000))]
-        more: dict[str, object] = {}
+        more: dict[str, Any] = {}
         if rng.random() < 0.3:
             more["exclusive_group_id"] = f"g{rng.randint(0, 1)}"
         elif book and rng.random() < 0.3:

@@ -1,6 +1,7 @@
 """Small and large cases for the tests of the clearing: feeders, offers, requests in a few words."""
 
 import random
+from typing import Any
 
 from clearing.case import Case, Offer, OfferSlot, Request, RequestSlot, Settings, Step
 from flexbus.events.grid import Branch, BranchKind, Bus, BusInjection, InfeedPoint, NetworkModelPublished
@@ -121,7 +122,7 @@ def market_day(seed: int, n: int, slots: int, offers: int, *, price: int = 0, fe
         first = rng.randrange(0, slots // 2 + 1)
         span = range(first, rng.randrange(first, slots) + 1)
         kind = rng.random()
-        more: dict[str, object] = {}
+        more: dict[str, Any] = {}
         if kind < 0.2:
             more["max_energy_wh"] = sum(q for q, _ in stack) * len(span) // 12
         elif kind < 0.3:

@@ -14,9 +14,13 @@ NAMES = st.sampled_from([AREA, "b"])
 NUMBERS = st.integers(-2, 2) | st.sampled_from([-1_000_000, 20_000, 1_000_000])
 
 
-@cache
 def events(cls: Any) -> st.SearchStrategy[Any]:
     """Return events of a class of area `a`."""
+    return _events(cls)
+
+
+@cache
+def _events(cls: Any) -> st.SearchStrategy[Any]:
     hints = get_type_hints(cls, include_extras=True)
     parts = {f.name: st.just(AREA) if f.name == "area_id" else _values(f.name, hints[f.name]) for f in fields(cls)}
     return st.builds(cls, **parts)

@@ -10,6 +10,7 @@ is played whole in test_market_day.py.)
 import os
 import signal
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -90,7 +91,7 @@ class Bus:
                 del waiting[service]
                 before = self._supervisor.pids()[f"{service}-0"]
                 os.kill(before, signal.SIGTERM)
-                wait_for(lambda before=before, name=service: self._supervisor.pids().get(f"{name}-0", before) != before)
+                wait_for(partial(self._is_replaced, f"{service}-0", before))
                 self._supervisor.wait_ready(120)
             if isinstance(fact.event, LAST) and not brokers:
                 assert waiting == {}, "Kafka comes last"
@@ -118,6 +119,9 @@ class Bus:
     def _supervisor(self) -> Supervisor:
         assert self._day.supervisor is not None
         return self._day.supervisor
+
+    def _is_replaced(self, worker: str, before: int) -> bool:
+        return self._supervisor.pids().get(worker, before) != before
 
     def _played(self, area_id: str, watch: Callable[[Fact], None]) -> dict[str, Any]:
         assert self._day.world is not None

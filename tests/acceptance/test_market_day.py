@@ -32,6 +32,7 @@ class Played:
     @property
     def session(self) -> dict[str, Any]:
         (area,) = self.summary["areas"].values()
+        session: dict[str, Any]
         (session,) = area["sessions"].values()
         return session
 

@@ -9,6 +9,7 @@ import resource
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from random import Random
 from typing import Any
 
@@ -45,7 +46,7 @@ def market(grid: str, slots: int, offers: int = 100, budgets: int = BUDGETS, see
     for k in range(offers):
         size = max(1, round(peak * rng.uniform(0.2, 1.0) / offers / 2))
         first = rng.randrange(20, 130) * 1000
-        steps = (
+        steps: tuple[Step, ...] = (
             Step(quantity=size, price_milli_per_mwh=first),
             Step(quantity=size, price_milli_per_mwh=first + rng.randrange(1, 40) * 1000),
         )
@@ -84,7 +85,6 @@ class Monolith:
         )
         parts, costs, rights, first = [], [], [], 0
         self.kinds: list[Any] = []
-        ties = sparse.lil_matrix((repair.rows.shape[0], 0))
         columns = []
         self.fixed = 0.0
         for t in range(case.slots):
@@ -217,18 +217,18 @@ def slot_rates(_: int) -> Iterator[Ratio]:
         states = [measured(case, seed) for seed in range(20)]
         model = Model(case.network)
         programs = [clear(s, model=model).slots[0].repair_steps for s in states]
-        first = fastest(lambda case=case, model=model: award(case, model=model), 40)
-        each = [fastest(lambda s=s, model=model: award(s, model=model), 10) for s in states]
+        first = fastest(partial(award, case, model=model), 40)
+        each = [fastest(partial(award, s, model=model), 10) for s in states]
         worst = int(np.argmax(each))
         middle = float(np.median(each))
 
-        def renewed(case: Case = case) -> Case:
-            return replace(case, offers=tuple(replace(o) for o in case.offers))
+        def renewed(case: Case = case, model: Model = model) -> object:
+            return award(replace(case, offers=tuple(replace(o) for o in case.offers)), model=model)
 
-        new = fastest(lambda model=model: award(renewed(), model=model), 20)
-        none = fastest(lambda case=case: award(case), 20)
-        whole = fastest(lambda case=case, model=model: clear(case, model=model), 20)
-        bare = fastest(lambda case=case: clear(case), 20)
+        new = fastest(renewed, 20)
+        none = fastest(partial(award, case), 20)
+        whole = fastest(partial(clear, case, model=model), 20)
+        bare = fastest(partial(clear, case), 20)
         print(
             f"  {grid} x 1, award (optimal, proven, rounded, priced, verified in AC), same offers: {first:.1f} ms; "
             f"at 20 measured states {middle:.1f} ms in the middle, {each[worst]:.1f} ms at worst "

@@ -194,7 +194,7 @@ def sequencer_rates(events: int) -> Iterator[Ratio]:
 
 def _bare(connection: Connection, events: int) -> float:
     topic = inbox(FSP_A)
-    consumer = connection.reader(**{"enable.partition.eof": False})
+    consumer = connection.reader(None, **{"enable.partition.eof": False})
     consumer.assign([TopicPartition(topic, p, 0) for p in range(existing_topics(connection)[topic])])
 
     def work() -> None:

@@ -55,7 +55,7 @@ def varied(submitted: ev.FlexOfferSubmitted, number: int) -> ev.FlexOfferSubmitt
 
 def write_history(connection: Connection, events: int) -> Counter[int]:
     """Write a journal of about that many events over all areas; return how many each partition has."""
-    producer = connection.producer(**{"linger.ms": 50, "queue.buffering.max.messages": 20_000})
+    producer = connection.producer(None, **{"linger.ms": 50, "queue.buffering.max.messages": 20_000})
     partitions = journal_partitions(connection)
     counts: Counter[int] = Counter()
     for area_id in AREAS:

@@ -65,7 +65,7 @@ class Bus:
 
     def facts(self, area: str) -> list[Any]:
         """Return the facts of an area in order; its chain is verified on the way."""
-        head, found = None, []
+        head, found = None, list[Any]()
         for block in self.blocks():
             if block.area_id == area:
                 head = verify_block(head, block)

@@ -87,7 +87,7 @@ def with_open_gates(connection: Connection) -> set[str]:
 
 def offer_of(number: int, area: str, fsp: str = FSP_A) -> ev.FlexOfferSubmitted:
     point = {FSP_A: "GCP-1", FSP_B: "GCP-3"}[fsp]
-    return in_area(market.submitted(f"{fsp}-{number}", fsp, point, slots=24), area)
+    return replace(market.submitted(f"{fsp}-{number}", fsp, point, slots=24), area_id=area)
 
 
 def values(connection: Connection, topic: str) -> list[tuple[int, int, bytes]]:

@@ -62,7 +62,7 @@ class Load:
                 core.offer_of(self._number, self._random.choice(AREAS), party),
                 event_id=str(uuid4()),
             )
-            self.ids.add(record.headers["ce_id"])
+            self.ids.add(str(record.headers["ce_id"]))
             records[party] += [record] * (2 if self._random.random() < 1 / 7 else 1)
         for party, mine in records.items():
             self._clients[party].post_records(mine)
@@ -202,7 +202,7 @@ def test_poison_is_rejected_with_every_fault_and_stops_nothing(connection: Conne
             (record(encoded, b"elsewhere"), {"BAD_HEADER"}),
             (record(encoded, b"\xff\xfe"), {"BAD_HEADER"}),
             (record(codec.encode(core.offer_of(1, area, FSP_B))), {"NOT_YOURS_OR_UNKNOWN"}),
-            (record(codec.encode(core.in_area(core.market.gate_closed(), area))), {"WRONG_ROLE"}),
+            (record(codec.encode(core.in_area(market.gate_closed(), area))), {"WRONG_ROLE"}),
         ]
         sent = client.post_records(r for r, _ in poison)
         for receipt, (_, expected) in zip(client.verdicts(sent), poison, strict=True):
@@ -310,7 +310,7 @@ def test_a_record_in_the_wrong_partition_cannot_split_a_chain(connection: Connec
         home = fmo.send(opened)
         assert home.verdict is Verdict.ACCEPTED
         elsewhere = (home.inbox_partition + 1) % 4
-        record = fmo.record(core.in_area(core.market.product(), area))
+        record = fmo.record(core.in_area(market.product(), area))
         producer = connection.producer()
         places: list[Any] = []
         producer.produce(

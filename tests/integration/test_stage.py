@@ -122,8 +122,7 @@ def test_facts_come_once_each_wherever_the_stage_is_killed(bus: Bus, tmp_path: P
                 time.sleep(chance.uniform(0.0, 4.0))  # before, while and after it comes up
                 worker.restart()
         bus.flush()
-        for area in areas:
-            wait_for(lambda area=area: len(told(bus, area)) >= 48)
+        wait_for(lambda: all(len(told(bus, area)) >= 48 for area in areas))
     for area in areas:
         assert sorted(told(bus, area)) == sorted(owed(bus, area))
 
@@ -141,8 +140,7 @@ def test_two_workers_share_and_one_takes_over(bus: Bus, tmp_path: Path) -> None:
         for number in range(60, 90):
             bus.ask(areas[number % 6], f"r{number}")
         bus.flush()
-        for area in areas:
-            wait_for(lambda area=area: len(told(bus, area)) >= 18)
+        wait_for(lambda: all(len(told(bus, area)) >= 18 for area in areas))
         assert workers[1].get("health")["assigned"] == [0, 1, 2]
         assert set(workers[1].get("view")["areas"]) >= set(areas)
     for area in areas:
@@ -198,8 +196,7 @@ def test_a_rebalance_in_the_midst_of_a_rebuild_is_survived(bus: Bus, tmp_path: P
     with working(bus, tmp_path) as workers:
         for slot in (1, 2):  # they join while the first rebuilds
             workers.append(Worker(bus, tmp_path, slot))
-        for area in areas:
-            wait_for(lambda area=area: len(told(bus, area)) >= 12)
+        wait_for(lambda: all(len(told(bus, area)) >= 12 for area in areas))
         try:
             wait_for(lambda: sorted(p for w in workers for p in w.get("health").get("assigned", ())) == [0, 1, 2])
         except AssertionError as error:
@@ -242,7 +239,7 @@ toy_stage.STAGE = replace(toy_stage.STAGE, row=lambda state: {"asked": state.cou
 toy_stage.main()
 """
     for place in range(PARTITIONS):
-        bus.ask(*areas_of(place, "no-row", 1), "r")
+        bus.ask(areas_of(place, "no-row", 1)[0], "r")
     bus.flush()
     assert "TypeError" in last_words(bus, broken, tmp_path / "log")
 

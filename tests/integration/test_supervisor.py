@@ -95,10 +95,9 @@ def test_every_kind_of_service_tells_its_lag_and_a_stage_its_row(tmp_path: Path)
         try:
             supervisor.wait_ready()
             core.open_gates(connection, ["north"])
-            for service in services:
-                wait_for(lambda name=service: lag_lines(tmp_path, name).keys() == {"0", "1"})
-            for service in ("traffic_light", "scheduler", "monitor"):  # who stands at the end is behind nothing
-                wait_for(lambda name=service: set(lag_lines(tmp_path, name).values()) == {0.0})
+            wait_for(lambda: all(lag_lines(tmp_path, name).keys() == {"0", "1"} for name in services))
+            at_the_end = ("traffic_light", "scheduler", "monitor")  # they are behind nothing
+            wait_for(lambda: all(set(lag_lines(tmp_path, name).values()) == {0.0} for name in at_the_end))
             (port,) = (n.port for n in notes(tmp_path) if n.service == "traffic_light")
             with urllib.request.urlopen(f"http://127.0.0.1:{port}/view/north", timeout=5) as answer:
                 row = json.loads(answer.read())

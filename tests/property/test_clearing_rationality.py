@@ -9,7 +9,8 @@ from clearing import clear, pipeline
 from clearing.case import Case, Location, Offer, Unit, UnitKind
 from clearing.certificate import certify
 from clearing.rationality import _losing_blocks
-from clearing.result import NonAwardReason, Result
+from clearing.result import Result
+from flexbus.events import NonAwardReason
 from flexbus.quantities import Direction
 from tests.clearing_cases import case, chain, injection, offer, request
 

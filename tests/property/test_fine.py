@@ -31,7 +31,7 @@ def test_both_ways_agree(name: str, data: st.DataObject) -> None:
 )
 def test_both_ways_agree_on_offers(power_w: int, price: int, start_ms: int, name: str) -> None:
     for changes in ({"steps": ((power_w, price),)}, {"start_ms": start_ms}, {"offer_id": name}):
-        event = market.submitted(**{"offer_id": "o"} | changes)  # type: ignore[arg-type]
+        event = market.submitted(**{"offer_id": "o"} | changes)
         cls: Any = type(event)
         assert units._fine(cls)(event) is (list(units._faults(event, units._plan(cls), "$")) == [])
         assert units._fine(cls)(replace(market.submitted("o")))
@@ -53,7 +53,8 @@ def test_an_offer_looked_at_in_columns_is_looked_at_rightly(slots: tuple[ev.Offe
     if stacks.least_w > 0:
         assert (stacks.rise and stacks.fit) is (list(content_trade._stacks(offer)) == [])
     assert stacks.total_w == sum(step.power_w for step in steps)
-    assert units._fine(type(event))(event) is (list(units._faults(event, units._plan(type(event)), "$")) == [])
+    cls: Any = type(event)
+    assert units._fine(cls)(event) is (list(units._faults(event, units._plan(cls), "$")) == [])
     product = replace(market.product(), step_w=50, min_offer_w=100, max_steps=2)
     if rules_offer._stacks_fine(offer, product, swing_w):
         assert all(product.min_offer_w <= step.power_w for step in steps)

@@ -14,6 +14,7 @@ from clearing.translation import case_of
 from flexbus import codec
 from flexbus import events as ev
 from flexbus.catalogue import CATALOGUE
+from flexbus.quantities import Direction
 from flexbus.views import activation, aggregation, clearing, delivery, settlement
 from flexbus.views.fact import Emission, Fact, Job
 from tests import story
@@ -88,7 +89,7 @@ STEPS: tuple[Any, ...] = (
     ),
     ev.DeliveryStarted(area_id="a", session_id="a", start_ms=START, end_ms=START + 900_000),
     replace(story.ordered("a", "a", 20_000, 2, 3), area_id="a", session_id="a", fsp_id="a", start_ms=START),
-    replace(story.ordered("b", "a", 4, 5, direction=story.Direction.DOWN), area_id="a", session_id="a", start_ms=START),
+    replace(story.ordered("b", "a", 4, 5, direction=Direction.DOWN), area_id="a", session_id="a", start_ms=START),
     replace(story.reading("a", 9_000, -9), area_id="a", start_ms=START),
     ev.SettlementDue(area_id="a", session_id="a", at_ms=START),
     replace(story.reading("a", 1, 2, 3, revision=2), area_id="a", start_ms=START),

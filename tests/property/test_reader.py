@@ -175,9 +175,10 @@ def test_what_is_changed_quickly_is_what_replace_makes(cls: Any, data: st.DataOb
 
 @given(number=st.integers(-(2**63), 2**63 - 1) | st.sampled_from(EDGES))
 def test_every_whole_number_is_written(number: int) -> None:
-    entry = Entry(
-        **{f.name: None if "None" in str(f.type) else b"" if "bytes" in str(f.type) else "" for f in fields(Entry)}
-    )
+    values: dict[str, Any] = {
+        f.name: None if "None" in str(f.type) else b"" if "bytes" in str(f.type) else "" for f in fields(Entry)
+    }
+    entry = Entry(**values)
     entry = replace(entry, received_at_ms=number, inbox_partition=number, inbox_offset=number)
     block = Block(area_id="a", number=number, previous_hash=b"", hash=b"", entries=(entry,) * 2)
     assert codec.decode(codec.encode(block)) == block == long(codec.encode(block))

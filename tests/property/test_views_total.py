@@ -69,8 +69,12 @@ def values(name: str, kind: Any) -> st.SearchStrategy[Any]:
     return st.sampled_from([2, -2, 1_000_000, 0])
 
 
-@cache
 def instances(cls: Any) -> st.SearchStrategy[Any]:
+    return _instances(cls)
+
+
+@cache
+def _instances(cls: Any) -> st.SearchStrategy[Any]:
     hints = get_type_hints(cls, include_extras=True)
     parts = {f.name: st.just("north") if f.name == "area_id" else values(f.name, hints[f.name]) for f in fields(cls)}
     return st.builds(cls, **parts)

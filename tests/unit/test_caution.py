@@ -1,7 +1,7 @@
 """How an inbox comes under suspicion."""
 
+import time
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 from confluent_kafka import TopicPartition
@@ -10,6 +10,7 @@ from streams import caution
 from streams.caution import Caution
 from streams.inputs import Input
 from streams.kafka import Connection
+from streams.stored import Spot
 
 HERE, THERE = ("flexbus.in.here.v1", 0), ("flexbus.in.there.v1", 0)
 
@@ -26,7 +27,7 @@ class Client:
 THERE_ARE = (3, 4, 7)
 
 
-def stored(spot: Any, start: int, end: int) -> Iterator[Input]:
+def stored(spot: Spot, start: int, end: int) -> Iterator[Input]:
     return (given(spot, offset) for offset in THERE_ARE if start <= offset < end)
 
 
@@ -40,7 +41,7 @@ def watch(monkeypatch: pytest.MonkeyPatch) -> Iterator[Caution]:
     found.close()
 
 
-def given(spot: Any, offset: int) -> Input:
+def given(spot: Spot, offset: int) -> Input:
     return Input(*spot, offset, 7, None, b"", ())
 
 
@@ -75,7 +76,7 @@ def test_much_that_is_refused_does_and_a_little_less_does_not(watch: Caution, in
 
 def test_an_inbox_that_has_more_and_stands_still_does(watch: Caution, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = [1000.0]
-    monkeypatch.setattr(caution.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
     assert not watch.doubts(Client())
     assert not watch.doubts(Client()), "not at once"
     clock[0] += caution.STALLED_AFTER_S
@@ -87,7 +88,7 @@ def test_one_that_has_nothing_but_the_end_of_a_transaction_does_not(
     watch: Caution, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = [1000.0]
-    monkeypatch.setattr(caution.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
     monkeypatch.setattr(watch._stored, "inputs", lambda *_: iter(()))
     assert not watch.doubts(Client())
     clock[0] += caution.STALLED_AFTER_S

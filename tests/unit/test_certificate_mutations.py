@@ -1,7 +1,7 @@
 """Every leaf of a result is changed in turn, hashed again, and the certificate must notice."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import cache
 from typing import Any
@@ -57,7 +57,7 @@ def limited() -> Case:
     )
 
 
-CASES = {
+CASES: dict[str, Callable[[], Case]] = {
     "tied": lambda: tied_market(4),
     "storage": lambda: tied_market(57),
     "limits": limited,
@@ -157,7 +157,8 @@ def test_a_price_cannot_be_split_otherwise(name: str, word: str, part: str) -> N
         more, less = f"{word}_{part}_milli_per_mwh", f"{word}_energy_milli_per_mwh"
         by = PRICE_STEP + max(abs(v) for v in bus.p_price_milli_per_mwh) // 50
         moved = {more: getattr(bus, more)[0] + by, less: getattr(bus, less)[0] - by}
-        other = replace(bus, **{n: (v, *getattr(bus, n)[1:]) for n, v in moved.items()})
+        changes: dict[str, Any] = {n: (v, *getattr(bus, n)[1:]) for n, v in moved.items()}
+        other = replace(bus, **changes)
         bad = replace(result, buses=(*result.buses[:k], other, *result.buses[k + 1 :]))
         paths = {f.path for f in certify(given, bad).findings}
         assert f"$.buses[{k}].{more}[0]" in paths

@@ -2,6 +2,7 @@
 
 import random
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from clearing.certificate import certify
 from clearing.files import case_to_text, read_case, read_result, result_to_text
 from clearing.power_flow import solve_ac
 from flexbus.errors import FaultyInputError
+from flexbus.events.grid import NetworkModelPublished
 from flexbus.quantities import Direction
 from tests.clearing_cases import case, chain, injection, offer, random_feeder, request
 
@@ -32,7 +34,7 @@ def auction(*offers: Offer, watts: int = 600_000, slots: int = 1, sun: int = 1_0
     )
 
 
-def both_ways(name: str, bus: str, price: int, watts: int = 400_000, **more: object) -> tuple[Offer, Offer]:
+def both_ways(name: str, bus: str, price: int, watts: int = 400_000, **more: Any) -> tuple[Offer, Offer]:
     return (
         offer(f"{name}-up", bus, UP, [[(watts, price)]], **more),
         offer(f"{name}-down", bus, DOWN, [[(watts, price)]], **more),
@@ -65,7 +67,7 @@ def test_upward_reserve_that_would_lift_the_voltage_is_not_bought_but_downward_i
     assert reserved(wide)["end-up"] == 400_000
 
 
-def _wide(given: Case) -> object:
+def _wide(given: Case) -> NetworkModelPublished:
     buses = tuple(replace(b, max_voltage_ppm=1_500_000) for b in given.network.buses)
     return replace(given.network, buses=buses)
 
@@ -77,11 +79,14 @@ def test_what_is_awarded_is_deliverable_in_ac_at_both_ends(seed: int) -> None:
     n, slots = 8, 2
     net = random_feeder(seed, n, max_a=rng.choice([60.0, 200.0]))
     base = [injection(f"b{k:04d}", [rng.randrange(-200_000, 300_000) for _ in range(slots)]) for k in range(1, n)]
+    kinds: tuple[dict[str, Any], ...] = (
+        {}, {}, {"all_or_nothing": True}, {"exclusive_group_id": "g"}, {"max_energy_wh": 90_000},
+    )  # fmt: skip
     book = tuple(
         offer(
             f"o{i:02d}", f"b{rng.randrange(1, n):04d}", rng.choice([UP, DOWN]),
             [[(rng.randrange(200_000, 900_000), rng.randrange(1, 40) * 1000)]] * slots,
-            **rng.choice([{}, {}, {"all_or_nothing": True}, {"exclusive_group_id": "g"}, {"max_energy_wh": 90_000}]),
+            **rng.choice(kinds),
         )
         for i in range(12)
     )  # fmt: skip

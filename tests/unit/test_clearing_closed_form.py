@@ -1,11 +1,13 @@
 """Answers that can be worked out on paper: two buses, and prices on a feeder with hardly any losses."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 
 from clearing.canonical import canonical_case
+from clearing.case import Case
 from clearing.pipeline import solve
 from flexbus.quantities import Direction
 from tests.clearing_cases import bus, case, chain, injection, network, offer
@@ -15,7 +17,7 @@ VOLT = 20_000.0
 R, X = 0.25 * 20, 0.12 * 20  # 20 km
 
 
-def two_buses(watts: int, var: int, **more: object):  # type: ignore[no-untyped-def]
+def two_buses(watts: int, var: int, **more: Any) -> Case:
     line = replace(a_line("l1", "b0", "b1", 20.0), b_s=0.0)
     net = network([bus("b0"), bus("b1")], [line], price=50_000)
     return canonical_case(case(net, [injection("b1", [watts], [var])], **more))

@@ -12,6 +12,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import clarabel
 import numpy as np
 import pytest
 
@@ -19,6 +20,7 @@ from clearing import Case, clear, linearisation, relaxation, state
 from clearing.certificate import certify
 from clearing.convert.cases import convert_case
 from clearing.files import case_to_text, result_to_text
+from clearing.rows import solve_linear as solve_linear_exactly
 from flexbus.events import SlotStatus
 from tests.regimes import regime
 
@@ -39,7 +41,7 @@ def shuffled(case: Case, seed: int) -> Case:
     rng = random.Random(seed)
     net = case.network
 
-    def mixed(items):  # type: ignore[no-untyped-def]
+    def mixed(items: tuple[Any, ...]) -> tuple[Any, ...]:
         return tuple(rng.sample(items, len(items)))
 
     return replace(
@@ -86,10 +88,10 @@ class Noise:
         return values * (1 + 1e-12 * self.rng.standard_normal(np.shape(values)))
 
     def put_in(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        linear, newton, conic = linearisation.solve_linear, state.PowerFlow.solve, relaxation.clarabel
+        newton = state.PowerFlow.solve
 
         def solve_linear(*args: Any, **more: Any) -> Any:
-            found = linear(*args, **more)
+            found = solve_linear_exactly(*args, **more)
             if found is None:
                 return None
             names = ("x", "row_dual", "column_dual")
@@ -103,7 +105,7 @@ class Noise:
 
         class Solver:
             def __init__(self, *args: Any) -> None:
-                self.solver = conic.DefaultSolver(*args)
+                self.solver = clarabel.DefaultSolver(*args)
 
             def __getattr__(self, name: str) -> Any:
                 return getattr(self.solver, name)
@@ -116,7 +118,7 @@ class Noise:
 
         monkeypatch.setattr(linearisation, "solve_linear", solve_linear)
         monkeypatch.setattr(state.PowerFlow, "solve", solve)
-        monkeypatch.setattr(relaxation, "clarabel", SimpleNamespace(**{**vars(conic), "DefaultSolver": Solver}))
+        monkeypatch.setattr(relaxation, "clarabel", SimpleNamespace(**{**vars(clarabel), "DefaultSolver": Solver}))
 
 
 # What may differ on another processor, by how much: docs/formats/certificate.md. 1e-9 EUR; EUR per MWh.

@@ -99,7 +99,7 @@ def with_everything(given: Case, seed: int) -> Case:
     part = (BusShare(bus_id="b", share_ppm=400_000), BusShare(bus_id="f", share_ppm=600_000))
     corners = tuple(PolygonVertex(energy_before_wh=x, energy_wh=y) for x, y in ((0, 0), (90_000, 0), (0, 30_000)))
     one, other = rng.choice([(UP, DOWN), (DOWN, UP)])
-    book = (
+    book: tuple[Offer, ...] = (
         offer("20-steps", "e", UP, stacks(20, 1_000, 90_000)),
         offer("down", "d", DOWN, stacks(3, -70_000, 20_000)),
         offer("portfolio", None, UP, stacks(2, 20_000, 90_000), shares=part, tan_phi_ppm=200_000),

@@ -13,6 +13,9 @@ import clearing.pipeline as pipeline
 from clearing import Case, clear
 from clearing.canonical import canonical_case
 from clearing.certificate import certify
+from clearing.market_offers import build_market
+from clearing.network import build_grid
+from clearing.power_flow import solve_ac
 from flexbus.events.grid import Branch, BranchKind, NetworkModelPublished
 from tests.ac_opf import ac_opf
 from tests.clearing_cases import bus, line, market_day
@@ -66,11 +69,10 @@ def test_the_unspoilt_core_passes() -> None:
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_wrong_network_is_seen_by_the_certificate(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    right = pipeline.build_grid
     spoil = NETWORKS[name]
 
     def wrong(network: NetworkModelPublished, **margins: int) -> Any:
-        return right(spoil(network), **margins)
+        return build_grid(spoil(network), **margins)
 
     monkeypatch.setattr(pipeline, "build_grid", wrong)
     assert findings(day())
@@ -78,8 +80,7 @@ def test_wrong_network_is_seen_by_the_certificate(monkeypatch: pytest.MonkeyPatc
 
 @pytest.mark.parametrize("name", [n for n in NETWORKS if "exist" not in n])
 def test_wrong_network_is_seen_by_the_external_power_flow(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    right = test_power_flow.solve_ac
-    monkeypatch.setattr(test_power_flow, "solve_ac", lambda net, p, q: right(NETWORKS[name](net), p, q))
+    monkeypatch.setattr(test_power_flow, "solve_ac", lambda net, p, q: solve_ac(NETWORKS[name](net), p, q))
     with pytest.raises(AssertionError):
         test_power_flow.test_agrees_with_power_grid_model(0)
 
@@ -91,10 +92,8 @@ def test_baseline_of_the_slot_before_is_seen(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_forgotten_length_of_the_time_step_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
-    right = book.build_market
-
     def hourly(case: Case, *others: Any) -> Any:
-        return right(replace(case, resolution_s=3600), *others)
+        return build_market(replace(case, resolution_s=3600), *others)
 
     monkeypatch.setattr(book, "build_market", hourly)
     # Budgets are then four times too small: a schedule that keeps them, but is worse than the bound of the true ones.

@@ -1,6 +1,7 @@
 """What ties the slots of an offer, and offers, together: every rule holds and the best choice is made."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -32,7 +33,7 @@ from tests.tied_market import SLOTS, tied_market
 UP, DOWN = Direction.UP, Direction.DOWN
 
 
-def market(offers: tuple[Offer, ...], worth: list[int], watts: int = 100_000, **more: object) -> Case:
+def market(offers: tuple[Offer, ...], worth: list[int], watts: int = 100_000, **more: Any) -> Case:
     """Two buses, hardly a limit; the area asks for `watts` upward at the worth of every slot (0 = not)."""
     slots = len(worth)
     return case(
@@ -45,7 +46,7 @@ def market(offers: tuple[Offer, ...], worth: list[int], watts: int = 100_000, **
     )
 
 
-def up(offer_id: str, price: int, slots: int, watts: int = 100_000, **more: object) -> Offer:
+def up(offer_id: str, price: int, slots: int, watts: int = 100_000, **more: Any) -> Offer:
     return offer(offer_id, "b2", UP, [[(watts, price)]] * slots, **more)
 
 

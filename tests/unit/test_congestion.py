@@ -377,7 +377,7 @@ def test_t_nd_10_a_replay_gives_the_same_needs_with_the_same_ids() -> None:
     run.send(forecast("L1", (-6_000_000,)))
     run.close()
     run.send(cleared(run, L1=(600_000,)), "clearing")
-    state, again = Congestion(), []
+    state, again = Congestion(), list[Any]()
     for fact in run.market.facts:
         congestion.fold(state, fact)
         again += congestion.decide(state, fact)
@@ -705,8 +705,8 @@ def test_a_withdrawn_request_is_withdrawn() -> None:
 def test_the_feeder_tree_runs_from_the_infeed_point() -> None:
     tree = needs.feeder_tree(network())
     assert tree.depth == {"B0": 0, "B1": 1, "B2": 2, "B3": 3}
-    assert tree.buses_behind("L1") == {"B2", "B3"}
-    assert tree.buses_behind("GRID") == {"B0", "B1", "B2", "B3"}
+    assert tree.buses_behind("L1") == frozenset({"B2", "B3"})
+    assert tree.buses_behind("GRID") == frozenset({"B0", "B1", "B2", "B3"})
     assert list(tree.over("L2", CongestionKind.THERMAL)) == ["L1", "T1", "GRID"]
     assert list(tree.over("B2", CongestionKind.VOLTAGE)) == ["L1", "T1", "GRID"]
 

@@ -1,6 +1,7 @@
 """MATPOWER cases against pandapower's power flow on the same tables, and published figures of the cases."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandapower as pp
@@ -15,7 +16,7 @@ from clearing.power_flow import AcState, solve_ac
 RADIAL = ["case33bw", "case69", "case85", "case118zh", "case141", "case533mt_hi", "case1197"]
 
 
-def solved(name: str) -> tuple[dict[str, object], AcState]:
+def solved(name: str) -> tuple[dict[str, Any], AcState]:
     mpc = read_matpower(find_matpower(name))
     network = network_from_matpower(mpc, area_id="a", network_id=name)
     bus = mpc["bus"]

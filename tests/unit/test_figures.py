@@ -211,4 +211,5 @@ def test_the_lag_counts_what_is_not_read_and_is_asked_for_seldom(monkeypatch: py
     metrics = monitor.metrics().decode()
     assert 'flexbus_consumer_lag{partition="0",service="monitor"} 5.0' in metrics
     assert 'flexbus_consumer_lag{partition="1",service="monitor"} 0.0' in metrics
-    assert lag._ends.asked == 1
+    ends: Any = lag._ends
+    assert ends.asked == 1

@@ -37,7 +37,8 @@ def test_series_of_an_entry_become_one_row_per_slot() -> None:
     awards = table(cleared("north"), "awards")
     assert list(awards["power_w"]) == [100_000, 50_000, 100_000, 50_000]
     assert list(awards["fsp_id"]) == ["fsp-a"] * 2 + ["fsp-b"] * 2
-    assert (awards["start"].diff().dropna().dt.total_seconds().iloc[[0, 2]] == 900).all()
+    apart: Any = awards["start"].diff().dropna()
+    assert (apart.dt.total_seconds().iloc[[0, 2]] == 900).all()
 
 
 def test_entries_without_series_are_one_row_each() -> None:

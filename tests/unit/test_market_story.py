@@ -59,7 +59,7 @@ class Day:
         before = len(self.said)
         for event in events:
             terms = getattr(event, "offer", event)
-            sender = SENDERS.get(type(event)) or getattr(terms, "fsp_id", "fmo")
+            sender: Any = SENDERS.get(type(event)) or getattr(terms, "fsp_id", "fmo")
             self.bus.post(sender, event)
             self.bus.drain()
         assert [str(f) for r in self.bus.rejected for f in r.faults] == []

@@ -35,7 +35,7 @@ VALUES: list[Any] = [
     {"a", "b"},
     {(1, "x"), (2, "y")},
     Counter({"a": 2}),
-    Place(*["p"] * len(Place._fields)),
+    Place._make("p" for _ in Place._fields),
     Job(job_id="j", run=clear_session, arguments=(1,)),
     market.submitted("o1", slots=3),
 ]

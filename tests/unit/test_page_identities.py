@@ -85,7 +85,7 @@ def test_who_is_not_told_the_provider_does_not_find_it_by_guessing(chain: list[B
     assert all(shown["checks"].values()), "that the chain holds is told to everybody"
 
 
-@pytest.mark.parametrize("role", sorted(set(Role) - {Role.FMO, Role.AUDITOR}, key=lambda r: r.value))
+@pytest.mark.parametrize("role", [r for r in Role if r not in (Role.FMO, Role.AUDITOR)])
 def test_hashes_over_what_others_sent_are_for_the_all_seeing(chain: list[Block], role: Role) -> None:
     state = PageState()
     for block in chain:

@@ -24,9 +24,14 @@ def buffered() -> int:
 
 
 def test_a_browser_that_does_not_read_costs_one_update(monkeypatch: pytest.MonkeyPatch) -> None:
-    made: list[str] = []
+    made: list[Any] = []
     changes = PageServer._changes
-    monkeypatch.setattr(PageServer, "_changes", lambda *given: made.append(changes(*given)) or made[-1])
+
+    def counted(*given: Any) -> Any:
+        made.append(changes(*given))
+        return made[-1]
+
+    monkeypatch.setattr(PageServer, "_changes", counted)
 
     async def noted(*_: Any) -> None:
         """The log of reads needs a Kafka."""

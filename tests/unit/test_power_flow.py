@@ -1,24 +1,27 @@
 """The own power flow against power-grid-model, a closed form, and Kirchhoff's laws."""
 
+from typing import Any
+
 import numpy as np
 import power_grid_model as pgm
 import pytest
+from power_grid_model import ComponentType
 
 from clearing.power_flow import AcGrid, AcState, PowerFlowInputError, solve_ac
 from flexbus.events.grid import Branch, BranchKind, Bus, InfeedPoint, NetworkModelPublished
 
 
-def bus(k: int, volt: int = 20_000, **more: object) -> Bus:
+def bus(k: int, volt: int = 20_000, **more: Any) -> Bus:
     return Bus(bus_id=f"b{k}", nominal_voltage_v=volt, min_voltage_ppm=900_000, max_voltage_ppm=1_100_000, **more)
 
 
-def line(f: int, t: int, r: float = 0.4, x: float = 0.3, **more: object) -> Branch:
+def line(f: int, t: int, r: float = 0.4, x: float = 0.3, **more: Any) -> Branch:
     more.setdefault("kind", BranchKind.LINE)
     name = f"l{f}-{t}" + ("" if "suffix" not in more else str(more.pop("suffix")))
     return Branch(branch_id=name, from_bus_id=f"b{f}", to_bus_id=f"b{t}", r_ohm=r, x_ohm=x, **more)
 
 
-def root(k: int = 0, ppm: int = 1_000_000, **more: object) -> InfeedPoint:
+def root(k: int = 0, ppm: int = 1_000_000, **more: Any) -> InfeedPoint:
     return InfeedPoint(infeed_id=f"r{k}", bus_id=f"b{k}", voltage_ppm=ppm, **more)
 
 
@@ -124,10 +127,11 @@ def by_power_grid_model(network: NetworkModelPublished, p: np.ndarray, q: np.nda
     out = model.calculate_power_flow(
         update_data={"sym_load": update}, error_tolerance=1e-9, calculation_method="newton_raphson"
     )
-    v = (out["node"]["u_pu"] * np.exp(1j * out["node"]["u_angle"]))[:, [held.index(k) for k in joined]]
+    node, source_out = out[ComponentType.node], out[ComponentType.source]
+    v = (node["u_pu"] * np.exp(1j * node["u_angle"]))[:, [held.index(k) for k in joined]]
     flows = np.full((p.shape[0], len(network.branches)), np.nan)
-    flows[:, [network.branches.index(b) for b in pis]] = out["generic_branch"]["p_from"]
-    return v, flows, out["source"]["p"], out["source"]["q"]
+    flows[:, [network.branches.index(b) for b in pis]] = out[ComponentType.generic_branch]["p_from"]
+    return v, flows, source_out["p"], source_out["q"]
 
 
 @pytest.mark.parametrize("seed", range(8))

@@ -114,5 +114,5 @@ class Odd:
 
 
 def test_a_header_whose_name_is_no_text_ends_nobody_who_reads_the_inbox() -> None:
-    given = input_of(Odd())  # type: ignore[arg-type]
+    given = input_of(Odd())
     assert (given.topic, given.partition, given.offset, given.headers) == (inbox("fsp-a"), 2, 7, ())

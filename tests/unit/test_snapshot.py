@@ -73,7 +73,7 @@ def due(*told: Any, **product: Any) -> tuple[Emission | Job, ...]:
     story = Story(sessions, Sessions())
     for event in (*opened(**product), *told):
         story.hear(event)
-    return story.hear(GATE_CLOSED)  # type: ignore[return-value]
+    return story.hear(GATE_CLOSED)
 
 
 def case(*told: Any, **product: Any) -> Case:

@@ -36,7 +36,7 @@ UP, DOWN = Direction.UP, Direction.DOWN
 
 
 def run(market: Market) -> tuple[TrafficLights, list[Emission]]:
-    state, due = TrafficLights(), []
+    state, due = TrafficLights(), list[Emission]()
     for fact in market.facts:
         traffic_light.fold(state, fact)
         due += traffic_light.decide(state, fact)

@@ -36,7 +36,7 @@ def told(bus: Bus) -> dict[str, Any]:
         area = f"see-{kind.word}"
         events[name] = specimen(kind, area, NAMED, OTHER)
         story = [("fmo", event) for event in founding_of(area)]
-        sender = NAMED if any(isinstance(s, Role) for s in kind.send) else min(s.value for s in kind.send)  # type: ignore[union-attr]
+        sender = NAMED if any(isinstance(s, Role) for s in kind.send) else min(s.value for s in kind.send)
         head = None
         for number, part in enumerate((story, [(sender, events[name])])):
             block = next_block(area, head, tuple(entry(who, e, (number, n)) for n, (who, e) in enumerate(part)))

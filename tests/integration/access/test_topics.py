@@ -45,7 +45,7 @@ def test_rights_that_are_too_many_are_taken_away_and_a_revoked_party_has_none(bu
     bus.broker.add_users("leaver")
     config = {"bootstrap.servers": bus.broker.bootstrap, **security.client_config(bus.broker.data_dir, "leaver")}
     leaver = Bus(bus.broker, replace(bus.made, properties={"leaver": Path()}))
-    leaver.config = lambda _: config  # type: ignore[method-assign]
+    leaver.config = lambda principal: config  # type: ignore[method-assign]
     trading = grants_of({"leaver": (Role.FSP,)})
     mine = [g for g in trading if g.principal == "leaver"]
     too_much = [g for g in grants_of({"leaver": (Role.AUDITOR,)}) if g.principal == "leaver"]
