@@ -57,7 +57,7 @@ def round_awards(market: Market, x: Real, relief: Real, step_w: int, resolution_
     least = _least(market, awards)
     awards = np.where(awards > 0, np.maximum(awards, least), awards)
     for window in market.windows:
-        _share_budgets(market, awards, least, x, step_w, resolution_s, window)
+        _share_budgets(market, awards, least, x, steps, resolution_s, window)
     return awards
 
 
@@ -113,12 +113,12 @@ def _budget(offer: Offer, resolution_s: int) -> int:
 
 
 def _share_budgets(
-    market: Market, awards: Awards, least: Awards, x: Real, step_w: int, resolution_s: int, window: range
+    market: Market, awards: Awards, least: Awards, x: Real, steps: Index, resolution_s: int, window: range
 ) -> None:
     """Round each offer that has an energy budget so that no slot is off by a whole quantum.
 
     Rounded one by one, the quanta of a day add up to more than the budget. So every slot is rounded down, and what
-    the budget still holds goes to the slots that lost most, ties to the earlier slot.
+    the budget still holds goes to the slots that lost most, ties to the earlier slot. `steps` is the quantum per offer.
     """
     table, count = market.all_members(), len(market.offers)
     if all(o.max_energy_wh is None for o in market.offers):
@@ -134,7 +134,8 @@ def _share_budgets(
     if not len(over):
         return
     offered, exact, most, least = offered[over], exact[over], most[over], least[over, window.start : window.stop]
-    down = np.minimum((np.floor((exact + NOISE_W) / step_w) * step_w).astype(int), most)
+    step = steps[over, None]
+    down = np.minimum((np.floor((exact + NOISE_W) / step) * step).astype(int), most)
     down = np.maximum(down, np.where(most > 0, least, 0))
     left = budget[over] - np.where(offered, down, 0).sum(axis=1)
     order = np.argsort(np.where(offered, down - exact, np.inf), axis=1, kind="stable")

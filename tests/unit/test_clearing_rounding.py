@@ -2,8 +2,11 @@
 
 from itertools import pairwise
 
+import pytest
+
 from clearing import clear
 from clearing.case import InfeedPrice, Settings, Unit, UnitKind
+from clearing.certificate import certify
 from flexbus.quantities import Direction
 from tests.clearing_cases import case, chain, injection, offer
 
@@ -69,3 +72,28 @@ def test_whole_watts_leave_no_storage_with_less_than_it_must_hold() -> None:
     assert 112_600 - 0.01 <= stored < 112_602
     assert result.certificate.gap_nano is not None
     assert result.certificate.gap_nano >= 0
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"max_rise": 59_731, "max_fall": 51_168, "max_energy_wh": 350_123},
+        {"min_energy_wh": 350_123, "max_energy_wh": 350_123},
+    ],
+)
+def test_a_budget_is_shared_in_whole_watts_where_quanta_would_break_another_rule(more: dict[str, int]) -> None:
+    """A ramp, or energy that must be had, leaves no room for a slot that is short of half a quantum."""
+    uneven = [4_000_000 + (864_199 * t) % 700_000 for t in range(8)]
+    given = case(
+        chain(6, km=6.0),
+        [injection("b5", uneven)],
+        slots=8,
+        offers=(
+            offer("cheap", "b5", Direction.DOWN, [[(600_000, 10_000)]] * 8, **more),
+            offer("dear", "b5", Direction.DOWN, [[(2_000_000, 50_000)]] * 8),
+        ),
+        settings=Settings(quantity_step_w=50_000),
+    )
+    result = clear(given)
+    assert sum(result.offers[0].quantity) // 4 in range(350_120, 350_124)
+    assert certify(given, result).findings == ()
