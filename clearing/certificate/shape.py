@@ -59,7 +59,7 @@ def misshapen(result: Result, slots: int) -> Iterator[Finding]:
 
 
 def unknown(case: Case, result: Result) -> Iterator[Finding]:
-    """Yield every multiplier of a request or storage that the case does not have, or with too many digits.
+    """Yield every multiplier of a request or storage that the case lacks, two of one limit, or with too many digits.
 
     Args:
         case: the case, unfolded.
@@ -67,6 +67,11 @@ def unknown(case: Case, result: Result) -> Iterator[Finding]:
     """
     requests = {r.request_id for r in case.requests}
     for k, duals in enumerate(result.certificate.duals):
+        # Each is held to the price of its limit, so that two of one limit would come to twice the price.
+        for (kind, element), count in Counter((d.kind, d.element_id) for d in duals.limits).items():
+            if count > 1:
+                path = f"$.certificate.duals[{k}].limits"
+                yield Finding(path, f"{kind.value} of {element!r} has {count} multipliers")
         for n, request in enumerate(duals.requests):
             if request.request_id not in requests:
                 yield Finding(f"$.certificate.duals[{k}].requests[{n}]", f"there is no request {request.request_id!r}")
