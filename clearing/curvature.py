@@ -83,7 +83,7 @@ class _Inside:
             running = among(repair.group, groups)
             program, model = self._program(point, groups)
             bend = self._bend(point, np.flatnonzero(slots & running).tolist())
-            found = self._solve(program, model, point, bend)
+            found = self._solve(program, point, bend)
             if found is None:
                 break
             x, duals = found
@@ -92,7 +92,7 @@ class _Inside:
             promised = {g: self._gain(point.merit - promise, g) for g in groups}
             missed = [g for g in sorted(groups) if self._gain(point.merit - candidate.merit, g) < GOOD * promised[g]]
             if missed:
-                corrected = self._solve(self._corrected(program, model, point, candidate), model, point, bend)
+                corrected = self._solve(self._corrected(program, model, point, candidate), point, bend)
                 if corrected is not None:
                     other = repair.point(corrected[0], point.state, running)
                     better = [g for g in missed if self._gain(candidate.merit - other.merit, g) > 0]
@@ -220,7 +220,7 @@ class _Inside:
             row_high[r] -= missed if np.isfinite(missed) else 0.0
         return replace(program, row_high=row_high)
 
-    def _solve(self, program: LinearProgram, model: Model, point: Point, bend: _Bend) -> tuple[Real, Real] | None:
+    def _solve(self, program: LinearProgram, point: Point, bend: _Bend) -> tuple[Real, Real] | None:
         """Return what the program with bends takes, and what its rows are worth where their upper side presses."""
         n, loose = len(point.x), program.upper > program.lower
         fixed = np.where(loose, 0.0, program.lower)

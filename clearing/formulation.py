@@ -95,7 +95,6 @@ class SlotProblem:
     limits: tuple[SlotLimit, ...] = ()
     # Flow rows: (branch or infeed index, Measure kind, sign, base value, columns): sum columns <= sign (base - flow).
     measured: tuple[tuple[int, str, float, float, tuple[int, ...]], ...] = ()
-    loss_price: float = 0.0  # tie-break against fictitious losses
     box: SlotBox | None = None
     likely: NDArray[np.bool_] | None = None  # columns to begin with; the others are looked at when prices are known
 
@@ -216,7 +215,6 @@ def assemble(problem: SlotProblem) -> Assembled:
     for row, matrix in ((p_row, problem.inject_p), (q_row, problem.inject_q)):
         coo = matrix.tocoo()
         eq.put(row[coo.row], at_x + coo.col, coo.data)
-    # Columns are in MW, the balances in pu: scale them to pu as well.
     drop_row = eq.grow(np.zeros(m))
     eq.put(drop_row, at_v + t, -1.0)
     eq.put(drop_row, at_v + f, 1 / a2)
@@ -374,7 +372,6 @@ def assemble(problem: SlotProblem) -> Assembled:
     cost = np.zeros(size + len(extra_cost))
     cost[at_p0 : at_p0 + h] = problem.energy_price * base
     cost[at_x : at_x + k] = problem.cost * base
-    cost[at_l : at_l + m] = problem.loss_price * np.abs(r) * base
     cost[size:] = extra_cost
     blocks = [eq, pos, main, *cones]
     kinds = [clarabel.ZeroConeT(eq.height), clarabel.NonnegativeConeT(pos.height)]

@@ -96,14 +96,9 @@ class RequestBuilder:
     def _measured(self, where: str, place: str, quantity: str, sign: int, t: int, columns: list[int]) -> None:
         active = quantity == Quantity.ACTIVE.value
         if where == "INFEED_POINT":
-            kind, index, outward = ("root_p" if active else "root_q"), self.grid.infeed_ids.index(place), 1
+            kind, index = ("root_p" if active else "root_q"), self.grid.infeed_ids.index(place)
         else:
             index = self.grid.branch_ids.index(place)
-            outward = int(self.grid.outward[index])
             # Measured at the end nearer to the infeed, so that losses count.
-            end = "f" if outward > 0 else "t"
-            kind = ("p" if active else "q") + end
-            outward = 1
-        self.market.measured.append(
-            MeasuredRequest(slot=t, kind=kind, index=index, sign=float(sign * outward), columns=columns)
-        )
+            kind = ("p" if active else "q") + ("f" if self.grid.outward[index] > 0 else "t")
+        self.market.measured.append(MeasuredRequest(slot=t, kind=kind, index=index, sign=float(sign), columns=columns))

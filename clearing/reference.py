@@ -81,7 +81,6 @@ def solve_reference(problem: SlotProblem, solver: str = "CLARABEL") -> Reference
             bound = problem.row_high if side > 0 else problem.row_low
             constraints += [side * (problem.rows[rows] @ x) <= side * bound[rows]] if rows.any() else []
     cost = problem.cost @ x + problem.energy_price @ (p0 - problem.base_root)
-    cost += problem.loss_price * (np.abs(z.real) @ l)
     for limit in problem.limits:
         j, over = limit.index, cp.Variable(nonneg=True)
         cost += limit.price * over

@@ -31,7 +31,7 @@ class SolverFailedError(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Relaxed(SlotMultipliers):
-    """The optimum of the relaxation; `bound` is the lower of its primal and dual value, with the tie-break."""
+    """The optimum of the relaxation; `bound` is the lower of its primal and dual value."""
 
     solved: bool
     bound: float
@@ -39,8 +39,7 @@ class Relaxed(SlotMultipliers):
     v: Real
     p: Real
     q: Real
-    current: Real
-    current_mva: Real  # the same squared currents, pu of 1 MVA
+    current_mva: Real  # squared currents, pu of 1 MVA
     losses_mw: float
     rows: Real  # per row of the problem, >= 0 where an upper side presses
     measured: Real  # per measured request
@@ -160,7 +159,6 @@ def _solve_columns(problem: SlotProblem) -> Relaxed:
         v=np.sqrt(np.maximum(v, 0)),
         p=p * base,
         q=q * base,
-        current=current,
         current_mva=current * base**2,
         balance_p=-dual[made.p_row] / base,
         balance_q=-dual[made.q_row] / base,

@@ -41,8 +41,6 @@ Real = NDArray[np.float64]
 Complex = NDArray[np.complexfloating[Any, Any]]
 MEGA = 1e6
 NOISE = 2_000
-# EUR per MWh of losses: tried where energy is free or has a negative price, for then the relaxation may burn it.
-LOSS_PRICE = (0.0,)
 CURRENTS = (LimitKind.CURRENT_FROM, LimitKind.CURRENT_TO)
 APPARENT = (LimitKind.APPARENT_POWER_FROM, LimitKind.APPARENT_POWER_TO)
 
@@ -185,7 +183,6 @@ class _Dual:
         self.alive = e.before.converged
         slots = e.case.slots
         self.least = np.zeros(slots)  # what the grid costs at least, EUR per hour
-        self.up, self.uq = np.zeros((slots, self.g.nodes)), np.zeros((slots, self.g.nodes))
         self.worth = {q: np.zeros((slots, len(e.case.network.buses))) for q in Quantity}
         self.pools = _pools(e.case)
         self.limits = _limit_rows(e)
@@ -296,21 +293,16 @@ class _Dual:
             a_q += sign * by_q
             a_l += sigma * (w_far + np.where(inward, 0.0, by_p * g.r + by_q * g.x))
             constant += float(sigma @ least)
-        pull = u[0] * g.shunt.real - u[1] * g.shunt.imag
-        best = -np.inf
-        for price in LOSS_PRICE if (self.energy[t] <= 0).any() else LOSS_PRICE[:1]:
-            slope = a_l + price * np.abs(g.r)
-            square = a_p**2 + a_q**2
-            # Where a branch may carry current for nothing, its current ends at what voltages and rating allow.
-            least = np.sqrt(square / (4 * most) * w_high[g.f]) / np.abs(g.a)
-            lifted = np.maximum(slope, least)
-            cone = np.divide(square, 4 * lifted, out=np.zeros_like(square), where=lifted > 0)
-            lift = float((np.maximum(lifted, 0.0) - slope) @ most)
-            weight = pull.copy()
-            np.add.at(weight, g.f, (w_from - cone) / g.a2)
-            np.add.at(weight, g.t, w_to)
-            best = max(best, self._voltages(t, weight, w_low, w_high) - lift - price * float(np.abs(g.r) @ most))
-        return float(constant + best)
+        weight = u[0] * g.shunt.real - u[1] * g.shunt.imag
+        square = a_p**2 + a_q**2
+        # Where a branch may carry current for nothing, its current ends at what voltages and rating allow.
+        least = np.sqrt(square / (4 * most) * w_high[g.f]) / np.abs(g.a)
+        lifted = np.maximum(a_l, least)
+        cone = np.divide(square, 4 * lifted, out=np.zeros_like(square), where=lifted > 0)
+        lift = float((np.maximum(lifted, 0.0) - a_l) @ most)
+        np.add.at(weight, g.f, (w_from - cone) / g.a2)
+        np.add.at(weight, g.t, w_to)
+        return float(constant + self._voltages(t, weight, w_low, w_high) - lift)
 
     def _worths(self, t: int, d: SlotDuals | None) -> tuple[tuple[Real, Real], list[Real], float]:
         """Return worths at the nodes, worths of what enters the branches (P from, P to, Q from, Q to), a constant."""
@@ -352,7 +344,6 @@ class _Dual:
         asked = {r.request_id: r.value for r in d.requests} if d is not None else {}
         for key, members in self.pools[t].items():
             constant += self._request(t, key, members, asked, u_p, u_q, more)
-        self.up[t], self.uq[t] = u_p, u_q
         alive = np.flatnonzero(g.node >= 0)
         self.worth[Quantity.ACTIVE][t, alive] += u_p[g.node[alive]]
         self.worth[Quantity.REACTIVE][t, alive] += u_q[g.node[alive]]

@@ -48,7 +48,7 @@ def terms_faults(o: ev.FlexOffer) -> Iterator[Fault]:
     if t.payback is not None:
         yield from _payback(o, t.payback)
     yield from _polygons(o, t)
-    yield from _unit(o, t)
+    yield from _unit(t)
     yield from _reservation(o, t)
 
 
@@ -153,7 +153,7 @@ def _polygons(o: ev.FlexOffer, t: ev.OfferTerms) -> Iterator[Fault]:
             yield fault(FaultCode.BAD_SERIES, f"{at}[{n}].vertices", text)
 
 
-def _unit(o: ev.FlexOffer, t: ev.OfferTerms) -> Iterator[Fault]:
+def _unit(t: ev.OfferTerms) -> Iterator[Fault]:
     if t.unit_id is None:
         yield from _left_out(_AT, t, "storage inverter", "describes a unit without a name; give unit_id")
     if t.storage is not None and t.inverter is not None:

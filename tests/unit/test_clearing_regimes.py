@@ -83,6 +83,6 @@ def test_exact_slot_meets_its_own_lower_bound() -> None:
     cleared = solve(canonical_case(market_day(1, 20, 12, 30, price=50_000, feed_in=9e6)))
     assert cleared.bound.exact.all()
     value = float(cleared.point.merit.sum())
-    # The integer awards are a few W off the optimum, the tie-break is a thousandth of a EUR per MWh of losses.
+    # The bound has the digits of the cone solver.
     assert 0 <= value - cleared.bound.value < 1e-5 * abs(value)
     assert np.max(cleared.bound.gap_mw) < 1e-6
