@@ -8,7 +8,7 @@ from flexbus import events as ev
 from flexbus.events import LimitKind, LocationKind
 from flexbus.quantities import Direction
 
-__all__ = ["asked_slots", "held_request_ids", "limit_prices", "purchases"]
+__all__ = ["asked_slots", "held_request_ids", "limit_kinds", "limit_prices", "purchases"]
 
 MANUAL = "MANUAL"
 _OF_BRANCHES = (
@@ -51,7 +51,7 @@ def limit_prices(held: Iterable[ev.FlexRequest]) -> tuple[LimitPrice, ...]:
     """Return what holding the limits of branches and infeed points is worth to those who asked for it."""
     found: dict[tuple[LimitKind, str], int] = {}
     for request in held:
-        for kind in _kinds(request):
+        for kind in limit_kinds(request):
             key = (kind, request.location_id)
             found[key] = max(found.get(key, 0), request.max_price_milli_per_mwh)
     return tuple(
@@ -59,7 +59,8 @@ def limit_prices(held: Iterable[ev.FlexRequest]) -> tuple[LimitPrice, ...]:
     )
 
 
-def _kinds(request: ev.FlexRequest) -> tuple[LimitKind, ...]:
+def limit_kinds(request: ev.FlexRequest) -> tuple[LimitKind, ...]:
+    """Return the priced limits of branch or infeed point that a request which names it stands for; none of a bus."""
     match request.location_kind:
         case LocationKind.INFEED_POINT:
             return (LimitKind.IMPORT if request.direction is Direction.UP else LimitKind.EXPORT,)

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from clearing.asked import asked_slots, held_request_ids
+from clearing.asked import asked_slots, held_request_ids, limit_kinds
 from clearing.left_out import LeftOut
 from clearing.result import LimitKind, Result, Shortfall
 from clearing.snapshot import Snapshot, first_slot
@@ -13,7 +13,6 @@ from flexbus.events import LocationKind
 __all__ = ["outcome", "outcomes"]
 
 _VOLTAGE = frozenset({LimitKind.VOLTAGE_MAX, LimitKind.VOLTAGE_MIN})
-_NOT_POWER = _VOLTAGE | {LimitKind.POWER_FLOW}
 _IN_W = frozenset({LimitKind.IMPORT, LimitKind.EXPORT})
 
 
@@ -80,12 +79,15 @@ def _missing_w(result: Result, states: States, slot: int, request: ev.FlexReques
 
 
 def _is_limit_of(shortfall: Shortfall, request: ev.FlexRequest) -> bool:
-    return shortfall.element_id == request.location_id and shortfall.kind is not LimitKind.REQUEST
+    """Tell whether a shortfall is of the limit that a request stands for; other elements may have the same id."""
+    if request.location_kind is LocationKind.BUS:
+        return _is_voltage_of(shortfall, request)
+    return shortfall.element_id == request.location_id and shortfall.kind in limit_kinds(request)
 
 
 def _is_voltage_of(shortfall: Shortfall, request: ev.FlexRequest) -> bool:
     at_bus = request.location_kind is LocationKind.BUS and shortfall.element_id == request.location_id
-    return at_bus and shortfall.kind in _NOT_POWER
+    return at_bus and shortfall.kind in _VOLTAGE
 
 
 def outcome(request: ev.FlexRequest, matched: tuple[int, ...], reason: str) -> ev.RequestOutcome | ev.ReactiveOutcome:

@@ -4,16 +4,20 @@ import pickle
 from dataclasses import replace
 from typing import Any
 
+import pytest
+
 from clearing import session as sessions
 from clearing.case import BusShare, Case, LimitPrice, Location, RequestKind
 from clearing.facts import facts_of_result
+from clearing.left_out import LeftOut
+from clearing.outcomes import outcomes
 from clearing.pipeline import clear
 from clearing.result import Shortfall
 from clearing.session import Sessions
 from clearing.translation import case_of
 from flexbus import codec
 from flexbus import events as ev
-from flexbus.events import AssetKind, LocationKind, NonAwardReason, SlotStatus
+from flexbus.events import AssetKind, LimitKind, LocationKind, NonAwardReason, SlotStatus
 from flexbus.quantities import Direction
 from flexbus.validation import content_faults
 from flexbus.views.fact import Emission, Job
@@ -282,6 +286,32 @@ def test_a_need_that_cannot_be_met_is_a_shortfall_of_its_request() -> None:
     assert all(290_000 <= w <= 300_000 for w in outcome.matched_w)
     assert "cannot be held in 4 slots" in outcome.reason
     assert all(100_000 <= s.shortfall_w < 110_000 for s in market.slots)
+
+
+@pytest.mark.parametrize(
+    ("kind", "element_id", "met"),
+    [
+        (LimitKind.IMPORT, "up-a", False),
+        (LimitKind.EXPORT, "up-a", True),
+        (LimitKind.VOLTAGE_MIN, "up-a", True),  # a bus may have the id of an infeed point
+        (LimitKind.IMPORT, "up-b", True),
+        (LimitKind.POWER_FLOW, "", False),
+    ],
+)
+def test_a_held_request_is_missed_by_its_own_limit_alone(kind: LimitKind, element_id: str, met: bool) -> None:
+    """UP at an infeed point stands for its import: in another state of the same slot its export may be exceeded."""
+    (job,) = due(forecast(), limited(5_000_000), request("held", causes=("forecast 1",)))
+    assert isinstance(job, Job)
+    snapshot = job.arguments[0]
+    result = clear(case_of(snapshot))
+    missing = Shortfall(kind=kind, element_id=element_id, amount=60_000)
+    first, *others = result.slots
+    result = replace(result, slots=(replace(first, shortfalls=(missing,)), *others))
+    (outcome,) = outcomes(snapshot, result, LeftOut())
+    assert isinstance(outcome, ev.RequestOutcome)
+    assert (outcome.matched_w[0] == 100_000) == met
+    assert outcome.matched_w[1:] == (100_000,) * 3
+    assert (outcome.reason == "") == met
 
 
 def test_a_voltage_that_cannot_be_held_is_unmet_with_its_cause_and_how_far() -> None:
