@@ -13,7 +13,7 @@ from scipy import sparse
 from clearing.formulation import Pressed, SlotMultipliers, SlotProblem, assemble
 from clearing.result import LimitKind
 
-__all__ = ["Relaxed", "cone_settings", "losses_gap", "solve_cone", "solve_slot", "solve_slots"]
+__all__ = ["COARSE", "FINE", "Relaxed", "cone_settings", "losses_gap", "solve_cone", "solve_slot", "solve_slots"]
 
 Real = NDArray[np.float64]
 

@@ -17,6 +17,7 @@ from clearing.matching import Matching
 from clearing.payments import revenue_nano, worth_to_buyer, zone_prices
 from clearing.phases import expected
 from clearing.reasons import Explainer, with_set_aside
+from clearing.relaxation import COARSE, FINE
 from clearing.reservations import reservations
 from clearing.result import (
     Binding,
@@ -169,7 +170,8 @@ class _Summary:
             solver=SolverInfo(
                 name="Clarabel, HiGHS",
                 versions=_versions(),
-                settings="clarabel qdldl threads=1 tol=1e-9; highs threads=1 seed=1 feasibility=1e-10 mip_gap=1e-7",
+                settings=f"clarabel qdldl threads=1 tol={FINE:g}, else {COARSE:g}; "
+                "highs threads=1 seed=1 feasibility=1e-10 mip_gap=1e-7",
             ),
         )
         made = self._certified(made)
