@@ -6,9 +6,9 @@ come. The day is held until nothing is owed: that is why a killed service delays
 
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
-from confluent_kafka import TopicPartition
+from confluent_kafka import Consumer, TopicPartition
 
 from flexbus import codec
 from flexbus.errors import FlexbusError
@@ -27,6 +27,8 @@ __all__ = ["DayStuckError", "Mirror"]
 
 # A killed service is back in seconds and a clearing takes some; minutes of silence are a fault to look at.
 _PATIENCE_S = 300.0
+# After a restart of Kafka, once in hundreds, librdkafka gives a reader nothing more though records are there.
+_SILENT_S = 20.0
 
 
 class DayStuckError(FlexbusError):
@@ -83,7 +85,9 @@ class Mirror:
             while not done():
                 if self.failure is not None:
                     raise DayStuckError(f"the journal cannot be followed: {self.failure}") from self.failure
-                if not self._lock.wait(timeout=0.5) and time.monotonic() > deadline:
+                if self._lock.wait(timeout=0.5):
+                    deadline = time.monotonic() + patience_s
+                elif time.monotonic() > deadline:
                     text = what if isinstance(what, str) else what()
                     raise DayStuckError(f"nothing came for {patience_s:.0f} s while waiting for {text}")
 
@@ -102,22 +106,34 @@ class Mirror:
         return ", ".join(sorted(kinds))
 
     def _follow(self) -> None:
-        consumer = self._connection.reader(None, **{"enable.partition.eof": False})
         try:
-            topics = consumer.list_topics(timeout=20).topics
-            consumer.assign(
-                [TopicPartition(t, p, 0) for t in (JOURNAL, REJECTIONS) for p in topics[t].partitions]  # from the start
-            )
-            while not self._stop.is_set():
-                messages = [m for m in consumer.consume(500, timeout=0.1) if m.error() is None]
-                if messages:
-                    with self._lock:
-                        self._take((m.topic(), m.value()) for m in messages)
-                        self._lock.notify_all()
+            consumer = self._reader()
+            try:
+                topics = consumer.list_topics(timeout=20).topics
+                nexts = {(t, p): 0 for t in (JOURNAL, REJECTIONS) for p in topics[t].partitions}
+                _assign(consumer, nexts)
+                heard_at = time.monotonic()
+                while not self._stop.is_set():
+                    messages = [m for m in consumer.consume(500, timeout=0.1) if m.error() is None]
+                    if messages:
+                        with self._lock:
+                            self._take((m.topic(), m.value()) for m in messages)
+                            self._lock.notify_all()
+                        for message in messages:
+                            nexts[message.topic(), message.partition()] = message.offset() + 1
+                        heard_at = time.monotonic()
+                    elif time.monotonic() - heard_at > _SILENT_S:
+                        consumer.close()
+                        consumer = self._reader()
+                        _assign(consumer, nexts)
+                        heard_at = time.monotonic()
+            finally:
+                consumer.close()
         except BaseException as error:
             self.failure = error
-        finally:
-            consumer.close()
+
+    def _reader(self) -> Consumer:
+        return self._connection.reader(None, **{"enable.partition.eof": False})
 
     def _take(self, records: Iterable[tuple[str, bytes]]) -> None:
         for topic, value in records:
@@ -140,3 +156,7 @@ class Mirror:
 
 def _name(due: Emission | Job) -> str:
     return type(due.event).__name__ if isinstance(due, Emission) else f"the result of {due.run.__name__}"
+
+
+def _assign(consumer: Consumer, nexts: Mapping[tuple[str, int], int]) -> None:
+    consumer.assign([TopicPartition(topic, partition, offset) for (topic, partition), offset in nexts.items()])
