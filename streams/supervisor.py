@@ -15,6 +15,7 @@ import time
 import urllib.request
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from http.client import HTTPException
 from pathlib import Path
 
 import psutil
@@ -192,15 +193,22 @@ class Supervisor:
         probed = time.monotonic()
         while not self._asked.stop.wait(_LOOK_EVERY_S):
             now = time.monotonic()
-            for child in self._children:
-                self._look_after(child, now)
-            if now - probed > _PROBE_EVERY_S:
-                probed = now
-                up = all(self._is_ready(c) for c in self._children)
-                self._up.set(int(up))
-                if up:
-                    self._monitor.ready()
+            try:
+                for child in self._children:
+                    self._look_after(child, now)
+                if now - probed > _PROBE_EVERY_S:
+                    probed = now
+                    self._probe()
+            except Exception as error:  # the kernel ends every child with this thread
+                log.exception("looking after the services broke; trying again")
+                self._monitor.fault(f"looking after the services broke: {error}")
         self._end_all()
+
+    def _probe(self) -> None:
+        up = all(self._is_ready(c) for c in self._children)
+        self._up.set(int(up))
+        if up:
+            self._monitor.ready()
 
     def _look_after(self, child: _Child, now: float) -> None:
         if child.process is None:
@@ -289,5 +297,5 @@ class Supervisor:
         try:
             with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=1) as answer:
                 return bool(json.load(answer)["ready"])
-        except (OSError, ValueError, KeyError):
+        except (OSError, ValueError, KeyError, HTTPException):  # the last: it died while it answered
             return False

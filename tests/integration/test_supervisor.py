@@ -5,9 +5,11 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import psutil
@@ -60,6 +62,38 @@ def test_a_killed_child_is_back_and_ready(bus: Bus, tmp_path: Path) -> None:
     assert alive(left) == []
     assert notes(tmp_path) == ()
     assert not (tmp_path / "supervisor.json").exists()
+
+
+class Broken(BaseHTTPRequestHandler):
+    """Dies in the middle of its answer."""
+
+    asked = 0
+
+    def do_GET(self) -> None:
+        Broken.asked += 1
+        self.send_response(200)
+        self.send_header("Content-Length", "153")
+        self.end_headers()
+
+
+def test_a_child_that_dies_while_it_answers_costs_nobody_else(bus: Bus, tmp_path: Path) -> None:
+    server = HTTPServer(("127.0.0.1", 0), Broken)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    supervisor = Supervisor(bus.connection, tmp_path, services=("scheduler",))
+    supervisor.start()
+    try:
+        supervisor.wait_ready()
+        (note,) = [n for n in notes(tmp_path) if n.service == "scheduler"]
+        path = tmp_path / "services" / f"scheduler-{note.pid}.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"port": server.server_port}))
+        wait_for(lambda: Broken.asked > 1)  # and asked again
+        os.kill(note.pid, signal.SIGKILL)
+        wait_for(lambda: supervisor.pids().get("scheduler-0", note.pid) != note.pid)
+        supervisor.wait_ready()
+    finally:
+        supervisor.stop()
+        server.shutdown()
+        server.server_close()
 
 
 def test_who_waits_for_nobody_steps_back_and_can_be_seen_to(bus: Bus, tmp_path: Path) -> None:
