@@ -27,7 +27,7 @@ __all__ = ["DayStuckError", "Mirror"]
 
 # A killed service is back in seconds and a clearing takes some; minutes of silence are a fault to look at.
 _PATIENCE_S = 300.0
-# After a restart of Kafka, once in hundreds, librdkafka gives a reader nothing more though records are there.
+# After a restart of Kafka librdkafka was seen once to give a reader nothing more, though records were there.
 _SILENT_S = 20.0
 
 
