@@ -92,8 +92,7 @@ class StageShell:
             self._jobs.warm()
         self._checkpoints.read_ahead()
         starting = self._loop.create_task(self._app.start())
-        measured, measuring = 0.0, self._loop.create_future()
-        measuring.set_result(None)
+        measured, measuring = 0.0, threading.Thread()
         while not self._context.stop.is_set() and self._fatal is None:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._over.wait(), _IDLE_S)
@@ -106,13 +105,15 @@ class StageShell:
             self._outbox.poll()
             self._write_checkpoints()
             self._write_rows()
-            if self._next and measuring.done() and time.monotonic() - measured > _LAG_EVERY_S:
-                measuring.result()
+            if self._next and not measuring.is_alive() and time.monotonic() - measured > _LAG_EVERY_S:
                 self._check_progress()
                 measured = time.monotonic()
-                # Not waited for: that a broker refuses us the outbox hears at once, and this only after half a minute.
-                measuring = self._loop.run_in_executor(None, self._measure_lag)
+                # Nobody waits for it, not even the end of the process: it may get no answer for half a minute after a
+                # restart of Kafka. That a broker refuses us the outbox hears at once.
+                measuring = threading.Thread(target=self._measure_lag, name="lag", daemon=True)
+                measuring.start()
             self._check_assignment()
+        self._abandoned.set()
         self._jobs.close()
         self._checkpoints.close()
         if self._fatal is not None:
@@ -293,6 +294,9 @@ class StageShell:
         except EnvironmentProblem:
             self._behind = 0
             return  # the broker is away; the clients come back by themselves
+        except BaseException as error:
+            self._fail(error)
+            raise
         # The marker that ends the last transaction is at the end and is never delivered.
         lags = {partition: max(0, end - read[partition] - 1) for partition, end in ends.items()}
         for partition, lag in lags.items():

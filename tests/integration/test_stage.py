@@ -244,6 +244,28 @@ toy_stage.main()
     assert "TypeError" in last_words(bus, broken, tmp_path / "log")
 
 
+def test_a_worker_ends_while_its_question_how_far_it_is_behind_is_not_answered(bus: Bus, tmp_path: Path) -> None:
+    """After a restart of Kafka the answer may take half a minute; a worker that is told to end does not wait for it."""
+    asking = tmp_path / "asking"
+    unanswered = f"""
+import time, pathlib, streams.stage, tests.integration.toy_stage
+class Ends(streams.stage.Ends):
+    def of(self, partitions):
+        pathlib.Path({str(asking)!r}).touch()
+        time.sleep(60)
+streams.stage.Ends = Ends
+tests.integration.toy_stage.main()
+"""
+    command = [sys.executable, "-c", unanswered, bus.connection.bootstrap, "0", str(tmp_path)]
+    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL) as process:
+        try:
+            wait_for(asking.exists)
+            process.terminate()
+            assert process.wait(20) == 0
+        finally:
+            process.kill()
+
+
 def test_aborted_blocks_are_not_seen(bus: Bus, tmp_path: Path) -> None:
     area = "aborted"
     place = partition_of(area.encode(), PARTITIONS)
