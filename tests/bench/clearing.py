@@ -147,6 +147,12 @@ def cleared(case: Case, model: Model | None = None) -> tuple[float, Result]:
     return time.process_time() - began, result
 
 
+def quickest(case: Case) -> tuple[float, Result]:
+    """Return the least processor time of three runs, s, and the result."""
+    found = [cleared(case) for _ in range(3)]
+    return min(seconds for seconds, _ in found), found[0][1]
+
+
 def compare(grid: str, slots: int, offers: int = 100, budgets: int = BUDGETS, least: float | None = 1.0) -> Ratio:
     """Return slots per second of both; the ratio is bare seconds / our seconds."""
     case = market(grid, slots, offers, budgets)
@@ -257,21 +263,36 @@ def export_day(grid: str, slots: int, times: float) -> Case:
     return canonical_case(replace(case, baseline=tuple(sunny), offers=tuple(offers)))
 
 
+def with_cures(case: Case) -> Case:
+    """The same day with an offer at every bus of as much as it draws: whatever is too low there can be cured."""
+    rng = Random(3)
+    cures = []
+    for entry in case.baseline:
+        if not any(w < 0 for w in entry.power_w):
+            continue
+        price = 60_000 + rng.randrange(100) * 100
+        slots = tuple(OfferSlot(steps=(Step(quantity=max(-w, 1), price_milli_per_mwh=price),)) for w in entry.power_w)
+        cures.append(Offer(offer_id=f"cure-{entry.bus_id}", bus_id=entry.bus_id, direction=Direction.UP, slots=slots))
+    return canonical_case(replace(case, offers=(*case.offers, *cures)))
+
+
 def hostile_rates(_: int) -> Iterator[Ratio]:
-    """A day no offer can cure, and 20,000 offers, against the same grid on a normal day with 100 offers."""
+    """Days no offer can cure, against the same limits where offers can and a day without trouble; 20,000 offers."""
     case = market("case141", 24)
-    usual, _r = cleared(case)
-    net = case.network
-    narrow = tuple(replace(b, min_voltage_ppm=970_000) for b in net.buses)
-    hard, result = cleared(replace(case, network=replace(net, buses=narrow)))
-    short = sum(len(s.shortfalls) for s in result.slots)
-    print(f"  141 x 24: normal {usual:.2f} s, lower limit 0.97 pu {hard:.2f} s with {short} shortfalls", flush=True)
-    yield Ratio("clear 141 x 24 with 0.97 pu: slots", 24 / hard, 24 / usual, 0.5)
+    usual, _r = quickest(case)
+    for pu in (0.96, 0.97, 0.99):
+        buses = tuple(replace(b, min_voltage_ppm=round(pu * 1e6)) for b in case.network.buses)
+        narrow = replace(case, network=replace(case.network, buses=buses))
+        (hard, result), (cured, feasible) = quickest(narrow), quickest(with_cures(narrow))
+        short, left = (sum(len(s.shortfalls) for s in r.slots) for r in (result, feasible))
+        text = f"  141 x 24, lower limit {pu} pu: {hard:.2f} s with {short} shortfalls, with offers that cure them"
+        print(f"{text} {cured:.2f} s with {left}; a day without trouble {usual:.2f} s", flush=True)
+        yield Ratio(f"clear 141 x 24 with {pu} pu, to the same with cures: slots", 24 / hard, 24 / cured, 0.5)
+        yield Ratio(f"clear 141 x 24 with {pu} pu, to a day without trouble", 24 / hard, 24 / usual, None)
     export, result = cleared(export_day("case141", 24, 3.0))
     bound = sum(bool(s.binding) for s in result.slots)
     short = sum(len(s.shortfalls) for s in result.slots)
     print(f"  141 x 24, export that can be cured: {export:.2f} s, limits bind in {bound} slots, {short} shortfalls")
-    yield Ratio("clear 141 x 24 with 0.97 pu, to export that can be cured", 24 / hard, 24 / export, 0.5)
     huge, _r = cleared(market("case141", 24, 20_000, 0))
     print(f"  141 x 24 with 20,000 offers of 48 steps each: {huge:.2f} s (peak {peak_mb()} MB)", flush=True)
     yield Ratio("clear 141 x 24, 20,000 offers: slots", 24 / huge, 24 / usual, None)
