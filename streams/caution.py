@@ -10,12 +10,10 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import chain, islice
-from typing import Any
-
-from confluent_kafka import TopicPartition
 
 from streams.inputs import Input
 from streams.kafka import Connection
+from streams.lookout import Lookout
 from streams.stored import Spot, Stored
 
 __all__ = ["Caution"]
@@ -26,7 +24,7 @@ MANY_REFUSED = 1_000  # inputs, or kilobytes of them: what is long takes long to
 SHARE = 500  # inputs of all suspects together, beside ten times as many of the others
 SHARE_BYTES = 1_000_000
 ASK_EVERY_S = 0.1
-STALLED_AFTER_S = 20.0
+_DISHONEST = "no honest client sends what it has"
 
 
 class Caution:
@@ -43,12 +41,12 @@ class Caution:
         self._next: dict[Spot, int] = {}  # offset that comes next
         self._warily: Iterator[Input] = iter(())  # what the suspects have
         self._ask_at = 0.0
-        self._stood: Mapping[Spot, int] = {}  # where inboxes stood when they were last looked at
-        self._look_at = 0.0
+        self._lookout = Lookout(connection)
 
     def close(self) -> None:
-        """Close the connection."""
+        """Close the connections."""
         self._stored.close()
+        self._lookout.close()
 
     def begin(self, starts: Mapping[Spot, int], ends: Mapping[Spot, int], beat: Callable[[], None]) -> None:
         """Look at what waits in inboxes before anybody reads it; what else was read is let go.
@@ -71,12 +69,17 @@ class Caution:
         """Tell whether an inbox must not be read by the client."""
         return topic in self._suspects
 
-    def suspect(self, topics: Iterable[str]) -> bool:
-        """Have inboxes read with care from the next `begin` on; tell whether that is new of one."""
+    def suspect(self, topics: Iterable[str], why: str = _DISHONEST) -> bool:
+        """Have inboxes read with care from the next `begin` on; tell whether that is new of one.
+
+        Args:
+            topics: the inboxes.
+            why: the reason, for people.
+        """
         more = set(topics) - self._suspects
         self._suspects |= more
         for topic in sorted(more):
-            log.warning("%s is read with care from now on: no honest client sends what it has", topic)
+            log.warning("%s is read with care from now on: %s", topic, why)
         return bool(more)
 
     def in_turn(self, found: Iterable[Input]) -> bool:
@@ -120,21 +123,18 @@ class Caution:
         """
         self._refused[topic] += 1 + size // 1_000
 
-    def doubts(self, consumer: Any) -> bool:
-        """Tell whether an inbox came under suspicion for what was refused, or as the client gives nothing of it."""
-        return self.suspect([*(t for t, n in self._refused.items() if n >= MANY_REFUSED), *self._stalled(consumer)])
+    def doubts(self, *, drained: bool) -> bool:
+        """Tell whether an inbox came under suspicion for what was refused, or as the client gives nothing of it.
 
-    def _stalled(self, consumer: Any) -> Iterator[str]:
-        now = time.monotonic()
-        if now < self._look_at:
-            return
-        self._look_at, stood, self._stood = now + STALLED_AFTER_S, self._stood, dict(self._next)
-        for spot, offset in stood.items():
-            if self._next.get(spot) == offset and not self.suspects(spot[0]):
-                _, end = consumer.get_watermark_offsets(TopicPartition(*spot), cached=True)
-                # Nothing may stand there but the end of a transaction, or one under way.
-                if end > offset and any(True for _ in self._stored.inputs(spot, offset, end)):
-                    yield spot[0]
+        Args:
+            drained: whether the client had no more to give when it was last asked.
+        """
+        refused = self.suspect(topic for topic, n in self._refused.items() if n >= MANY_REFUSED)
+        stalled = self._lookout.stalled(self._trusted, drained=drained)
+        return self.suspect((spot[0] for spot in stalled), "the client gives nothing of what waits there") or refused
+
+    def _trusted(self) -> dict[Spot, int]:
+        return {spot: at for spot, at in self._next.items() if not self.suspects(spot[0])}
 
     def lags(self) -> dict[int, int]:
         """Return by partition number how many records of suspects are known to be there and not yet read."""

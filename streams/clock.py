@@ -13,12 +13,14 @@ from flexbus.errors import EnvironmentProblem
 from flexbus.topics import CLOCK
 from streams.journal_reader import read_messages
 from streams.kafka import Connection, Trouble, environment_problem
+from streams.lookout import Lookout
 
 __all__ = ["Clock", "PlayedClock", "SystemClock", "Ticker", "clock_of", "last_tick", "read_tick", "tick_bytes"]
 
 _KEY = b"market"
 _TIMEOUT_S = 30.0
 _SYSTEM_STEP_S = 1.0
+_AT_ONCE = 1000
 
 
 def tick_bytes(market_ms: int) -> bytes:
@@ -89,22 +91,27 @@ class PlayedClock:
         self._trouble = Trouble()
         self._reader = connection.reader(self._trouble, **{"enable.partition.eof": False})
         self._reader.assign([TopicPartition(CLOCK, 0, 0)])
+        self._lookout = Lookout(connection)
+        self._next = 0
         self._now_ms: int | None = None
 
     def now_ms(self) -> int | None:
         """Return the latest tick.
 
         Raises:
-            EnvironmentProblem: the broker refuses.
+            EnvironmentProblem: the broker refuses, or gives none of the ticks that it has.
         """
         if self._trouble.hopeless is not None:
             raise environment_problem(self._trouble.hopeless, self._connection.bootstrap)
-        for message in self._reader.consume(1000, 0.0):
+        messages = self._reader.consume(_AT_ONCE, 0.0)
+        self._lookout.check(lambda: {(CLOCK, 0): self._next}, drained=len(messages) < _AT_ONCE)
+        for message in messages:
             error = message.error()
             if error is not None:
                 if error.code() in (KafkaError._UNKNOWN_PARTITION, KafkaError.UNKNOWN_TOPIC_OR_PART):
                     raise environment_problem(error, self._connection.bootstrap)
                 continue
+            self._next = message.offset() + 1
             at = read_tick(message.value())
             if at is not None and (self._now_ms is None or at > self._now_ms):
                 self._now_ms = at
@@ -117,6 +124,7 @@ class PlayedClock:
     def close(self) -> None:
         """Let go of the broker."""
         self._reader.close()
+        self._lookout.close()
 
 
 def clock_of(name: str, connection: Connection) -> Clock:

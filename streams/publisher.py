@@ -26,8 +26,10 @@ from flexbus.views.registry import Registry
 from streams.checkpoint import AreaImage, Checkpoints, Image
 from streams.journal_reader import read_blocks
 from streams.kafka import Connection, Trouble, environment_problem
+from streams.lookout import Lookout
 from streams.monitor import Monitor
 from streams.registry import configured
+from streams.stored import Spot
 from streams.topics import PARTY_PARTITION, Targets
 from streams.transaction import Member, Output, Watchdog, commit, lags
 
@@ -87,6 +89,7 @@ class Publisher:
         self._targets = Targets(connection, self._producer)
         self._consumer = connection.member(GROUP, name, self._trouble)
         self._member = Member(self._consumer, self._problem, self._assigned, self._revoked)
+        self._lookout = Lookout(connection)
 
     def open(self) -> None:
         """Fence the former process of this slot and join the group.
@@ -109,7 +112,7 @@ class Publisher:
         """Read some blocks and publish them; return how many.
 
         Raises:
-            EnvironmentProblem: the broker refuses or is lost; end the process.
+            EnvironmentProblem: the broker refuses, is lost or gives nothing of what waits; end the process.
             KafkaException: end the process; a fresh one takes over where the last transaction ended.
         """
         self.watchdog.beat()
@@ -117,6 +120,7 @@ class Publisher:
         if self._trouble.hopeless is not None:
             raise self._problem(self._trouble.hopeless)
         self._say_lag()
+        self._lookout.check(self._places, drained=self._member.drained)
         messages = deque(self._member.consume(BATCH, WAIT_S))
         count = len(messages)
         while messages:
@@ -135,6 +139,7 @@ class Publisher:
     def close(self) -> None:
         """Leave in good order."""
         self._consumer.close()
+        self._lookout.close()
         self.watchdog.stop()
         self._checkpoints.close()
 
@@ -183,6 +188,9 @@ class Publisher:
                 yield Output(topic, place, key, value, headers, entry.received_at_ms)
             if leaves:
                 registry.fold(register, fact)
+
+    def _places(self) -> dict[Spot, int]:
+        return {(t.topic, t.partition): self._next.get(t.partition, 0) for t in self._consumer.assignment()}
 
     def _say_lag(self) -> None:
         if time.monotonic() >= self._lag_at:

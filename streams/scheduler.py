@@ -22,14 +22,17 @@ from streams.clock import clock_of
 from streams.context import Context
 from streams.journal_reader import end_offset, read_blocks
 from streams.kafka import Trouble, environment_problem
+from streams.lookout import Lookout
 from streams.monitor import Monitor
 from streams.outbox import Outbox
+from streams.stored import Spot
 from streams.topics import journal_partitions
 
 __all__ = ["VIEW", "Agendas", "Scheduler", "run"]
 
 _LONGEST_WAIT_S = 1.0
 _LAG_EVERY_S = 2.0
+_AT_ONCE = 500
 
 
 def _decides_nothing(_: agenda.Agenda, __: Fact) -> tuple[Emission | Job, ...]:
@@ -143,6 +146,7 @@ class Scheduler:
         self._trouble = Trouble()
         self._partitions = journal_partitions(context.connection)
         self._reader: Consumer = context.connection.reader(self._trouble, **{"enable.partition.eof": False})
+        self._lookout = Lookout(context.connection)
         self._clock = clock_of(context.clock, context.connection)
         self._outbox = Outbox(context.connection, VIEW.service, self._fail)
 
@@ -160,9 +164,11 @@ class Scheduler:
             now_ms = self._clock.now_ms()
             if now_ms is not None:
                 self._say(now_ms)
-            self._read(min(_LONGEST_WAIT_S, self._clock.wait_s(self._agendas.next_due_ms())))
+            wait_s = min(_LONGEST_WAIT_S, self._clock.wait_s(self._agendas.next_due_ms()))
+            drained = self._read(wait_s) < _AT_ONCE
             self._outbox.poll()
             self._measure_lag()
+            self._lookout.check(self._places, drained=drained)
             if due := self._checkpoints.due():
                 self._checkpoints.write(lambda p: self._agendas.image(p, self._next[p]), due)
             if self._failed is not None:
@@ -170,6 +176,7 @@ class Scheduler:
         self._outbox.close()
         self._checkpoints.close()
         self._reader.close()
+        self._lookout.close()
         self._clock.close()
 
     def _catch_up(self) -> None:
@@ -195,7 +202,7 @@ class Scheduler:
         first = self._reader.poll(wait_s)
         if first is None:
             return 0
-        messages = [first, *self._reader.consume(500, 0.0)]
+        messages = [first, *self._reader.consume(_AT_ONCE - 1, 0.0)]
         for message in messages:
             error = message.error()
             if error is None:
@@ -204,6 +211,9 @@ class Scheduler:
                 raise environment_problem(error, self._context.connection.bootstrap, self._trouble)
         self._monitor.progress()
         return len(messages)
+
+    def _places(self) -> dict[Spot, int]:
+        return {(JOURNAL, partition): offset for partition, offset in self._next.items()}
 
     def _measure_lag(self) -> None:
         """Tell how far behind we are, as the last fetch told the ends: asking for them could hold up the clock."""

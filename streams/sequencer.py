@@ -157,7 +157,7 @@ class Sequencer:
         self._counts.lag(self._consumer, self._caution)
         if self._trouble.hopeless is not None:
             raise self._problem(self._trouble.hopeless)
-        if self._caution.doubts(self._consumer):
+        if self._caution.doubts(drained=self._member.drained):
             self._member.set_back()
         inputs = self._gathered()
         batches = list(_by_size(_in_order_of_arrival(inputs)))

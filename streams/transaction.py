@@ -109,6 +109,9 @@ class Member:
         revoked: given the same, lets them go.
         unreadable: told topic, partition and offset of what no client can read; then all is read again from where the
             group stands. None has such an error raised.
+
+    Attributes:
+        drained: whether the client had no more to give when it was last asked.
     """
 
     def __init__(
@@ -122,6 +125,7 @@ class Member:
         self._consumer, self._problem, self._assigned, self._revoked = consumer, problem, assigned, revoked
         self._unreadable = unreadable
         self._moved = False
+        self.drained = False
 
     def subscribe(self, topics: list[str]) -> None:
         """Join the group; `consume` takes part in it."""
@@ -142,6 +146,7 @@ class Member:
             messages = self._consumer.consume(most, wait_s)
         except KafkaException as error:
             raise self._problem(error) from error
+        self.drained = len(messages) < most
         if self._unreadable is not None and (beyond := [m for m in messages if _is_unreadable(m)]):
             for message in beyond:
                 self._unreadable(message.topic(), message.partition(), message.offset())

@@ -13,6 +13,8 @@ from flexbus.errors import CodecError, EnvironmentProblem
 from flexbus.journal import Block
 from flexbus.topics import CLOCK, JOURNAL, PAGE, REJECTIONS, read_log
 from streams.kafka import Connection, Trouble, environment_problem
+from streams.lookout import Lookout
+from streams.stored import Spot
 
 __all__ = ["BlockIndex", "Feed"]
 
@@ -74,13 +76,14 @@ class Feed:
         self._lookup: Consumer | None = None
         self._lock = threading.Lock()
         self._recent: OrderedDict[tuple[int, int], Block] = OrderedDict()
-        self._reading: set[tuple[str, int]] = set()
-        self.at_end: set[tuple[str, int]] = set()
+        self._reading: dict[Spot, int] = {}  # next offset of each partition
+        self.at_end: set[Spot] = set()
+        self._lookout = Lookout(connection)
 
     @property
     def caught_up(self) -> bool:
         """Whether every partition has been read to its end once."""
-        return bool(self._reading) and self._reading <= self.at_end
+        return bool(self._reading) and self._reading.keys() <= self.at_end
 
     def open(self) -> None:
         """Begin to read all partitions from their beginning.
@@ -102,7 +105,7 @@ class Feed:
                 "create what is missing by `flexbus topics --create`."
             )
         wanted = [t for t in (JOURNAL, REJECTIONS, CLOCK) if t in known]
-        self._reading = {(t, p) for t in wanted for p in known[t].partitions}
+        self._reading = {(t, p): 0 for t in wanted for p in known[t].partitions}
         consumer.assign([TopicPartition(t, p, 0) for t, p in sorted(self._reading)])
         self._consumer = consumer
 
@@ -116,18 +119,20 @@ class Feed:
         The value is a block, a rejection, the bytes of a tick, or the error that says why it cannot be read.
 
         Raises:
-            EnvironmentProblem: Kafka refuses for good.
+            EnvironmentProblem: Kafka refuses for good, or the client gives nothing of what waits.
         """
         assert self._consumer is not None
         found: list[tuple[str, int, int, Any]] = []
-        size = 0
+        size, drained = 0, False
         while len(found) < most and size < _AT_ONCE_BYTES:
             message = self._consumer.poll(0.0 if found else wait_s)
             if message is None:
+                drained = True
                 break
             error = message.error()
             if error is None:
                 size += len(message.value() or b"")
+                self._reading[message.topic(), message.partition()] = message.offset() + 1
                 found.append((message.topic(), message.partition(), message.offset(), _value(message)))
             elif error.code() == KafkaError._PARTITION_EOF:
                 self.at_end.add((message.topic(), message.partition()))
@@ -135,6 +140,7 @@ class Feed:
                 raise environment_problem(error, self._connection.bootstrap, self._trouble)
         if self._trouble.hopeless is not None:  # of a connection that is refused no record tells
             raise environment_problem(self._trouble.hopeless, self._connection.bootstrap)
+        self._lookout.check(lambda: self._reading, drained=drained)
         return found
 
     def block_at(self, partition: int, offset: int) -> Block:
@@ -167,6 +173,7 @@ class Feed:
         for consumer in (self._consumer, self._lookup):
             if consumer is not None:
                 consumer.close()
+        self._lookout.close()
 
 
 def _value(message: Message) -> Any:

@@ -1,10 +1,8 @@
 """How an inbox comes under suspicion."""
 
-import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
-from confluent_kafka import TopicPartition
 
 from streams import caution
 from streams.caution import Caution
@@ -13,14 +11,6 @@ from streams.kafka import Connection
 from streams.stored import Spot
 
 HERE, THERE = ("flexbus.in.here.v1", 0), ("flexbus.in.there.v1", 0)
-
-
-class Client:
-    """Says of every partition that it ends at 5."""
-
-    def get_watermark_offsets(self, place: TopicPartition, *, cached: bool) -> tuple[int, int]:
-        assert cached
-        return 0, 5
 
 
 # What stands in partitions, as Kafka stores it.
@@ -47,7 +37,7 @@ def given(spot: Spot, offset: int) -> Input:
 
 def test_records_in_turn_raise_no_doubt(watch: Caution) -> None:
     assert watch.in_turn([given(HERE, 3), given(THERE, 5), given(HERE, 4)])
-    assert not watch.doubts(Client())
+    assert not watch.doubts(drained=True)
 
 
 @pytest.mark.parametrize(("before", "offsets"), [((3, 4), (7,)), ((3,), (4, 7))])
@@ -67,32 +57,25 @@ def test_an_offset_that_is_repeated_or_missing_does(watch: Caution, offset: int)
 def test_much_that_is_refused_does_and_a_little_less_does_not(watch: Caution, inputs: int, size: int) -> None:
     for _ in range(inputs - 1):
         watch.refused(HERE[0], size if size == 1 else size // 2)
-    assert not watch.doubts(Client())
+    assert not watch.doubts(drained=True)
     watch.refused(HERE[0], size)
-    assert watch.doubts(Client())
+    assert watch.doubts(drained=True)
     assert watch.suspects(HERE[0])
-    assert not watch.doubts(Client()), "once"
+    assert not watch.doubts(drained=True), "once"
 
 
-def test_an_inbox_that_has_more_and_stands_still_does(watch: Caution, monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = [1000.0]
-    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
-    assert not watch.doubts(Client())
-    assert not watch.doubts(Client()), "not at once"
-    clock[0] += caution.STALLED_AFTER_S
-    assert watch.doubts(Client())
-    assert (watch.suspects(HERE[0]), watch.suspects(THERE[0])) == (True, False), "the other is read to its end"
+def test_an_inbox_that_the_client_gives_nothing_of_does(watch: Caution, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[dict[Spot, int], bool]] = []
 
+    def stalled(nexts: Callable[[], dict[Spot, int]], *, drained: bool) -> list[Spot]:
+        asked.append((nexts(), drained))
+        return [HERE] if len(asked) == 1 else []
 
-def test_one_that_has_nothing_but_the_end_of_a_transaction_does_not(
-    watch: Caution, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    clock = [1000.0]
-    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
-    monkeypatch.setattr(watch._stored, "inputs", lambda *_: iter(()))
-    assert not watch.doubts(Client())
-    clock[0] += caution.STALLED_AFTER_S
-    assert not watch.doubts(Client())
+    monkeypatch.setattr(watch._lookout, "stalled", stalled)
+    assert watch.doubts(drained=True)
+    assert (watch.suspects(HERE[0]), watch.suspects(THERE[0])) == (True, False)
+    assert not watch.doubts(drained=False), "once"
+    assert asked == [({HERE: 3, THERE: 5}, True), ({THERE: 5}, False)], "suspects are not the client's any more"
 
 
 def test_what_waits_of_a_suspect_is_told_as_lag(watch: Caution) -> None:

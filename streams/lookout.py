@@ -1,0 +1,93 @@
+"""Tells where a reader stands still although something waits for it there.
+
+After a restart of Kafka a client was seen to get nothing for minutes while the log went on, without a word of an error.
+Who reads for as long as it lives asks here now and then. A client of another library looks, beside the reader's work.
+"""
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+
+from flexbus.errors import EnvironmentProblem
+from streams.kafka import Connection
+from streams.stored import Spot, Stored, bounds_of
+
+__all__ = ["LOOK_EVERY_S", "Lookout"]
+
+LOOK_EVERY_S = 20.0
+
+
+class Lookout:
+    """Watches one reader.
+
+    Args:
+        connection: the broker.
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._stored = Stored(connection)
+        self._stood: Mapping[Spot, int] = {}  # where the reader was a while ago
+        self._waiting: Mapping[Spot, int] = {}  # where it stood when something was seen to wait there
+        self._idle: dict[Spot, tuple[int, int]] = {}  # from where to where nothing stands but ends of transactions
+        self._look: threading.Thread | None = None
+        self._due = time.monotonic() + LOOK_EVERY_S
+
+    def close(self) -> None:
+        """Close the connection, unless it is in use: then it ends with the process."""
+        if self._look is None or not self._look.is_alive():
+            self._stored.close()
+
+    def stalled(self, nexts: Callable[[], Mapping[Spot, int]], *, drained: bool) -> list[Spot]:
+        """Return the partitions that the reader gets nothing of; most calls cost next to nothing.
+
+        What was seen to wait must still wait a while later, and the reader have nothing else left to work on: who is
+        busy, or was held up, comes to it later.
+
+        Args:
+            nexts: returns the next offset of each partition that is read.
+            drained: whether the client had no more to give when it was last asked.
+        """
+        if self._look is not None:
+            if not self._look.is_alive():
+                self._look, self._due = None, time.monotonic() + LOOK_EVERY_S
+            return []
+        if not drained or time.monotonic() < self._due:
+            return []
+        here = dict(nexts())
+        found = [spot for spot, at in self._waiting.items() if here.get(spot) == at]
+        still = {spot: at for spot, at in self._stood.items() if here.get(spot) == at}
+        self._waiting, self._stood = {}, here
+        self._due = time.monotonic() + LOOK_EVERY_S
+        if still:
+            self._look = threading.Thread(target=self._see, args=(still,), name="lookout", daemon=True)
+            self._look.start()
+        return found
+
+    def check(self, nexts: Callable[[], Mapping[Spot, int]], *, drained: bool) -> None:
+        """Have a process end whose reader gets nothing; arguments as for `stalled`.
+
+        Raises:
+            EnvironmentProblem: it gets nothing; a fresh process reads on.
+        """
+        if found := self.stalled(nexts, drained=drained):
+            where = ", ".join(f"{topic} partition {partition}" for topic, partition in sorted(found))
+            raise EnvironmentProblem(
+                f"Kafka at {self._connection.bootstrap} has records in {where} of which this reader was given none for "
+                f"{LOOK_EVERY_S:.0f} s; it ends, so that a fresh process reads on."
+            )
+
+    def _see(self, still: Mapping[Spot, int]) -> None:
+        """Note those of some places at which something stands."""
+        with suppress(EnvironmentProblem):  # the broker is away: nobody is given anything
+            bounds = bounds_of(self._connection, still)
+            self._waiting = {spot: at for spot, at in still.items() if self._waits(spot, at, *bounds[spot])}
+
+    def _waits(self, spot: Spot, at: int, first: int, end: int) -> bool:
+        if end <= at or self._idle.get(spot) == (at, end):
+            return False
+        if any(True for _ in self._stored.inputs(spot, max(at, first), end)):
+            return True
+        self._idle[spot] = at, end
+        return False
