@@ -7,11 +7,13 @@ translation to requests are rules of the view, not of the grid.
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from clearing.power_flow import AcGrid, AcState
+from clearing.superlu import SuperFactors
 from flexbus.events.grid import BusInjection, NetworkModelPublished
 
 __all__ = [
@@ -23,12 +25,14 @@ __all__ = [
 ]
 
 Real = NDArray[np.float64]
-SQRT3 = 3.0**0.5
+Complex = NDArray[np.complexfloating[Any, Any]]
 PROBE_W = 1_000.0
 # A bus that moves an element's flow by less than this does not count as lying behind it.
 BEHIND = 0.05
-SECANT_STEPS = 6
+SECANT_STEPS = 8
 RESOLVED_PU = 1e-7
+# A voltage that a kilowatt moves by less is held.
+STIFF_PU = 1e-12
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,7 +134,7 @@ def forecast_congestion(
     Raises:
         PowerFlowInputError: the network or the injections cannot be solved for, with the element.
     """
-    grid = AcGrid(network)
+    grid = AcGrid(network, SuperFactors)
     index = {bus.bus_id: k for k, bus in enumerate(network.buses)}
     p, q = np.zeros((slots, len(index))), np.zeros((slots, len(index)))
     for injection in injections:
@@ -260,7 +264,8 @@ def _probe(grid: AcGrid, p: Real, q: Real) -> tuple[Real, Real]:
     n = len(p)
     base = np.repeat(p[None, :], n + 1, axis=0)
     base[np.arange(n), np.arange(n)] += PROBE_W
-    state = grid.solve(base, np.repeat(q[None, :], n + 1, axis=0))
+    start = np.repeat(grid.solve(p[None, :], q[None, :]).voltage_pu, n + 1, axis=0)
+    state = grid.solve(base, np.repeat(q[None, :], n + 1, axis=0), start)
     return (
         (state.p_from_w[:n] - state.p_from_w[n]) / PROBE_W,
         (state.root_p_w[:n] - state.root_p_w[n]) / PROBE_W,
@@ -276,12 +281,13 @@ def _voltages(
     high = np.array([b.max_voltage_ppm for b in buses]) / 1e6
     live = np.flatnonzero(state.converged)
     magnitude = np.abs(state.voltage_pu)
-    now, moved = p[live].copy(), magnitude[live]
+    now, there = p[live].copy(), state.voltage_pu[live].copy()
     needs: dict[int, Real] = {}
     incurable: set[int] = set()
     # The order of buses decides between equals.
     order = np.array(sorted(range(len(buses)), key=lambda k: buses[k].bus_id), dtype=int)
     while len(live):
+        moved = np.abs(there)
         excess = np.maximum(moved - high, low - moved)
         excess[:, ~state.energised] = 0
         excess[:, list(incurable)] = 0
@@ -290,13 +296,13 @@ def _voltages(
             break
         target = np.clip(moved[:, worst], low[worst], high[worst])
         todo = np.flatnonzero(np.abs(target - moved[:, worst]) > RESOLVED_PU)
-        step = _cure(grid, now[todo], q[live[todo]], worst, target[todo])
-        if step is None or (worst in needs and np.abs(step).max() < 1.0):
+        cure = _cure(grid, there[todo], now[todo], q[live[todo]], worst, target[todo])
+        if cure is None or (worst in needs and np.abs(cure[0]).max() < 1.0):
             incurable.add(worst)
             continue
+        step, there[todo] = cure
         now[todo, worst] += step
         needs.setdefault(worst, np.zeros(len(p)))[live[todo]] += step
-        moved = np.abs(grid.solve(now, q[live]).voltage_pu)
     found = []
     for k, need in needs.items():
         found.append(
@@ -314,34 +320,36 @@ def _voltages(
     return by_id, tuple(sorted(buses[k].bus_id for k in incurable))
 
 
-def _cure(grid: AcGrid, p: Real, q: Real, bus: int, target: Real) -> Real | None:
+def _cure(grid: AcGrid, near: Complex, p: Real, q: Real, bus: int, target: Real) -> tuple[Real, Complex] | None:
     """Power at one bus that brings its voltage to the target, by secant steps on the AC power flow.
 
+    Args:
+        grid: the grid.
+        near: voltages without it (slots x buses), per unit.
+        p: injections without it (slots x buses), W.
+        q: reactive injections (slots x buses), var.
+        bus: number of the bus.
+        target: magnitude to reach (slots), per unit.
+
     Returns:
-        W per slot, or None when power at the bus does not move its voltage.
+        W per slot and the voltages that it leads to; None when power at the bus does not move its voltage.
     """
-
-    def voltage(step: Real) -> Real:
-        moved = p.copy()
-        moved[:, bus] += step
-        return np.asarray(np.abs(grid.solve(moved, q).voltage_pu[:, bus]))
-
-    old, step = np.zeros(len(p)), np.full(len(p), PROBE_W)
-    v_old, v = voltage(old), voltage(step)
-    if not (np.abs(v - v_old) > 1e-12).all():
+    slope, v, step = grid.stiffness(near, bus), np.abs(near[:, bus]), np.zeros(len(p))
+    if not (np.abs(slope * PROBE_W) > STIFF_PU).all():
         return None
     for _ in range(SECANT_STEPS):
-        with np.errstate(all="ignore"):
-            slope = (v - v_old) / (step - old)
-            new = np.where(np.abs(v - target) > RESOLVED_PU / 10, step + (target - v) / slope, step)
-        if not np.isfinite(new).all():
+        away = np.abs(v - target) > RESOLVED_PU / 10
+        if not away.any():
+            break
+        change = np.where(away, (target - v) / slope, 0.0)
+        moved = p.copy()
+        moved[:, bus] += step + change
+        near = grid.solve(moved, q, near).voltage_pu
+        there = np.abs(near[:, bus])
+        # A step that is lost in the tolerance of the power flow tells nothing of the slope.
+        telling = away & (np.abs(there - v) > RESOLVED_PU / 10)
+        slope = np.where(telling, (there - v) / np.where(telling, change, 1.0), slope)
+        v, step = there, step + change
+        if not (np.isfinite(v) & np.isfinite(step) & (slope != 0)).all():
             return None
-        old, v_old, step = step, v, new
-        v = voltage(step)
-        if np.isnan(v).any():
-            return None
-        if (np.abs(v - target) <= RESOLVED_PU / 10).all():
-            return step
-        stuck = step == old
-        old, v_old = np.where(stuck, step - PROBE_W, old), np.where(stuck, v - slope * PROBE_W, v_old)
-    return step
+    return step, near

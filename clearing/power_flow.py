@@ -185,6 +185,7 @@ class AcGrid:
         self._held = np.flatnonzero(held)
         self._held_v = held_v[self._held]
         self._free = np.flatnonzero(fed & ~held)
+        self._bus_of_free = np.unique(self._node, return_index=True)[1][self._free]
         self.energised: NDArray[np.bool_] = np.asarray(fed[self._node])
         place = np.full(self._nodes, -1)
         place[self._free] = np.arange(len(self._free))
@@ -298,12 +299,13 @@ class AcGrid:
             by_p[self._free, t], by_q[self._free, t] = solved[:n], solved[n:]
         return by_p, by_q
 
-    def solve(self, p_w: Real, q_var: Real) -> AcState:
+    def solve(self, p_w: Real, q_var: Real, near: Complex | None = None) -> AcState:
         """Solve all slots.
 
         Args:
             p_w: net injections (slots x buses), W, positive = feed-in, in the order of ``network.buses``.
             q_var: net reactive injections (slots x buses), var, positive = feed-in.
+            near: voltages (slots x buses), per unit, of a state that is not far; None starts without load.
 
         Raises:
             PowerFlowInputError: the arrays have the wrong shape or contain NaN or infinity.
@@ -311,7 +313,7 @@ class AcGrid:
         s_bus = self._injections(p_w, q_var)
         slots = s_bus.shape[1]
         s = self._gathered(s_bus, self._node, self._nodes)[self._free]
-        v_free, done = self._fixed_point(s, slots)
+        v_free, done = self._fixed_point(s, slots, None if near is None else near.T[self._bus_of_free])
         for t in np.flatnonzero(~done):
             v_free[:, t], done[t] = newton(self._y_ff, self._i_held, s[:, t], self._no_load, TOLERANCE_PU)
         v_free[:, ~done] = np.nan
@@ -320,6 +322,23 @@ class AcGrid:
         v[self._free] = v_free
         v[:, ~done] = np.where(self._fed_nodes()[:, None], np.nan, v[:, ~done])
         return self._state(v, s_bus, done)
+
+    def stiffness(self, v: Complex, bus: int) -> Real:
+        """Return how a bus's voltage magnitude follows its own injection if all other currents stay (slots), pu per W.
+
+        0 where the voltage is held.
+
+        Args:
+            v: voltages (slots x buses), per unit.
+            bus: number of the bus.
+        """
+        place = np.flatnonzero(self._free == self._node[bus])
+        if self._factor is None or not len(place):
+            return np.zeros(len(v))
+        one = np.zeros((len(self._free), 1), dtype=complex)
+        one[place] = 1.0
+        seen = self._factor.solve(one)[place[0], 0]
+        return np.asarray(seen.real / np.abs(v[:, bus]) / BASE_VA)
 
     def _fed_nodes(self) -> NDArray[np.bool_]:
         fed = np.zeros(self._nodes, dtype=bool)
@@ -338,13 +357,13 @@ class AcGrid:
         s[~self.energised] = 0
         return s
 
-    def _fixed_point(self, s: Complex, slots: int) -> tuple[Complex, NDArray[np.bool_]]:
+    def _fixed_point(self, s: Complex, slots: int, near: Complex | None) -> tuple[Complex, NDArray[np.bool_]]:
         if self._factor is None:
             return np.zeros((0, slots), dtype=complex), np.ones(slots, dtype=bool)
         if slots == 1:
-            return self._fixed_point_one(s)
+            return self._fixed_point_one(s, near)
         start = self._no_load
-        v = np.repeat(start[:, None], slots, axis=1)
+        v = np.repeat(start[:, None], slots, axis=1) if near is None else near.copy()
         done = np.zeros(slots, dtype=bool)
         active = np.arange(slots)
         last = np.full(slots, np.inf)
@@ -364,11 +383,11 @@ class AcGrid:
                 break
         return v, done
 
-    def _fixed_point_one(self, s: Complex) -> tuple[Complex, NDArray[np.bool_]]:
+    def _fixed_point_one(self, s: Complex, near: Complex | None) -> tuple[Complex, NDArray[np.bool_]]:
         """Do the same for one slot (nodes x 1), without what it costs to tell many apart."""
         assert self._factor is not None
         start = self._no_load[:, None]
-        v, last, step = start, np.inf, np.inf
+        v, last, step = start if near is None else near, np.inf, np.inf
         with np.errstate(all="ignore"):
             for _ in range(SWEEPS):
                 current = np.conj(s / v)

@@ -262,3 +262,40 @@ def test_slots_do_not_influence_each_other() -> None:
     together = grid.solve(p, q).voltage_pu
     alone = np.concatenate([grid.solve(p[t : t + 1], q[t : t + 1]).voltage_pu for t in range(len(p))])
     assert np.abs(together - alone).max() < 1e-13
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_it_ends_at_the_same_state_wherever_it_starts(seed: int) -> None:
+    network, p, q = random_grid(seed)
+    grid = AcGrid(network)
+    there = grid.solve(p, q).voltage_pu
+    for slots in (slice(0, 5), slice(0, 1)):
+        near = grid.solve(0.8 * p[slots], 1.1 * q[slots]).voltage_pu
+        found = grid.solve(p[slots], q[slots], near)
+        assert found.converged.all()
+        assert np.abs(found.voltage_pu - there[slots]).max() < 1e-12
+
+
+def test_a_start_that_is_no_state_is_no_worse_than_none() -> None:
+    network, p, q = random_grid(1)
+    grid = AcGrid(network)
+    nowhere = np.zeros((5, 30), dtype=complex)
+    assert np.abs(grid.solve(p, q, nowhere).voltage_pu - grid.solve(p, q).voltage_pu).max() < 1e-12
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_stiffness_is_what_a_kilowatt_does_to_a_voltage_without_load(seed: int) -> None:
+    network, _, _ = random_grid(seed)
+    grid, none = AcGrid(network), np.zeros((1, 30))
+    v = grid.solve(none, none).voltage_pu
+    for k in range(30):
+        more = none.copy()
+        more[:, k] += 1_000.0
+        change = (np.abs(grid.solve(more, none).voltage_pu[:, k]) - np.abs(v[:, k])) / 1_000.0
+        assert grid.stiffness(v, k) == pytest.approx(change, rel=0.01, abs=1e-13)
+
+
+def test_a_held_voltage_is_moved_by_nothing() -> None:
+    network, p, q = random_grid(0)
+    grid = AcGrid(network)
+    assert not grid.stiffness(grid.solve(p, q).voltage_pu, 0).any()
