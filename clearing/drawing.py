@@ -10,6 +10,7 @@ from flexbus.events.grid import BranchKind, NetworkModelPublished
 __all__ = ["Mark", "Scale", "draw_grid", "heat_map", "positions"]
 
 WIDTH, HEIGHT, MARGIN = 560.0, 400.0, 26.0
+NARROW, WIDE = 130.0, 240.0  # of a legend; both its ends may be long numbers
 # Okabe-Ito vermillion: what is wrong is never told by colour alone, it is also dashed or ringed.
 WRONG = "#d55e00"
 Point = tuple[float, float]
@@ -42,7 +43,7 @@ class Scale:
         k = min(int(place), len(self.colours) - 2)
         return _mix(self.colours[k], self.colours[k + 1], place - k)
 
-    def legend(self, x: float, y: float, width: float = 130.0) -> str:
+    def legend(self, x: float, y: float, width: float) -> str:
         """Return the scale as a bar with its numbers."""
         steps = 24
         bars = "".join(
@@ -202,9 +203,9 @@ def draw_grid(
         fill = "#0072b2" if mark.up else "#e69f00"
         tip = f"<title>{escape(mark.title)}</title>"
         parts.append(f'<polygon points="{corners}" fill="{fill}" fill-opacity="0.85" stroke="#222">{tip}</polygon>')
-    legends = bus_scale.legend(MARGIN, HEIGHT + 8)
+    legends = bus_scale.legend(MARGIN, HEIGHT + 8, NARROW if branch_scale else WIDE)
     if branch_scale is not None:
-        legends += branch_scale.legend(MARGIN + 190, HEIGHT + 8)
+        legends += branch_scale.legend(MARGIN + 190, HEIGHT + 8, NARROW)
     return (
         f'<figure><figcaption>{escape(title)}</figcaption><svg viewBox="0 0 {WIDTH:.0f} {HEIGHT + 34:.0f}" '
         f'role="img" aria-label="{escape(title)}">{"".join(parts)}{legends}</svg></figure>'
@@ -249,7 +250,7 @@ def heat_map(
     every = max(1, slots // 8)
     for t in range(0, slots, every):
         parts.append(f'<text x="{left + t * width:.1f}" y="{bottom + 11:.1f}">{escape(labels[t])}</text>')
-    parts.append(scale.legend(left, bottom + 20))
+    parts.append(scale.legend(left, bottom + 20, WIDE))
     box = f'viewBox="0 0 720 {bottom + 44:.0f}" role="img" aria-label="{escape(title)}"'
     return f'<figure class="wide"><figcaption>{escape(title)}</figcaption><svg {box}>{"".join(parts)}</svg></figure>'
 

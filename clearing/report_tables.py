@@ -12,6 +12,12 @@ __all__ = ["figures", "money", "provenance", "refused", "requested", "scenarios"
 
 ROWS = 30
 VOLTAGES = (LimitKind.VOLTAGE_MAX, LimitKind.VOLTAGE_MIN)
+THERMAL = (
+    LimitKind.CURRENT_FROM,
+    LimitKind.CURRENT_TO,
+    LimitKind.APPARENT_POWER_FROM,
+    LimitKind.APPARENT_POWER_TO,
+)
 
 
 def _words(code: str) -> str:
@@ -21,7 +27,8 @@ def _words(code: str) -> str:
 def _amount(kind: LimitKind, amount: int) -> str:
     if kind in VOLTAGES:
         return f"{amount / PPM:.6f} pu"
-    return "no AC solution" if kind is LimitKind.POWER_FLOW else f"{amount / 1e3:,.3f} kW"
+    unit = "kVA" if kind in THERMAL else "kW"
+    return "no AC solution" if kind is LimitKind.POWER_FLOW else f"{amount / 1e3:,.3f} {unit}"
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]], numbers: frozenset[int]) -> str:
@@ -196,7 +203,7 @@ def slot_facts(result: Result, t: int) -> str:
     named = {(s.kind, s.element_id) for s in slot.shortfalls}
     for b in sorted(slot.binding, key=lambda b: -b.price_milli)[:10]:
         if (b.kind, b.element_id) not in named:
-            per = "pu" if b.kind in VOLTAGES else "MVA"
+            per = "pu" if b.kind in VOLTAGES else "MVA" if b.kind in THERMAL else "MW"
             rows.append(
                 (_words(b.kind.value), b.element_id, f"at its limit, worth {b.price_milli / 1e3:,.2f} EUR/{per}h")
             )

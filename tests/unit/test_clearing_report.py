@@ -6,6 +6,8 @@ from html.parser import HTMLParser
 from clearing import Case, clear
 from clearing.case import Location, Phase, Scenario
 from clearing.report import report_html
+from clearing.report_tables import slot_facts
+from clearing.result import Binding, LimitKind
 from flexbus.quantities import Direction
 from tests.clearing_cases import case, chain, injection, offer, request
 
@@ -120,3 +122,13 @@ def test_names_cannot_write_into_the_page() -> None:
 def test_an_empty_market_has_a_report() -> None:
     given = case(chain(2), [injection("b1", [0])])
     assert "No limit binds, nothing is short" in Page(report_html(given, clear(given))).text
+
+
+def test_what_relief_is_worth_has_the_unit_of_its_limit() -> None:
+    result = clear(sunny())
+    units = {"EXPORT": "MWh", "CURRENT_TO": "MVAh", "APPARENT_POWER_FROM": "MVAh", "VOLTAGE_MIN": "puh"}
+    binding = tuple(Binding(kind=LimitKind(kind), element_id="here", price_milli=7_000) for kind in units)
+    slot = replace(result.slots[0], shortfalls=(), binding=binding)
+    shown = Page(slot_facts(replace(result, slots=(slot,)), 0)).text
+    for kind, unit in units.items():
+        assert f"{kind.lower().replace('_', ' ')} here at its limit, worth 7.00 EUR/{unit}" in shown
