@@ -5,6 +5,7 @@ upstream grid; limits in W for either direction; for voltages the power need its
 translation to requests are rules of the view, not of the grid.
 """
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -33,6 +34,8 @@ SECANT_STEPS = 8
 RESOLVED_PU = 1e-7
 # A voltage that a kilowatt moves by less is held.
 STIFF_PU = 1e-12
+# Bands that contradict each other, at buses with next to nothing between them, would be cured in turn for ever.
+MOST_CURES = 50
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -283,6 +286,7 @@ def _voltages(
     magnitude = np.abs(state.voltage_pu)
     now, there = p[live].copy(), state.voltage_pu[live].copy()
     needs: dict[int, Real] = {}
+    cures: Counter[int] = Counter()
     incurable: set[int] = set()
     # The order of buses decides between equals.
     order = np.array(sorted(range(len(buses)), key=lambda k: buses[k].bus_id), dtype=int)
@@ -297,7 +301,8 @@ def _voltages(
         target = np.clip(moved[:, worst], low[worst], high[worst])
         todo = np.flatnonzero(np.abs(target - moved[:, worst]) > RESOLVED_PU)
         cure = _cure(grid, there[todo], now[todo], q[live[todo]], worst, target[todo])
-        if cure is None or (worst in needs and np.abs(cure[0]).max() < 1.0):
+        cures[worst] += 1
+        if cure is None or cures[worst] > MOST_CURES or (worst in needs and np.abs(cure[0]).max() < 1.0):
             incurable.add(worst)
             continue
         step, there[todo] = cure
@@ -334,7 +339,10 @@ def _cure(grid: AcGrid, near: Complex, p: Real, q: Real, bus: int, target: Real)
     Returns:
         W per slot and the voltages that it leads to; None when power at the bus does not move its voltage.
     """
-    slope, v, step = grid.stiffness(near, bus), np.abs(near[:, bus]), np.zeros(len(p))
+    v, step, probe = np.abs(near[:, bus]), np.zeros(len(p)), p.copy()
+    probe[:, bus] += PROBE_W
+    # Measured: near the most that a line carries it may have another sign than the resistance seen from the bus.
+    slope = (np.abs(grid.solve(probe, q, near).voltage_pu[:, bus]) - v) / PROBE_W
     if not (np.abs(slope * PROBE_W) > STIFF_PU).all():
         return None
     for _ in range(SECANT_STEPS):

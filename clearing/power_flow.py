@@ -323,23 +323,6 @@ class AcGrid:
         v[:, ~done] = np.where(self._fed_nodes()[:, None], np.nan, v[:, ~done])
         return self._state(v, s_bus, done)
 
-    def stiffness(self, v: Complex, bus: int) -> Real:
-        """Return how a bus's voltage magnitude follows its own injection if all other currents stay (slots), pu per W.
-
-        0 where the voltage is held.
-
-        Args:
-            v: voltages (slots x buses), per unit.
-            bus: number of the bus.
-        """
-        place = np.flatnonzero(self._free == self._node[bus])
-        if self._factor is None or not len(place):
-            return np.zeros(len(v))
-        one = np.zeros((len(self._free), 1), dtype=complex)
-        one[place] = 1.0
-        seen = self._factor.solve(one)[place[0], 0]
-        return np.asarray(seen.real / np.abs(v[:, bus]) / BASE_VA)
-
     def _fed_nodes(self) -> NDArray[np.bool_]:
         fed = np.zeros(self._nodes, dtype=bool)
         fed[self._held] = fed[self._free] = True

@@ -104,7 +104,6 @@ class PlayedClock:
         if self._trouble.hopeless is not None:
             raise environment_problem(self._trouble.hopeless, self._connection.bootstrap)
         messages = self._reader.consume(_AT_ONCE, 0.0)
-        self._lookout.check(lambda: {(CLOCK, 0): self._next}, drained=len(messages) < _AT_ONCE)
         for message in messages:
             error = message.error()
             if error is not None:
@@ -115,6 +114,7 @@ class PlayedClock:
             at = read_tick(message.value())
             if at is not None and (self._now_ms is None or at > self._now_ms):
                 self._now_ms = at
+        self._lookout.check(lambda: {(CLOCK, 0): self._next}, drained=len(messages) < _AT_ONCE)
         return self._now_ms
 
     def wait_s(self, due_ms: int | None) -> float:

@@ -85,9 +85,9 @@ class Lookout:
             self._waiting = {spot: at for spot, at in still.items() if self._waits(spot, at, *bounds[spot])}
 
     def _waits(self, spot: Spot, at: int, first: int, end: int) -> bool:
-        if end <= at or self._idle.get(spot) == (at, end):
-            return False
-        if any(True for _ in self._stored.inputs(spot, max(at, first), end)):
+        seen_from, seen_to = self._idle.get(spot, (at, at))
+        start = max(first, seen_to if seen_from == at else at)
+        if start < end and any(True for _ in self._stored.inputs(spot, start, end)):
             return True
-        self._idle[spot] = at, end
+        self._idle[spot] = at, max(start, end)
         return False

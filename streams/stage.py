@@ -141,6 +141,8 @@ class StageShell:
             began = time.monotonic()
             self._rebuild = self._loop.run_in_executor(None, self._catch_up, sorted(mine), self._abandoned)
             await asyncio.shield(self._rebuild)
+            if self._abandoned.is_set():
+                return  # told to end: what was half read decides nothing
             log.info("assigned %s, rebuilt in %.1f s", sorted(mine), time.monotonic() - began)
             for area in self._areas.values():
                 self._send(area)

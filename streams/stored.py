@@ -12,7 +12,7 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from operator import itemgetter
 from typing import Any
 
@@ -141,7 +141,10 @@ class Stored:
         self._loop = asyncio.new_event_loop()
         self._client: Any = None
         self.ends: dict[Spot, int] = {}  # first offset after what was committed, as last heard
-        self._room = bytearray(MOST_UNPACKED)
+
+    @cached_property
+    def _room(self) -> bytearray:
+        return bytearray(MOST_UNPACKED)  # of no use to who never reads
 
     def close(self) -> None:
         """Close the connection."""

@@ -139,3 +139,41 @@ def test_collapse_is_reported_and_does_not_hide_the_other_slots() -> None:
     (line,) = found.thermal
     assert line.flow_w[0] is None
     assert solved(line.flow_w[1:])[0] < 0
+
+
+def two_buses(r_ohm: float, x_ohm: float, *bands: tuple[int, int]) -> NetworkModelPublished:
+    """A strong bus, a line, and one bus or two beside each other without impedance, each with a band, ppm."""
+    strong = Bus(bus_id="a", nominal_voltage_v=20_000, min_voltage_ppm=500_000, max_voltage_ppm=1_500_000)
+    far = [
+        Bus(bus_id=f"b{k}", nominal_voltage_v=20_000, min_voltage_ppm=low, max_voltage_ppm=high)
+        for k, (low, high) in enumerate(bands)
+    ]
+    line = Branch(branch_id="l", kind=BranchKind.LINE, from_bus_id="a", to_bus_id="b0", r_ohm=r_ohm, x_ohm=x_ohm)
+    coupler = Branch(branch_id="c", kind=BranchKind.SWITCH, from_bus_id="b0", to_bus_id="b1", r_ohm=0.0, x_ohm=0.0)
+    return NetworkModelPublished(
+        area_id="a",
+        network_id="n",
+        revision=1,
+        valid_from_ms=0,
+        buses=(strong, *far),
+        branches=(line, coupler)[: len(bands)],
+        infeed_points=(InfeedPoint(infeed_id="i", bus_id="a", voltage_ppm=1_000_000),),
+    )
+
+
+@pytest.mark.parametrize("r_ohm", [0.0, 0.01, 0.1, 0.5])
+def test_a_voltage_that_follows_the_reactance_alone_is_cured(r_ohm: float) -> None:
+    """Far from no load less feed-in lifts the voltage, whatever the resistance seen from the bus would say."""
+    network = two_buses(r_ohm, 10.0, (950_000, 1_050_000))
+    given = BusInjection(bus_id="b0", power_w=(15_000_000,), reactive_power_var=(-1_000_000,))
+    forecast = forecast_congestion(network, [given], 1)
+    assert forecast.incurable_bus_ids == ()
+    (need,) = forecast.voltage
+    cured = 15_000_000 + need.need_up_w[0] - need.need_down_w[0]
+    state = solve_ac(network, np.array([[0.0, cured]]), np.array([[0.0, -1_000_000.0]]))
+    assert 0.95 - 1e-6 <= abs(state.voltage_pu[0, 1]) <= 1.05 + 1e-6
+
+
+def test_bands_that_contradict_each_other_come_to_an_end() -> None:
+    network = two_buses(1.0, 1.0, (900_000, 930_000), (950_000, 1_050_000))
+    assert forecast_congestion(network, [], 1).incurable_bus_ids

@@ -281,21 +281,3 @@ def test_a_start_that_is_no_state_is_no_worse_than_none() -> None:
     grid = AcGrid(network)
     nowhere = np.zeros((5, 30), dtype=complex)
     assert np.abs(grid.solve(p, q, nowhere).voltage_pu - grid.solve(p, q).voltage_pu).max() < 1e-12
-
-
-@pytest.mark.parametrize("seed", range(4))
-def test_stiffness_is_what_a_kilowatt_does_to_a_voltage_without_load(seed: int) -> None:
-    network, _, _ = random_grid(seed)
-    grid, none = AcGrid(network), np.zeros((1, 30))
-    v = grid.solve(none, none).voltage_pu
-    for k in range(30):
-        more = none.copy()
-        more[:, k] += 1_000.0
-        change = (np.abs(grid.solve(more, none).voltage_pu[:, k]) - np.abs(v[:, k])) / 1_000.0
-        assert grid.stiffness(v, k) == pytest.approx(change, rel=0.01, abs=1e-13)
-
-
-def test_a_held_voltage_is_moved_by_nothing() -> None:
-    network, p, q = random_grid(0)
-    grid = AcGrid(network)
-    assert not grid.stiffness(grid.solve(p, q).voltage_pu, 0).any()
