@@ -1,15 +1,16 @@
 """Which inboxes a client of Kafka must not read, and what those have: batch by batch, a share at a time.
 
 An inbox comes under suspicion by a batch that no client should read, by records that the client repeats, passes over
-or stands still at, or by how much of it was refused. It stays there for as long as the process lives, so whoever harms
-the client's library does it once. What it has is taken beside the others' inputs, which do not wait for it.
+or stands still at, by how much of it was refused or taken back, or by how much waits in it. It stays there for as long
+as the process lives, so whoever harms the client's library does it once. What it has is taken beside the others'
+inputs, which do not wait for it.
 """
 
 import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from itertools import chain, islice
+from itertools import islice
 
 from streams.inputs import Input
 from streams.kafka import Connection
@@ -21,10 +22,15 @@ __all__ = ["Caution"]
 log = logging.getLogger(__name__)
 
 MANY_REFUSED = 1_000  # inputs, or kilobytes of them: what is long takes long to refuse
+MANY_PARTS = 8  # of what was taken back between two inputs, some megabytes each
+LOOK_S = 10.0  # to look through all that waits, before anybody reads
 SHARE = 500  # inputs of all suspects together, beside ten times as many of the others
 SHARE_BYTES = 1_000_000
 ASK_EVERY_S = 0.1
+AT_ONCE = 10  # suspects that can be asked so often; if there are more, each is asked less often
 _DISHONEST = "no honest client sends what it has"
+_TAKEN_BACK = "too much of it was taken back"
+_TOO_MUCH = "more waits there than can be looked at before it is read"
 
 
 class Caution:
@@ -32,15 +38,17 @@ class Caution:
 
     Args:
         connection: the broker.
+        beat: called often while looking and reading.
     """
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, beat: Callable[[], None]) -> None:
+        self._beat = beat
         self._stored = Stored(connection)
         self._suspects: set[str] = set()
         self._refused: Counter[str] = Counter()  # inputs and kilobytes by inbox
         self._next: dict[Spot, int] = {}  # offset that comes next
-        self._warily: Iterator[Input] = iter(())  # what the suspects have
-        self._ask_at = 0.0
+        self._turns: dict[Spot, float] = {}  # when each of a suspect may be read again, in the order of their turns
+        self._left: dict[Spot, Iterator[Input | int]] = {}  # what those have that was not given yet
         self._lookout = Lookout(connection)
 
     def close(self) -> None:
@@ -48,22 +56,30 @@ class Caution:
         self._stored.close()
         self._lookout.close()
 
-    def begin(self, starts: Mapping[Spot, int], ends: Mapping[Spot, int], beat: Callable[[], None]) -> None:
+    def begin(self, starts: Mapping[Spot, int], ends: Mapping[Spot, int]) -> None:
         """Look at what waits in inboxes before anybody reads it; what else was read is let go.
+
+        Where most waits comes last; what there is no time for is read with care.
 
         Args:
             starts: where each is read from; none gives nothing more until the next call.
             ends: where each ends.
-            beat: called while looking.
 
         Raises:
             EnvironmentProblem: the broker does not answer or refuses.
         """
-        self._next, self._warily, self._ask_at = dict(starts), iter(()), 0.0
-        for spot, start in starts.items():
-            beat()
-            if not self.suspects(spot[0]) and self._stored.harmful(spot, start, ends[spot], beat):
-                self.suspect([spot[0]])
+        self._next, self._left = dict(starts), {}
+        self._lookout.anew()
+        deadline = time.monotonic() + LOOK_S
+        for spot, start in sorted(starts.items(), key=lambda place: ends[place[0]] - place[1]):
+            if self.suspects(spot[0]):
+                continue
+            for harms in self._stored.harmful(spot, start, ends[spot]):
+                self._beat()
+                if harms or time.monotonic() > deadline:
+                    self.suspect([spot[0]], _DISHONEST if harms else _TOO_MUCH)
+                    break
+        self._turns = {spot: 0.0 for spot in starts if self.suspects(spot[0])}
 
     def suspects(self, topic: str) -> bool:
         """Tell whether an inbox must not be read by the client."""
@@ -106,8 +122,13 @@ class Caution:
                 self._next[spot] = given.offset + 1
         # The end of a transaction has an offset of its own, and what was taken back has some: rightly missing.
         for spot, offsets in leaps.items():
-            there = self._stored.inputs(spot, self._next[spot], offsets[-1] + 1)
-            told = [(given.offset, given.batch) for given in islice(there, len(offsets) + 1)]
+            told: list[tuple[int, int]] = []
+            for many, part in enumerate(self._stored.parts(spot, self._next[spot], offsets[-1] + 1)):
+                self._beat()
+                if many == MANY_PARTS:
+                    self.suspect([spot[0]], _TAKEN_BACK)
+                    return False
+                told += ((given.offset, given.batch) for given in islice(part.inputs, len(offsets) + 1 - len(told)))
             if told != [(offset, 0) for offset in offsets]:
                 self.suspect([spot[0]])
                 return False
@@ -144,28 +165,46 @@ class Caution:
                 found[spot[1]] += max(0, self._stored.ends.get(spot, 0) - offset)
         return dict(found)
 
+    def positions(self) -> dict[Spot, int]:
+        """Return where the next share of each suspect begins; what was given stands before it."""
+        return {spot: self._next[spot] for spot in self._turns}
+
     @property
     def is_due(self) -> bool:
         """Whether it is time to ask for what suspects have."""
-        return bool(self._suspects) and time.monotonic() >= self._ask_at
+        now = time.monotonic()
+        return any(at <= now for at in self._turns.values())
 
     def share(self) -> list[Input]:
-        """Return a share of what suspects have.
+        """Return a share of what suspects have, which take turns.
 
         Raises:
             EnvironmentProblem: the broker does not answer or refuses.
         """
-        if not self.is_due:
-            return []
-        found, size = [], 0
-        for given in islice(self._warily, SHARE):
-            found.append(given)
-            self._next[given.topic, given.partition] = given.next_offset
-            size += len(given.value or b"")
-            if size >= SHARE_BYTES:
-                break
-        if not found:
-            starts = {spot: offset for spot, offset in self._next.items() if self.suspects(spot[0])}
-            self._warily = chain.from_iterable(self._stored.inputs(spot, at) for spot, at in starts.items())
-            self._ask_at = time.monotonic() + ASK_EVERY_S
+        found: list[Input] = []
+        size, now = 0, time.monotonic()
+        for spot in [spot for spot, at in self._turns.items() if at <= now]:
+            self._beat()
+            del self._turns[spot]
+            self._turns[spot] = 0.0
+            if spot not in self._left:
+                self._left[spot] = self._parts(spot)
+            for given in self._left[spot]:
+                if isinstance(given, int):
+                    size += given
+                else:
+                    found.append(given)
+                    self._next[spot] = given.next_offset
+                    size += len(given.value or b"")
+                if size >= SHARE_BYTES or len(found) >= SHARE:
+                    return found
+            del self._left[spot]
+            self._turns[spot] = now + ASK_EVERY_S * max(1.0, len(self._turns) / AT_ONCE)
         return found
+
+    def _parts(self, spot: Spot) -> Iterator[Input | int]:
+        """Yield what waits, and after each answer of the broker its length, bytes: there may be nothing in it."""
+        for part in self._stored.parts(spot, self._next[spot]):
+            yield from part.inputs
+            self._next[spot] = part.following
+            yield part.size

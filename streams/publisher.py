@@ -217,6 +217,7 @@ class Publisher:
         consumer.assign(
             [t if t.offset >= 0 else TopicPartition(JOURNAL, t.partition, OFFSET_BEGINNING) for t in committed]
         )
+        self._lookout.anew()
         self._checkpoints.settled()
         self._monitor.ready(sorted(t.partition for t in committed))
         log.info("assigned: journal partitions %s", sorted(t.partition for t in committed))

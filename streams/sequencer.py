@@ -106,10 +106,10 @@ class Sequencer:
         self._gathered_at = 0.0
         self._ahead: list[Input] = []  # read while the batch before was being written
         self._readings: dict[tuple[str, int, int], Reading] = {}  # what they say, by topic, partition, offset
-        self._caution = Caution(connection)
         self._ending: Future[None] | None = None  # the end of the transaction under way
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="commit")
         self.watchdog = Watchdog()
+        self._caution = Caution(connection, self.watchdog.beat)
         name = f"{GROUP}-{slot}"
         self._producer = connection.transactional_producer(name, self._trouble)
         self._targets = Targets(connection, self._producer)
@@ -245,7 +245,8 @@ class Sequencer:
                 outcomes.append(outcome)
                 yield from self._outputs(partition, outcome)
 
-        nexts: dict[tuple[str, int], int] = {}
+        # All that was read is in this batch or before it, if it is the last: so is what was passed over.
+        nexts = self._caution.positions() if last else {}
         for i in batch:
             place = (i.topic, i.partition)
             nexts[place] = max(nexts.get(place, 0), i.next_offset)
@@ -306,7 +307,7 @@ class Sequencer:
         idle = [TopicPartition(JOURNAL, p, OFFSET_END) for p in mine]
         strays = [t for t in places if t.partition not in mine]
         starts = {(t.topic, t.partition): t.offset for t in places if t.partition in mine}
-        self._caution.begin(starts, {spot: end for spot, (_, end) in bounds.items()}, self.watchdog.beat)
+        self._caution.begin(starts, {spot: end for spot, (_, end) in bounds.items()})
         # The client fetches before it is told to pause: what it must not see does not stand there.
         away = [TopicPartition(t.topic, t.partition, OFFSET_END) for t in places if self._caution.suspects(t.topic)]
         consumer.assign([t for t in places if not self._caution.suspects(t.topic)] + away + idle)
@@ -324,7 +325,7 @@ class Sequencer:
     def _revoked(self, consumer: Any, _: list[TopicPartition]) -> None:
         self._settle()
         self._ahead, self._readings = [], {}
-        self._caution.begin({}, {}, self.watchdog.beat)
+        self._caution.begin({}, {})
         consumer.unassign()  # between two transactions: the intakes are as the journal is, and only need to catch up
 
     def _restored(self, partition: int) -> Intake:

@@ -9,12 +9,13 @@ import asyncio
 import struct
 import time
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from functools import cached_property, partial
+from itertools import chain
 from operator import itemgetter
-from typing import Any
+from typing import Any, NamedTuple
 
 import cramjam
 from aiokafka import TopicPartition as Place
@@ -28,7 +29,7 @@ from confluent_kafka.admin import OffsetSpec
 from streams.inputs import Input
 from streams.kafka import Connection, Trouble, environment_problem, patiently
 
-__all__ = ["MOST_HEADERS", "MOST_RECORDS", "MOST_UNPACKED", "Spot", "Stored", "bounds_of", "read_inputs"]
+__all__ = ["MOST_HEADERS", "MOST_RECORDS", "MOST_UNPACKED", "Part", "Spot", "Stored", "bounds_of", "read_inputs"]
 
 Spot = tuple[str, int]  # topic and partition
 Bytes = bytes | memoryview
@@ -129,6 +130,20 @@ class _Batch:
             raise _UnsoundError from error
 
 
+class Part(NamedTuple):
+    """One answer of the broker about a partition.
+
+    Attributes:
+        inputs: what it has for a reader, to be taken before the next part is.
+        following: the offset that comes after it.
+        size: bytes of all its batches, those that were taken back among them.
+    """
+
+    inputs: Iterator[Input]
+    following: int
+    size: int
+
+
 class Stored:
     """Reads partitions as they are stored.
 
@@ -152,14 +167,13 @@ class Stored:
             self._loop.run_until_complete(self._client.close())
         self._loop.close()
 
-    def harmful(self, spot: Spot, start: int, end: int, beat: Callable[[], None] = lambda: None) -> bool:
-        """Tell whether a partition has a batch that no client should read.
+    def harmful(self, spot: Spot, start: int, end: int) -> Iterator[bool]:
+        """Tell of each batch of a partition whether no client should read it.
 
         Args:
             spot: the partition.
             start: first offset.
             end: first offset that is of no interest.
-            beat: called while reading.
 
         Raises:
             EnvironmentProblem: the broker does not answer or refuses.
@@ -167,13 +181,22 @@ class Stored:
         while start < end:
             batches, _ = self._fetch(spot, start)
             if not batches:  # what is left belongs to a transaction under way
-                break
-            for batch in batches:
-                beat()
-                if batch.harms(self._room):
-                    return True
+                return
+            yield from (batch.harms(self._room) for batch in batches)
             start = batches[-1].next
-        return False
+
+    def parts(self, spot: Spot, start: int, end: int | None = None) -> Iterator[Part]:
+        """Yield what a partition has, one answer of the broker after the other; arguments as for `inputs`.
+
+        Of what was taken back there may be gigabytes, in which there is no input.
+        """
+        while end is None or start < end:
+            batches, aborted = self._fetch(spot, start)
+            if not batches:
+                return
+            following = batches[-1].next
+            yield Part(self._inputs(spot, start, end, batches, aborted), following, sum(len(b.data) for b in batches))
+            start = following
 
     def inputs(self, spot: Spot, start: int, end: int | None = None) -> Iterator[Input]:
         """Yield what a partition has, each batch that no client should read as one input.
@@ -186,18 +209,16 @@ class Stored:
         Raises:
             EnvironmentProblem: the broker does not answer or refuses.
         """
-        while end is None or start < end:
-            batches, aborted = self._fetch(spot, start)
-            if not batches:
-                return
-            committed = set(_committed(batches, aborted))
-            for batch in batches:
-                if batch.first in committed:
-                    for given in batch.inputs(spot, start, self._room):
-                        if end is not None and given.offset >= end:
-                            return
-                        yield given
-            start = batches[-1].next
+        return chain.from_iterable(part.inputs for part in self.parts(spot, start, end))
+
+    def _inputs(
+        self, spot: Spot, start: int, end: int | None, batches: list[_Batch], aborted: list[tuple[int, int]]
+    ) -> Iterator[Input]:
+        for batch in _committed(batches, aborted):
+            for given in batch.inputs(spot, start, self._room):
+                if end is not None and given.offset >= end:
+                    return
+                yield given
 
     def _fetch(self, spot: Spot, start: int) -> tuple[list[_Batch], list[tuple[int, int]]]:
         """Return some batches from the one of an offset on; producer and first offset of what was aborted there."""
@@ -293,8 +314,8 @@ def _batches(data: bytes) -> Iterator[_Batch]:
         at = end
 
 
-def _committed(batches: Iterable[_Batch], aborted: Iterable[tuple[int, int]]) -> Iterator[int]:
-    """Yield the first offset of each that is of no aborted transaction, and no marker of the end of one."""
+def _committed(batches: Iterable[_Batch], aborted: Iterable[tuple[int, int]]) -> Iterator[_Batch]:
+    """Yield those that are of no aborted transaction, and no marker of the end of one."""
     waiting, going = sorted(aborted, key=itemgetter(1), reverse=True), set()
     for batch in batches:
         while waiting and waiting[-1][1] <= batch.first:
@@ -302,7 +323,7 @@ def _committed(batches: Iterable[_Batch], aborted: Iterable[tuple[int, int]]) ->
         if batch.attributes & _CONTROL_BIT:
             going.discard(batch.producer_id)
         elif batch.producer_id not in going or not batch.attributes & _TRANSACTIONAL_BIT:
-            yield batch.first
+            yield batch
 
 
 _Record = tuple[int, bytes | None, bytes | None, list[tuple[bytes, bytes | None]]]  # time delta, key, value, headers

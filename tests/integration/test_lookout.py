@@ -52,7 +52,7 @@ def look(monkeypatch: pytest.MonkeyPatch) -> Callable[[Lookout], None]:
 
     def often(watch: Lookout) -> None:
         monkeypatch.setattr(lookout, "LOOK_EVERY_S", LOOK_EVERY_S)
-        watch._due = 0.0
+        watch._passed_s = LOOK_EVERY_S
 
     return often
 

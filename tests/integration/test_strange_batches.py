@@ -6,16 +6,19 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from confluent_kafka import Producer
+from confluent_kafka import Producer, TopicPartition
 
 from flexbus.client import Client
 from flexbus.events import EventRejected, Verdict
 from flexbus.partition import partition_of
 from flexbus.topics import inbox
+from streams import stored
 from streams.kafka import Connection
+from streams.sequencer import Sequencer
 from streams.topics import create_topics, journal_partitions
 from tests.crafted import SNAPPY, STRANGE, A, crafted, post, record
 from tests.integration import core
+from tests.integration.bus import working
 from tests.integration.core import FSP_A, FSP_B, Worker
 
 pytestmark = [pytest.mark.kafka, pytest.mark.slow, pytest.mark.timeout(600)]
@@ -23,6 +26,7 @@ pytestmark = [pytest.mark.kafka, pytest.mark.slow, pytest.mark.timeout(600)]
 AREA = "north"
 ODD = {what: f"odd-{n}" for n, what in enumerate(STRANGE)}
 FLOOD = "odd-flood"
+TAKEN_BACK = 10_000
 ONE = crafted(A)
 HUGE = crafted(A, codec=SNAPPY, packed=b"\x82SNAPPY\0" + bytes(8) + (450_000_000).to_bytes(4, "big") + b"\0")
 
@@ -107,6 +111,44 @@ def test_a_sender_that_uses_transactions_is_read_like_any_other(connection: Conn
                 producer.abort_transaction(30)
         core.eventually(lambda: [e.event_id for e in core.entries(connection) if e.sender_id == FSP_B] == wanted, 60)
     assert "with care" not in log.read_text()
+
+
+def test_what_is_taken_back_by_the_thousand_delays_nobody_and_is_passed_over_once(
+    connection: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The broker's answers are as short beside it as they are beside gigabytes."""
+    monkeypatch.setattr(stored, "_FETCH_BYTES", 50_000)
+    area, spot = "east", (inbox(FSP_B), partition_of(b"east", journal_partitions(connection)))
+    own = {"transactional.id": "a-bad-one", "batch.num.messages": 1, "linger.ms": 0}
+    bad = Producer({"bootstrap.servers": connection.bootstrap, **own})
+    bad.init_transactions(30)
+    worker, numbers = Sequencer(connection), iter(range(10_000))
+    with working(worker), Client(connection.bootstrap, FSP_A) as client, Client(connection.bootstrap, FSP_B) as other:
+        core.open_gates(connection, [area])
+
+        def others_go_on() -> None:
+            assert client.send(core.offer_of(next(numbers), area)).verdict is Verdict.ACCEPTED
+
+        def much_is_taken_back() -> None:
+            bad.begin_transaction()
+            for _ in range(TAKEN_BACK):
+                bad.produce(spot[0], b"", area.encode(), spot[1])
+                bad.poll(0)
+            assert bad.flush(60) == 0
+            bad.abort_transaction(60)
+            others_go_on()
+
+        def is_passed_over() -> bool:
+            others_go_on()
+            (place,) = worker._consumer.committed([TopicPartition(*spot)], timeout=30)
+            return bool(place.offset > 2 * TAKEN_BACK)
+
+        much_is_taken_back()
+        (receipt,) = other.verdicts(other.post_all([core.offer_of(1, area, FSP_B)]), 60)
+        assert receipt.verdict is Verdict.ACCEPTED
+        assert worker._caution.suspects(spot[0])
+        much_is_taken_back()
+        core.eventually(is_passed_over, 60, "who comes next would read it again")
 
 
 def test_a_flood_of_nothing_does_not_delay_the_others(connection: Connection) -> None:
