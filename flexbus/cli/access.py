@@ -42,7 +42,7 @@ same table.
 - **send**: parties of this role may send the event. Which role a party has is an event of the market area
   (`ParticipantRegistered`), so this is judged by the sequencer: it refuses with `WRONG_ROLE`, and nobody else can write
   the journal. What Kafka proves is *who* sends: only the party's own principal can write its inbox.
-  Kafka itself cannot judge the cell: it knows topics, neither kinds of event nor areas, and one party may be FSP in one
+  Kafka itself cannot judge that: it knows topics, neither kinds of event nor areas, and one party may be FSP in one
   area and BRP in another. Who may send nothing anywhere has no inbox that it could write.
 - **see**: they see every such event of their area in full.
 - **anon**: they see every such event with the identities of others removed.
@@ -64,11 +64,11 @@ _PARTIES = """\
 ### Participants
 
 The name of the principal is the name of the party. By example: `fsp-a` trades, `auditor` audits, `visitor` is an
-observer, who may send nothing and so has no inbox to write. Who has one may read it too: it holds what the party sent
-itself, and with its receipts tells it what of that was refused. The SDK and the command line note on
-`flexbus.reads.<party>.v1` what the party reads through them; it can write no other's. An auditor reads the journal, as
-a chain can be checked on the journal alone, what was refused, and everybody's logs of reads. The journal holds all
-areas of the cluster, so who runs the bus, not the operator of one market, decides who audits it.
+observer, who may send nothing and so has no inbox to write. A party may read its own inbox too: it holds what the party
+sent itself, and with its receipts tells it what of that was refused. The SDK and the command line note on
+`flexbus.reads.<party>.v1` what the party reads through them; it can write no other's. An auditor (`NAME=AUDITOR`) reads
+the journal, as a chain can be checked on the journal alone, what was refused, and everybody's logs of reads. The
+journal holds all areas of the cluster, so who runs the bus, not the operator of one market, decides who audits it.
 """
 _SERVICES = """\
 ### Our own processes
@@ -76,9 +76,9 @@ _SERVICES = """\
 Each is a principal of its own. A process that is broken into can do what is written here: only the sequencer can write
 the journal, only the publisher can publish, a stage can only propose facts in its own name, and the page can change
 nothing but the log of what it shows. `player` moves the clock of a played day; a real market has none.
-Over HTTP each tells whoever asks of itself alone. What it knows of the market (figures by area or kind of event, the
-pages of a stage) is in no column for who has proven nothing, so it is for the token of who runs the bus. Prometheus has
-it.
+Over HTTP each tells everybody of itself alone: rates, memory, health. What it knows of the market (figures by area or
+kind of event, the pages of a stage) it tells for the token of who runs the bus, which Prometheus has too: the table
+above shows none of it to anybody unproven.
 """
 
 

@@ -106,7 +106,7 @@ def test_the_examples_of_the_document_run(connection: Connection, tmp_path: Path
     document = (Path(__file__).parents[2] / "docs" / "connect.md").read_text(encoding="utf-8")
     environment = {**os.environ, "FLEXBUS_BOOTSTRAP": connection.bootstrap}
     (script,) = re.findall(r"```python\n(.*?)```", document, re.DOTALL)
-    script += "\nprint(len(prices), len(mine))\n"
+    script += "\nprint(len(cleared), len(mine))\n"
     core.eventually(lambda: list(Client(connection.bootstrap, FSP_A).consume(ev.MarketCleared, own=True)))
     done = subprocess.run(
         [sys.executable, "-c", script],
