@@ -39,7 +39,7 @@ Bytes = bytes | memoryview
 MOST_UNPACKED = 32_000_000
 MOST_RECORDS = 100_000
 MOST_HEADERS = 100  # of a record; two bytes can be one, which take a hundred in memory
-USUAL_HEADERS = 10  # of the records of a batch on average at most
+USUAL_HEADERS = 30  # of the records of a batch on average at most; tracing may add a dozen to our six
 # A batch of nothing costs the queue as much as one of events, and its sender next to nothing. A record has an id, in 41
 # bytes with the name of its header, of which half cannot be compressed.
 FEW_RECORDS = 1_000
