@@ -145,17 +145,30 @@ def patiently(call: Callable[[], T], patience_s: float = PATIENCE_S) -> T:
             time.sleep(0.05)
 
 
+PLAIN_NETWORK = "FLEXBUS_PLAIN_NETWORK"  # "1": who runs the process says that the network keeps others from Kafka
 _told_of: list[str] = []  # once per process, whatever it connects to and however often
 
 
-def _announce_plain(address: str) -> None:
+def _plain_beyond_loopback(address: str) -> None:
+    """Refuse a plain Kafka that others may reach, unless the environment says so; then say it loudly.
+
+    Raises:
+        EnvironmentProblem: nobody has said so.
+    """
+    if os.environ.get(PLAIN_NETWORK) != "1":
+        raise EnvironmentProblem(
+            f"Kafka at {address} would be used without TLS beyond loopback, where whoever is on the way reads and "
+            "changes everything, and without passwords anybody writes as anybody. Name TLS and SASL settings by "
+            "FLEXBUS_KAFKA_PROPERTIES or --kafka-properties; or, if its network is closed to everybody else, say so by "
+            f"{PLAIN_NETWORK}=1."
+        )
     if _told_of:
         return
     _told_of.append(address)
     sys.stderr.write(
-        f"flexbus: WARNING: PLAIN MODE beyond loopback: Kafka at {address} is used without TLS. Whoever is on the way "
-        "reads and changes everything, and without passwords anybody writes as anybody. Name TLS and SASL settings by "
-        "FLEXBUS_KAFKA_PROPERTIES or --kafka-properties.\n"
+        f"flexbus: WARNING: PLAIN MODE beyond loopback: Kafka at {address} is used without TLS, as {PLAIN_NETWORK}=1 "
+        "allows. Whoever is on the way reads and changes everything, and without passwords anybody writes as anybody. "
+        "Name TLS and SASL settings by FLEXBUS_KAFKA_PROPERTIES or --kafka-properties.\n"
     )
 
 
@@ -193,7 +206,7 @@ class Connection:
 
     Attributes:
         bootstrap: host:port of one broker or several, comma-separated.
-        security: librdkafka properties of TLS and SASL; empty on a plain loopback broker.
+        security: librdkafka properties of TLS and SASL; empty on a plain broker.
     """
 
     bootstrap: str
@@ -205,13 +218,16 @@ class Connection:
     ) -> "Connection":
         """Return the connection named by the arguments, else by the environment; say so if anybody could listen.
 
+        Without TLS it is on loopback only, unless FLEXBUS_PLAIN_NETWORK=1 says that nobody else reaches the network.
+
         Args:
             bootstrap: address, or None for FLEXBUS_BOOTSTRAP.
             properties: file of librdkafka properties, one `name=value` a line, or None for FLEXBUS_KAFKA_PROPERTIES.
             security: the properties themselves; then no file is read.
 
         Raises:
-            EnvironmentProblem: no address is known, or the file cannot be read; see `read_properties`.
+            EnvironmentProblem: no address is known, the file cannot be read (see `read_properties`), or it is plain
+                beyond loopback.
         """
         address = bootstrap or os.environ.get("FLEXBUS_BOOTSTRAP")
         if not address:
@@ -223,7 +239,7 @@ class Connection:
             security = read_properties(Path(named)) if named else {}
         connection = cls(address, security)
         if connection.is_plain and not all(_is_loopback(one) for one in address.split(",")):
-            _announce_plain(address)
+            _plain_beyond_loopback(address)
         return connection
 
     @property

@@ -20,6 +20,7 @@ from confluent_kafka.admin import AdminClient, NewTopic
 from streams.broker import free_port
 from streams.broker_runtime import POM, find_java, kafka_jars
 from streams.broker_settings import server_properties
+from streams.kafka import PLAIN_NETWORK
 from streams.services import SERVICES
 
 DOCKER = Path(__file__).parents[2] / "docker"
@@ -312,6 +313,31 @@ def test_no_pod_runs_as_root_or_may_become_it(manifests: str) -> None:
             assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
             assert container["securityContext"]["readOnlyRootFilesystem"] is True
             assert "memory" in container["resources"]["limits"]
+
+
+# plain Kafka
+
+
+def test_the_containers_alone_allow_a_plain_kafka_and_only_where_its_network_is_closed(
+    composed: dict[str, Any], manifests: str
+) -> None:
+    for name, service in composed["services"].items():
+        leave = service.get("environment", {}).get(PLAIN_NETWORK)
+        assert (leave == "1") == (name in (*SERVICES, "topics")), name
+    assert composed["networks"]["bus"]["internal"] is True
+    assert list(composed["services"]["kafka"]["networks"]) == ["bus"]
+    assert "ports" not in composed["services"]["kafka"]
+    documents = list(yaml.safe_load_all(manifests))
+    (settings,) = (d["data"] for d in documents if d["kind"] == "ConfigMap" and "FLEXBUS_BOOTSTRAP" in d["data"])
+    assert settings[PLAIN_NETWORK] == "1"
+    policies = {d["metadata"]["name"]: d["spec"] for d in documents if d["kind"] == "NetworkPolicy"}
+    assert policies["kafka"]["ingress"] == [
+        {
+            "from": [{"podSelector": {"matchLabels": {"app.kubernetes.io/part-of": "flexbus"}}}],
+            "ports": [{"port": 9092, "protocol": "TCP"}],
+        }
+    ]
+    assert PLAIN_NETWORK not in (DOCKER / "Dockerfile").read_text(), "an image is run anywhere"
 
 
 # who may know of the market

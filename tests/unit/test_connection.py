@@ -1,5 +1,6 @@
 """What a person reads whose Kafka settings are wrong."""
 
+import ast
 import ssl
 import traceback
 from pathlib import Path
@@ -11,7 +12,7 @@ from flexbus.cli import main
 from flexbus.client import Client
 from flexbus.errors import EnvironmentProblem
 from streams import broker_security
-from streams.kafka import Connection
+from streams.kafka import PLAIN_NETWORK, Connection
 
 
 @pytest.mark.parametrize(
@@ -92,13 +93,42 @@ def test_plain_on_loopback_is_nothing_to_warn_of(
     assert capsys.readouterr().err == ""
 
 
-@pytest.mark.parametrize(
-    "address",
-    ["kafka:9092", "127.0.0.1:9092,10.0.0.7:9092", "[2001:db8::1]:9092", "0.0.0.0:9092", "localhost.example:1"],
-)
+BEYOND = ["kafka:9092", "127.0.0.1:9092,10.0.0.7:9092", "[2001:db8::1]:9092", "0.0.0.0:9092", "localhost.example:1"]
+
+
+@pytest.mark.parametrize("address", BEYOND)
 @pytest.mark.parametrize("protocol", [None, "PLAINTEXT", "sasl_plaintext"])
-def test_plain_beyond_loopback_is_announced_once(
-    untold: None, capsys: pytest.CaptureFixture[str], address: str, protocol: str | None
+@pytest.mark.parametrize("said", [None, "", "0", "yes"])
+def test_plain_beyond_loopback_is_refused(
+    untold: None,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    address: str,
+    protocol: str | None,
+    said: str | None,
+) -> None:
+    if said is not None:
+        monkeypatch.setenv(PLAIN_NETWORK, said)
+    security = {} if protocol is None else {"security.protocol": protocol, "sasl.password": "hunter2"}
+    with pytest.raises(EnvironmentProblem) as found:
+        Connection.of(address, security=security)
+    for part in (address, "FLEXBUS_KAFKA_PROPERTIES", "--kafka-properties", "FLEXBUS_PLAIN_NETWORK=1"):
+        assert part in str(found.value)
+    assert no_trace_of("hunter2", found.value)
+    assert capsys.readouterr().err == "", "nothing was done that would have to be announced"
+
+
+@pytest.mark.parametrize("address", BEYOND)
+def test_tls_beyond_loopback_needs_no_leave(untold: None, capsys: pytest.CaptureFixture[str], address: str) -> None:
+    for protocol in ("SSL", "sasl_ssl"):
+        assert not Connection.of(address, security={"security.protocol": protocol}).is_plain
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("address", BEYOND)
+@pytest.mark.parametrize("protocol", [None, "PLAINTEXT", "sasl_plaintext"])
+def test_plain_beyond_loopback_that_is_allowed_is_announced_once(
+    untold: None, allowed: None, capsys: pytest.CaptureFixture[str], address: str, protocol: str | None
 ) -> None:
     security = {} if protocol is None else {"security.protocol": protocol, "sasl.password": "hunter2"}
     Connection.of(address, security=security)
@@ -111,33 +141,77 @@ def test_plain_beyond_loopback_is_announced_once(
     assert "hunter2" not in line
 
 
-@pytest.mark.parametrize("command", [("send", "--as", "a", "-"), ("topics",), ("run", "sequencer"), ("up",)])
-def test_commands_announce_a_plain_kafka(
-    untold: None, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...]
+COMMANDS = ["send --as a -", "tail MarketCleared", "topics", "topics --create", "run sequencer", "run clearing", "up"]
+COMMANDS += ["replay", "rejections list", "rejections show x", "rejections resend x", "access apply", "access reads"]
+COMMANDS += ["access quota a"]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_refuses_a_plain_kafka_beyond_loopback(
+    untold: None,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    command: str,
 ) -> None:
-    def made(*_: object) -> Connection:
-        raise EnvironmentProblem("far enough")
-
-    monkeypatch.setattr("streams.kafka._announce_plain", made)
+    monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("FLEXBUS_BOOTSTRAP", "kafka.invalid:9092")
-    with pytest.raises(SystemExit):
-        main(list(command))
-    assert "far enough" in capsys.readouterr().err
+    with pytest.raises(SystemExit) as ended:
+        main(command.split())
+    said = capsys.readouterr().err
+    assert "kafka.invalid:9092 would be used without TLS beyond loopback" in said
+    assert ended.value.code == 3
 
 
-def test_the_sdk_with_settings_of_its_own_warns_of_those_only(
+def test_the_sdk_refuses_it_and_minds_settings_of_its_own_only(
     untold: None, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delenv("FLEXBUS_KAFKA_PROPERTIES", raising=False)
     Client("kafka.invalid:9092", "a", security={"security.protocol": "SSL"}).close()
+    with pytest.raises(EnvironmentProblem, match="without TLS beyond loopback"):
+        Client("kafka.invalid:9092", "a")
     assert capsys.readouterr().err == ""
+    monkeypatch.setenv(PLAIN_NETWORK, "1")
     Client("kafka.invalid:9092", "a").close()
     assert "PLAIN MODE" in capsys.readouterr().err
+
+
+def test_nothing_connects_past_it() -> None:
+    """Connections are made by `Connection.of`, and clients by them; but for those of a local broker to itself."""
+    root = Path(__file__).parents[2]
+    found: dict[str, set[str]] = {}
+    for path in (p for package in ("flexbus", "streams", "adapters") for p in (root / package).rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call):
+                name = node.func.id if isinstance(node.func, ast.Name) else getattr(node.func, "attr", "")
+                if name in CLIENTS:
+                    found.setdefault(name, set()).add(str(path.relative_to(root)))
+    assert found == {
+        "AIOKafkaClient": {"streams/quotas.py", "streams/stored.py"},  # of a connection's address and `for_aiokafka`
+        "AdminClient": {"streams/broker.py", "streams/broker_security.py"},
+    }
+
+
+CLIENTS = {
+    "Connection",
+    "AdminClient",
+    "Producer",
+    "Consumer",
+    "AIOKafkaClient",
+    "AIOKafkaConsumer",
+    "AIOKafkaProducer",
+}
 
 
 @pytest.fixture
 def untold(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("streams.kafka._told_of", [])
+    monkeypatch.delenv(PLAIN_NETWORK, raising=False)
+    monkeypatch.delenv("FLEXBUS_KAFKA_PROPERTIES", raising=False)
+
+
+@pytest.fixture
+def allowed(untold: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(PLAIN_NETWORK, "1")
 
 
 def no_trace_of(secret: str, error: BaseException) -> bool:
