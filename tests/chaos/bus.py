@@ -18,14 +18,13 @@ from streams.monitor import notes
 from streams.services import SERVICES
 from streams.stages import VIEWS
 from streams.topics import journal_partitions
-from tests.integration.core import Worker
+from tests.integration.core import PAUSE_S, Worker
 
 __all__ = ["ChaoticBus"]
 
 CHECKPOINT_EVERY = 500  # so often that kills come between, in and after them
 # So that rebalances happen under load, each of these has two workers.
 SECOND = ("sequencer", "clearing", "traffic_light", "publisher")
-PAUSE_S = 9.0  # longer than a member's session: the paused process wakes up as a zombie
 TWIN_S = 5.0
 
 
@@ -43,6 +42,7 @@ class ChaoticBus:
         self.run_dir.mkdir()
         self.workers: dict[str, Worker] = {}
         self._later: list[threading.Timer] = []
+        self._paused: dict[str, threading.Timer] = {}
         self._twins: list[subprocess.Popen[bytes]] = []
         for service, slot in [*((s, 0) for s in SERVICES), *((s, 1) for s in SECOND)]:
             self.workers[f"{service} {slot}"] = Worker(
@@ -54,14 +54,16 @@ class ChaoticBus:
             )
 
     def kill(self, name: str) -> None:
-        """Kill -9."""
+        """Kill -9; who is paused wakes up first, or no pause would be sure to outlast every time-out."""
+        if name in self._paused:
+            self._paused[name].join()
         self.workers[name].kill()
 
     def pause(self, name: str) -> None:
-        """Stop a process for longer than its session lasts; it wakes up when others have taken its place."""
+        """Stop a process for longer than all its time-outs; it wakes up when others have taken its place."""
         worker = self.workers[name]
         worker.signal(signal.SIGSTOP)
-        self._after(PAUSE_S, lambda: worker.signal(signal.SIGCONT))
+        self._paused[name] = self._after(PAUSE_S, lambda: worker.signal(signal.SIGCONT))
 
     def twin(self, name: str) -> None:
         """Start the same worker, of the same number, a second time; the two fence each other."""
@@ -129,10 +131,11 @@ class ChaoticBus:
         command += ["--run-dir", str(self.run_dir), "--clock", "played"]
         return [*command, "--checkpoint-every", str(CHECKPOINT_EVERY)]
 
-    def _after(self, seconds: float, what: Any) -> None:
+    def _after(self, seconds: float, what: Any) -> threading.Timer:
         timer = threading.Timer(seconds, what)
         timer.start()
         self._later.append(timer)
+        return timer
 
 
 def _get(url: str) -> Any:

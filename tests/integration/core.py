@@ -27,6 +27,9 @@ from tests import market
 
 FMO, DSO, FSP_A, FSP_B = "fmo", market.DSO, market.FSP_A, market.FSP_B
 PARTIES = (FMO, DSO, FSP_A, FSP_B, market.TSO, market.METER)
+# How long a process is stopped that is to wake up as a zombie: its group has gone on without it, and Kafka has aborted
+# its transaction (`streams.kafka`: sessions of 6 s, transactions of 10 s).
+PAUSE_S = 14.0
 
 
 @contextmanager

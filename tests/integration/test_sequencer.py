@@ -112,9 +112,9 @@ def test_workers_come_go_and_wake_up_as_zombies(connection: Connection) -> None:
         second = stack.enter_context(Worker(SEQUENCER, connection, 1))
         time.sleep(3)
         load.send(400)
-        first.signal(signal.SIGSTOP)  # longer than its session: the other takes its areas over
+        first.signal(signal.SIGSTOP)  # longer than session and transaction last: the other takes its areas over
         load.send(400)
-        time.sleep(9)
+        time.sleep(core.PAUSE_S)
         first.signal(signal.SIGCONT)
         load.send(400)
         second.kill()
