@@ -37,6 +37,9 @@ def test_whatever_is_killed_nothing_is_lost_or_doubled() -> None:
     assert match is not None, said
     assert int(match[1]) > 100
     assert int(match[2]) > 10
+    match = re.search("^sends acknowledged: ([0-9]+), failed: ([0-9]+)$", found.stdout, re.MULTILINE)
+    assert match is not None, said
+    assert int(match[1]) > 1_000
     # The counts below are of something: offers that had to be taken, and what had to follow from gates, awards, orders.
     match = re.search("^had to be taken: ([0-9]+), to be derived: ([0-9]+)$", found.stdout, re.MULTILINE)
     assert match is not None

@@ -14,6 +14,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
@@ -24,7 +25,7 @@ from streams.demo.preparation import PARTIES
 from streams.kafka import Connection
 from streams.topics import create_topics
 from tests.chaos.bus import ChaoticBus
-from tests.chaos.checker import Report, check, read_all
+from tests.chaos.checker import Acknowledged, Report, check, read_all
 from tests.chaos.load import AREAS, CLOSES_MS, Days, Offers, later, undisturbed
 from tests.chaos.schedule import schedule
 from tests.disk import SlowDisk
@@ -72,11 +73,12 @@ def main() -> int:
         offers.stop()
         days.stop()
         bus.settle()
-        settled(connection)  # the gate must not close before what was sent in time has been looked at
+        acknowledged = offers.sends.acknowledged + days.sends.acknowledged
+        settled(connection, acknowledged)  # the gate must not close before what was sent in time has been looked at
         ticker = Ticker(connection)
         ticker.tick(CLOSES_MS)  # every gate of the offers closes, and what follows comes
         ticker.close()
-        report = settled(connection, CLOSES_MS)
+        report = settled(connection, acknowledged, CLOSES_MS)
         views, others = bus.differing_views(), days.differing(wanted.result())
         starts = {name: worker.starts for name, worker in bus.workers.items()}
         restored = bus.restored()
@@ -86,6 +88,10 @@ def main() -> int:
     print(f"strikes: {json.dumps(strikes)}")
     waits = disk.waits
     print(f"slow disk: {waits.writes} writes and {waits.syncs} syncs took {waits.waited_s:.0f} s longer")
+    failed = offers.sends.failed + days.sends.failed
+    print(f"sends acknowledged: {report.acknowledged}, failed: {failed.total()}")
+    for reason, times in failed.items():
+        print(f"failed {times} times: {reason}")
     print(f"inputs: {report.inputs}, in the journal: {report.accepted}, derived: {report.derived}")
     print(f"had to be taken: {report.marked}, to be derived: {report.due}")
     print(f"had to be published: {report.published}, receipts: {report.receipts}")
@@ -142,12 +148,12 @@ def stall(broker: Broker, seconds: float) -> None:
         os.kill(pid, signal.SIGCONT)
 
 
-def settled(connection: Connection, now_ms: int | None = None) -> Report:
+def settled(connection: Connection, acknowledged: Sequence[Acknowledged], now_ms: int | None = None) -> Report:
     """Wait until everything is there, at a market's time if one is given, or long enough to call it lost."""
     deadline = time.monotonic() + SETTLE_S
     before = None
     while True:
-        report = check(read_all({"bootstrap.servers": connection.bootstrap}), now_ms)
+        report = check(read_all({"bootstrap.servers": connection.bootstrap}), now_ms, acknowledged)
         quiet = not (report.lost or report.unpublished) and report.accepted == before
         if quiet or time.monotonic() > deadline:
             return report

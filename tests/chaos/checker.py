@@ -1,8 +1,8 @@
 """Counts what went in and what came out, sharing no code with flexbus: Avro files, SHA-256 and Kafka's own reader.
 
-What it must catch, and is tested to catch: a lost input, one refused that had to be taken, a doubled one, a reordered
-one, a changed block, a derived fact that never came or came twice (`tests.chaos.rules`), a publication or a receipt
-that is missing or there twice.
+What it must catch, and is tested to catch: a lost input, a send that Kafka acknowledged and that is in no inbox, an
+input refused that had to be taken, a doubled one, a reordered one, a changed block, a derived fact that never came or
+came twice (`tests.chaos.rules`), a publication or a receipt that is missing or there twice.
 """
 
 import hashlib
@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import fastavro
 from confluent_kafka import Consumer, KafkaError, TopicPartition
@@ -59,11 +59,28 @@ class Record:
     headers: dict[str, str]
 
 
+class Acknowledged(NamedTuple):
+    """A send that Kafka confirmed to its sender: from then on it must not be lost.
+
+    Attributes:
+        topic: inbox it was sent to.
+        partition: where Kafka says that it is.
+        offset: where Kafka says that it is.
+        event_id: id it was sent with.
+    """
+
+    topic: str
+    partition: int
+    offset: int
+    event_id: str | None
+
+
 @dataclass
 class Report:
     """What was looked at, and what is wrong, counted.
 
     Attributes:
+        acknowledged: sends that had to be in an inbox.
         inputs: records in inboxes.
         accepted: entries of the journal.
         derived: entries of the services.
@@ -71,7 +88,7 @@ class Report:
         due: derived facts that had to come.
         published: records that had to be on public topics and on those of parties.
         receipts: receipts that had to be issued.
-        lost: inputs or derived facts that are nowhere, or refused though valid.
+        lost: sends, inputs or derived facts that are nowhere, or refused though valid.
         doubled: what is there more than once.
         reordered: what stands behind something later of its kind.
         unpublished: publications and receipts that are missing.
@@ -79,6 +96,7 @@ class Report:
         faults: the first of what was lost, doubled or unpublished, for people.
     """
 
+    acknowledged: int = 0
     inputs: int = 0
     accepted: int = 0
     derived: int = 0
@@ -134,12 +152,13 @@ def read_all(settings: dict[str, Any], prefix: str = "flexbus.") -> list[Record]
     return found
 
 
-def check(records: Iterable[Record], now_ms: int | None = None) -> Report:
+def check(records: Iterable[Record], now_ms: int | None = None, acknowledged: Iterable[Acknowledged] = ()) -> Report:
     """Compare inboxes, journal, rejections, receipts, derived facts, public topics and those of the parties.
 
     Args:
         records: all committed records of the bus.
         now_ms: the market's time, UTC ms, up to which the scheduler must have spoken; None asks nothing of it.
+        acknowledged: what senders were told is in an inbox.
     """
     by_topic: dict[str, list[Record]] = defaultdict(list)
     for record in records:
@@ -148,6 +167,7 @@ def check(records: Iterable[Record], now_ms: int | None = None) -> Report:
     blocks = [_decode("block", r.value) for r in by_topic[JOURNAL]]
     _chains(blocks, report)
     refused = _refused(by_topic)
+    _sends(by_topic, acknowledged, report)
     _inputs(by_topic, blocks, refused, report)
     _receipts(by_topic, blocks, refused, report)
     _derived(blocks, now_ms, report)
@@ -218,6 +238,19 @@ def _inboxes(by_topic: dict[str, list[Record]]) -> Iterator[tuple[str, Record]]:
         if topic.startswith(INBOX):
             for record in records:
                 yield topic.removeprefix(INBOX).removesuffix(VERSION), record
+
+
+def _sends(by_topic: dict[str, list[Record]], acknowledged: Iterable[Acknowledged], report: Report) -> None:
+    there = {
+        Acknowledged(topic, r.partition, r.offset, r.headers.get("ce_id"))
+        for topic, records in by_topic.items()
+        if topic.startswith(INBOX)
+        for r in records
+    }
+    for send in acknowledged:
+        report.acknowledged += 1
+        if send not in there:
+            report.count("lost", f"acknowledged, and not in the inbox: {send}")
 
 
 def _inputs(by_topic: dict[str, list[Record]], blocks: list[Any], refused: Counter[Place], report: Report) -> None:

@@ -1,32 +1,39 @@
-"""What is sent while everything is being killed: a stream of offers, good and bad, and whole market days."""
+"""What is sent while everything is being killed: a stream of offers, good and bad, and whole market days.
+
+Who sends notes what Kafka acknowledged, and where it says that it is, for the checker.
+"""
 
 import random
 import sys
 import threading
 import time
-from dataclasses import replace
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
 from typing import Any
 from uuid import uuid4
 
 from flexbus import events as ev
-from flexbus.client import Client, Record
+from flexbus.client import Client, Record, Sent
 from flexbus.errors import FlexbusError
 from flexbus.events import FlexOfferSubmitted, MarketSessionScheduled
+from flexbus.topics import inbox
 from streams.demo.grid_day import scenario_of
 from streams.demo.scenario import another_day
 from streams.demo.world import KafkaPorts, World
 from streams.kafka import Connection
 from streams.page.model import summary
 from tests import market
-from tests.chaos.checker import MARK, VALID
+from tests.chaos.checker import MARK, VALID, Acknowledged
 from tests.integration import core
 from tests.integration.core import FSP_A, FSP_B
 from tests.memory_bus import MemoryPorts
 
-__all__ = ["AREAS", "CLOSES_MS", "Days", "Offers", "later", "undisturbed"]
+__all__ = ["AREAS", "CLOSES_MS", "Days", "Offers", "Sends", "later", "undisturbed"]
 
 AREAS = ("north", "east", "south", "west", "isle")
 PER_SECOND = 150
+ROUNDS_PER_SECOND = 5
 GRID = "1-LV-rural1--2-sw"
 _WEEKS_MS = 364 * market.DAY  # after all days that are played meanwhile
 CLOSES_MS = market.START + _WEEKS_MS - 12 * market.HOUR
@@ -44,15 +51,71 @@ def later(event: Any) -> Any:
     return event
 
 
+@dataclass
+class Sends:
+    """What became of sends.
+
+    Attributes:
+        acknowledged: those that Kafka confirmed.
+        failed: how many it did not, by the reason told to the sender.
+    """
+
+    acknowledged: list[Acknowledged] = field(default_factory=list)
+    failed: Counter[str] = field(default_factory=Counter)
+
+
+class NotingClient(Client):
+    """The SDK, which notes what became of each record: of a batch that fails in part, too."""
+
+    def __init__(self, bootstrap: str, party: str, sends: Sends, timeout_s: float) -> None:
+        super().__init__(bootstrap, party, security={}, timeout_s=timeout_s)
+        self._inbox, self._sends = inbox(party), sends
+
+    def post_records(self, records: Iterable[Record]) -> list[Sent]:
+        on_their_way, sent, errors = [], [], []
+        for record in records:
+            try:
+                on_their_way.append(self._produce(record))
+            except FlexbusError as error:
+                errors.append(error)
+        for delivery in on_their_way:
+            try:
+                sent.append(self._delivered(delivery))
+            except FlexbusError as error:
+                errors.append(error)
+        self._sends.acknowledged += [Acknowledged(self._inbox, s.partition, s.offset, s.event_id) for s in sent]
+        self._sends.failed.update(str(error) for error in errors)
+        if errors:
+            raise errors[0]
+        return sent
+
+
+@dataclass(frozen=True, slots=True)
+class NotingPorts(KafkaPorts):
+    """The world on a real bus, its parties with the client that notes."""
+
+    sends: Sends = field(default_factory=Sends)
+
+    def client(self, party: str) -> Client:
+        return NotingClient(self.connection.bootstrap, party, self.sends, timeout_s=120)
+
+
 class Offers:
     """Offers in every area, until told to stop: some are sent twice, some are broken, some use another's id.
 
     All but the broken ones bear the checker's mark: of those with one id the bus must take exactly one.
+
+    Args:
+        connection: the broker.
+        seed: of what is sent.
+        per_second: offers of both providers together.
     """
 
-    def __init__(self, connection: Connection, seed: int) -> None:
+    def __init__(self, connection: Connection, seed: int, per_second: int = PER_SECOND) -> None:
         self._random = random.Random(seed)
-        self._clients = {p: Client(connection.bootstrap, p, timeout_s=60) for p in (FSP_A, FSP_B)}
+        self._each = per_second // (2 * ROUNDS_PER_SECOND)
+        self.sends = Sends()
+        self._clients = {p: NotingClient(connection.bootstrap, p, self.sends, timeout_s=60) for p in (FSP_A, FSP_B)}
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run)
         self._number = 0
@@ -69,13 +132,13 @@ class Offers:
         while not self._stop.is_set():
             began = time.monotonic()
             for party, client in self._clients.items():
-                records = [r for _ in range(PER_SECOND // 10) for r in self._offer(party, client)]
+                records = [r for _ in range(self._each) for r in self._offer(party, client)]
                 self._random.shuffle(records)  # repeats come late, and areas in any order
                 try:
                     client.post_records(records)
-                except FlexbusError as error:  # the broker was away for long; what arrived of them is counted there
+                except FlexbusError as error:  # the broker was away for long; each one that failed is counted
                     print(f"  load: {error}", file=sys.stderr)
-            self._stop.wait(max(0.0, 0.2 - (time.monotonic() - began)))
+            self._stop.wait(max(0.0, 1 / ROUNDS_PER_SECOND - (time.monotonic() - began)))
 
     def _offer(self, party: str, client: Client) -> list[Record]:
         self._number += 1
@@ -111,6 +174,7 @@ class Days:
         self._thread = threading.Thread(target=self._run)
         self._number = 0
         self._error: str | None = None
+        self.sends = Sends()
         self.played: list[dict[str, Any]] = []
 
     def start(self) -> None:
@@ -133,7 +197,7 @@ class Days:
         while not self._stop.is_set() and self._error is None:
             number = len(self.played)
             scenario = another_day(self._scenario, f"day-{number}", 7 * number)
-            world = World(KafkaPorts(self._connection), scenario, lambda _: None, 0.0)
+            world = World(NotingPorts(self._connection, sends=self.sends), scenario, lambda _: None, 0.0)
             try:
                 world.play()
                 (session,) = summary(world.mirror.page)["areas"][scenario.area_id]["sessions"].values()

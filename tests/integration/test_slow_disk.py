@@ -84,11 +84,11 @@ def test_a_day_on_a_slow_disk_comes_out_as_ever(tmp_path: Path) -> None:
         world.play()
         played_s = time.monotonic() - began
         offers.stop()  # long ago, unless the day was short
-        settled(connection)
+        settled(connection, offers.sends.acknowledged)
         ticker = Ticker(connection)
         ticker.tick(CLOSES_MS)
         ticker.close()
-        report = settled(connection, CLOSES_MS)
+        report = settled(connection, offers.sends.acknowledged, CLOSES_MS)
         views = bus.differing_views()
         waits = disk.waits
         print(f"played in {played_s:.0f} s; {waits}; starts {[w.starts for w in bus.workers.values()]}")

@@ -18,7 +18,7 @@ from streams.inputs import Input
 from streams.intake import Intake, Outcome
 from streams.sequencer import RULES
 from tests import market
-from tests.chaos.checker import MARK, PUBLIC, SERVICES, VALID, Record, Report, _decode, _word, check
+from tests.chaos.checker import MARK, PUBLIC, SERVICES, VALID, Acknowledged, Record, Report, _decode, _word, check
 from tests.chaos.rules import CLOCK_FACTS, KEYS, READS, told
 from tests.integration.core import FMO, FSP_A, FSP_B, founding, offer_of
 from tests.integration.test_publisher import cleared
@@ -114,6 +114,23 @@ def test_a_lost_input_is_counted() -> None:
     assert with_journal(silent, rechained(blocks, kept)).lost == 1
     # With its receipt, that is a lie as well.
     assert with_journal(records, rechained(blocks, kept)).lost == 2
+
+
+def test_an_acknowledged_send_that_is_in_no_inbox_is_lost() -> None:
+    records, _ = honest()
+    inputs = [r for r in records if r.topic.startswith("flexbus.in.")]
+    sends = [Acknowledged(r.topic, r.partition, r.offset, r.headers["ce_id"]) for r in inputs]
+    report = check(records, None, sends)
+    assert report.ok
+    assert report.acknowledged == len(sends) > 0
+    last = sends[-1]
+    for wrong in (last._replace(offset=99), last._replace(event_id=str(uuid4())), last._replace(topic="flexbus.in.x")):
+        assert check(records, None, [*sends, wrong]).lost == 1
+    # As it would be after a Kafka that forgot: nobody else knows of the input, and nothing else is missed.
+    gone = next(n for n, r in enumerate(inputs) if r.offset == 6)
+    without = [r for r in records if r is not inputs[gone]]
+    assert check(without).lost == 0
+    assert check(without, None, sends).lost == 1
 
 
 def test_a_lost_rejection_is_counted() -> None:
