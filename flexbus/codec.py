@@ -28,7 +28,7 @@ from flexbus.events import (
     ReceiptsIssued,
 )
 from flexbus.journal import Block
-from flexbus.reader import GIVEN_UP, reader
+from flexbus.reader import GIVEN_UP, Unmade, reader
 from flexbus.values import from_json, from_json_as, to_json, to_json_values, to_plain
 from flexbus.writer import Shared, writer
 from schemas import avro_schemas
@@ -247,29 +247,30 @@ def decode(data: bytes, registry: Registry | None = None) -> Any:
     return _body(data, *_frame(data, registry))
 
 
-def decode_entry(payload: bytes, known: bytes) -> Any:
+def decode_entry(payload: bytes, known: bytes, unmade: Unmade | None = None) -> Any:
     """Return the event of a journal entry; it needs no registry, however its sender framed it.
 
     Args:
         payload: the sender's bytes.
         known: fingerprint of their schema, as the entry has it.
+        unmade: a record whose arrays may be left as they are written; see `flexbus.reader`.
 
     Raises:
         CodecError: as for `decode`.
     """
     if payload[:1] != _CONFLUENT:
-        return decode(payload)
-    return _body(payload, _shipped(known), 5)
+        return _body(payload, *_frame(payload, None), unmade)
+    return _body(payload, _shipped(known), 5, unmade)
 
 
-def _body(data: bytes, written: WriterSchema, offset: int) -> Any:
+def _body(data: bytes, written: WriterSchema, offset: int, unmade: Unmade | None = None) -> Any:
     name, known, _ = written
-    cls = _CLASSES[name]
+    cls: Any = _CLASSES[name]
     # By fingerprint: two threads that both begin may each have parsed a schema of their own.
     if cls not in _SERIES and _writer(name)[1].endswith(known):
         # The short way for what our own writers make; everything else, faults above all, goes the long way.
         with suppress(*GIVEN_UP):
-            value, end = reader(cls)(data, offset)
+            value, end = reader(cls, unmade)(data, offset)
             if end == len(data):
                 return value
     return _decoded(data, written, offset)

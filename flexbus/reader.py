@@ -14,36 +14,100 @@ from functools import cache
 from types import UnionType
 from typing import Annotated, Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
-__all__ = ["GIVEN_UP", "changer", "fillable", "quickly", "reader", "shell_of"]
+__all__ = ["GIVEN_UP", "Unmade", "changer", "columns", "fillable", "items", "quickly", "reader", "shell_of"]
 
 T = TypeVar("T")
 Reader = Callable[[bytes, int], tuple[Any, int]]
+ItemsReader = Callable[[bytes, int, int], tuple[Any, int]]
+# A record, and what reads arrays of it otherwise: of bytes, the offset of the first item and how many there are, at
+# least one, it makes what stands for the array, and the next offset.
+Unmade = tuple[type[Any], ItemsReader]
 # What a reader raises where it gives up: a form that is not ours, or bytes that end too early.
 GIVEN_UP = (ValueError, IndexError, struct.error)
 _SHIFTS = ((127, 7), (16_383, 14), (2_097_151, 21), (268_435_455, 28))
 
 
-def reader(cls: type[Any]) -> Reader:
+@cache
+def reader(cls: Any, unmade: Unmade | None = None) -> Reader:
     """Return the function that reads an instance: of bytes and an offset it makes the value and the next offset.
 
     It raises one of `GIVEN_UP`, or goes beyond the end of the bytes, where it gives up.
 
     Args:
         cls: a dataclass of the types that `flexbus.avro` knows.
+        unmade: a record whose arrays are left as they are written.
     """
-    return _READERS.get(cls) or _READERS.setdefault(cls, _compiled(cls))
-
-
-_READERS: dict[Any, Reader] = {}
-
-
-def _compiled(cls: Any) -> Reader:
-    names: dict[str, Any] = {"rest": _rest, "NOTHING": b"\xff" * 99, "double": struct.Struct("<d").unpack_from}
-    lines = [*_record(cls, "v", 0, names), "return v, i"]
-    body = "\n".join(f"    {line}" for line in lines)
-    exec(f"def read(d, i):\n{body}", names)
-    function: Reader = names["read"]
+    names = _names(unmade)
+    function: Reader = _compiled("d, i", [*_record(cls, "v", 0, names), "return v, i"], names)
     return function
+
+
+@cache
+def items(cls: Any) -> ItemsReader:
+    """Return what reads the items of an array of records to a tuple: of bytes, an offset and their number.
+
+    Args:
+        cls: a dataclass, as for `reader`.
+    """
+    names = _names()
+    function: ItemsReader = _compiled("d, i, b", [*_items(cls, "v", 0, names), "return v, i"], names)
+    return function
+
+
+@cache
+def columns(cls: Any) -> ItemsReader:
+    """Return what reads the items of an array of records to lists, without making a record; called as `items`.
+
+    The first list says how often each item comes in a row, as it is told once; then there is one for each field,
+    in their order: numbers, or of inner records how many there are, and their fields.
+
+    Args:
+        cls: a dataclass of whole numbers, and of tuples of such dataclasses.
+    """
+    names, found = _names(), ["c0"]
+    item = list(_columns(cls, found, names))
+    lines = [f"{name} = []; {name}_add = {name}.append" for name in found]
+    lines += ["left, same = b, NOTHING", "while left:", "    left -= 1"]
+    lines += ["    if d.startswith(same, i):", "        c0[-1] += 1; i += len(same)", "        continue", "    at = i"]
+    lines += [*_indented(iter(item)), "    c0_add(1)", "    same = d[at:i]", "if d[i]: raise ValueError"]
+    lines.append(f"return ({', '.join(found)}), i + 1")
+    function: ItemsReader = _compiled("d, i, b", lines, names)
+    return function
+
+
+def _columns(cls: Any, found: list[str], names: dict[str, Any]) -> Iterator[str]:
+    """Yield the lines that read a record into lists, whose names are added to those found."""
+    hints = get_type_hints(cls)
+    for field in fields(cls):
+        number = len(found)
+        found.append(f"c{number}")
+        if hints[field.name] is int:
+            yield from _varint()
+            yield f"c{number}_add(~(b >> 1) if b & 1 else b >> 1)"
+            continue
+        yield from _size()
+        yield f"c{number}_add(b)"
+        inner = list(_columns(get_args(hints[field.name])[0], found, names))
+        yield f"n{number} = b"
+        yield "if b == 1:"  # most stacks have one step
+        yield from _indented(iter(inner))
+        yield "else:"
+        yield "    for _ in range(b):"
+        yield from _indented(iter(inner), 2)
+        yield f"if n{number}:"
+        yield "    if d[i]: raise ValueError"
+        yield "    i += 1"
+
+
+def _names(unmade: Unmade | None = None) -> dict[str, Any]:
+    double = struct.Struct("<d").unpack_from
+    return {"rest": _rest, "NOTHING": b"\xff" * 99, "double": double, "unmade": unmade}
+
+
+def _compiled(arguments: str, lines: list[str], names: dict[str, Any]) -> Any:
+    body = "\n".join(f"    {line}" for line in lines)
+    exec(f"def read({arguments}):\n{body}", names)
+    return names["read"]
 
 
 @cache
@@ -184,6 +248,10 @@ def _array(inner: Any, into: str, depth: int, names: dict[str, Any]) -> Iterator
     item = f"v{depth}"
     yield from _size()
     yield f"if b == 0: {into} = ()"
+    unmade = names["unmade"]
+    if unmade is not None and inner is unmade[0]:
+        yield f"else: {into}, i = {_named(names, unmade[1])}(d, i, b)"
+        return
     if is_dataclass(inner):
         # Most stacks have one step, most messages one part.
         yield "elif b == 1:"

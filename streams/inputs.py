@@ -13,6 +13,7 @@ from flexbus.ids import is_uuid
 from flexbus.partition import partition_of
 from flexbus.time import parse_instant
 from flexbus.topics import party_of_inbox
+from flexbus.validation.stacks import UNMADE
 
 __all__ = ["LONGEST_ID", "MOST_KEPT", "Input", "InputReader", "Reading", "checked", "shown"]
 
@@ -135,7 +136,7 @@ class InputReader:
                     f"the registry's schema of {name} is no version that the bus has; `flexbus schemas` lists those",
                 )
                 return
-            reading.event = codec.decode_entry(value, reading.fingerprint)
+            reading.event = codec.decode_entry(value, reading.fingerprint, UNMADE)
         except CodecError as error:
             reading.faults.append(error.fault())
             if value[:1] == b"{" and len(value) <= _MOST_JSON:

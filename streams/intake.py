@@ -16,6 +16,7 @@ from flexbus.events import EventRejected, Receipt, ReceiptsIssued, Verdict
 from flexbus.ids import derived_id
 from flexbus.journal import Block, Entry, next_block, verify_block
 from flexbus.reader import quickly
+from flexbus.validation.stacks import UNMADE
 from flexbus.views.fact import Fact, facts_of, quick_fact
 from streams.inputs import LONGEST_ID, MOST_KEPT, Input, InputReader, Reading, checked, shown
 from streams.seen import DIGEST_BYTES, Seen
@@ -127,7 +128,7 @@ class Intake:
         if area.head is not None and block.number <= area.head[0]:
             return
         area.head = verify_block(area.head, block)
-        for entry, fact in zip(block.entries, facts_of(block), strict=True):
+        for entry, fact in zip(block.entries, facts_of(block, unmade=UNMADE), strict=True):
             area.remember(entry)
             area.state = self._rules.fold(area.state, fact)
         self._areas[block.area_id] = area

@@ -36,13 +36,16 @@ _CLOCK_STEP_S = 3.0
 log = logging.getLogger(__name__)
 
 
-def collect_seldom() -> None:
+def collect_seldom(after: int = 100_000) -> None:
     """Look for cyclic garbage seldom: a service keeps most of what it makes, and none of that is in cycles.
 
     With Python's own thresholds a stage that keeps an order book spends more time on looking through it again and
     again than on folding.
+
+    Args:
+        after: objects that are made and not let go before the youngest are looked through.
     """
-    gc.set_threshold(100_000, 50, 100)
+    gc.set_threshold(after, 50, 100)
 
 
 class Headroom:

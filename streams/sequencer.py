@@ -32,7 +32,7 @@ from streams.intake import Intake, Outcome, Rules
 from streams.journal_reader import end_offset, read_blocks
 from streams.kafka import Connection, Trouble, environment_problem
 from streams.monitor import Monitor
-from streams.process import Headroom, no_collection
+from streams.process import Headroom, collect_seldom, no_collection
 from streams.registry import configured
 from streams.stored import bounds_of
 from streams.topics import PARTY_PARTITION, Targets, journal_partitions
@@ -54,6 +54,8 @@ NEW_INBOX_WITHIN_MS = 2_000
 PREFETCH_KBYTES = 65_536
 # What a step may need beyond what is kept: its batch and the queue take a quarter of it.
 HEADROOM_BYTES = 1_000_000_000
+# A full batch makes half of them and lets them go; to look through them meanwhile took a tenth of the time.
+COLLECT_AFTER = 1_000_000
 LAG_EVERY_S = 2.0
 LAG_SHARE = 0.005  # of the time at most
 _TIMEOUT_S = 30.0
@@ -404,6 +406,7 @@ def run(
         EnvironmentProblem: Kafka cannot be used.
         KafkaException: start a fresh process; what was not committed is read again.
     """
+    collect_seldom(COLLECT_AFTER)
     headroom = Headroom(headroom_bytes)
     worker = Sequencer(connection, slot, monitor=monitor, checkpoints=checkpoints, headroom=headroom)
     worker.open()

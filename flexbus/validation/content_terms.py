@@ -57,7 +57,7 @@ def _left_out(path: str, said: ev.FlexOffer | ev.OfferTerms | ev.FlexRequest, na
     defaults = {f.name: f.default for f in fields(said)}
     for name in names.split():
         value = getattr(said, name)
-        if value != (type(value)() if defaults[name] is MISSING else defaults[name]):
+        if bool(value) if defaults[name] is MISSING else value != defaults[name]:
             yield fault(FaultCode.BAD_VALUE, f"{path}.{name}", text)
 
 

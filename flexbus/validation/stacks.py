@@ -4,13 +4,17 @@ Looking at each number by itself, three times over, is what the sequencer would 
 extremes are taken once, a column at a time; an offer that they do not clear goes the long way, which knows the paths.
 """
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from math import gcd
+from operator import mul
+from typing import Any, overload
 
 from flexbus.events import OfferSlot
+from flexbus.reader import columns, items
 
-__all__ = ["Stacks", "stacks_of"]
+__all__ = ["UNMADE", "Stacks", "WrittenSlots", "stacks_of"]
 
 
 @dataclass(slots=True)
@@ -46,9 +50,11 @@ class Stacks:
     rise: bool
 
 
-def stacks_of(slots: tuple[OfferSlot, ...]) -> Stacks:
+def stacks_of(slots: Sequence[OfferSlot]) -> Stacks:
     """Return the extremes of an offer's slots; asked again for the very same slots, without another look."""
     global _last
+    if isinstance(slots, WrittenSlots):
+        return slots.stacks
     known, found = _last
     if known is not slots or found is None:
         found = _looked_at(slots)
@@ -56,24 +62,70 @@ def stacks_of(slots: tuple[OfferSlot, ...]) -> Stacks:
     return found
 
 
-_last: tuple[tuple[OfferSlot, ...] | None, Stacks | None] = (None, None)
+_last: tuple[Sequence[OfferSlot] | None, Stacks | None] = (None, None)
 
 
-def _looked_at(slots: tuple[OfferSlot, ...]) -> Stacks:
+class WrittenSlots(Sequence[OfferSlot]):
+    """An offer's slots as they are written: looked at by the column, and made only for who asks for one of them.
+
+    The sequencer needs none of them unless there is something wrong, and to make them is most of what reading takes.
+    """
+
+    __slots__ = ("_count", "_data", "_made", "_start", "stacks")
+
+    def __init__(self, data: bytes, start: int, count: int, stacks: Stacks) -> None:
+        self._data, self._start, self._count, self.stacks = data, start, count, stacks
+        self._made: tuple[OfferSlot, ...] | None = None
+
+    @classmethod
+    def read(cls, data: bytes, start: int, count: int) -> "tuple[WrittenSlots, int]":
+        """Read an array's items; see `flexbus.reader.Unmade`."""
+        found, following = columns(OfferSlot)(data, start, count)
+        return cls(data, start, count, _of_columns(*found)), following
+
+    def __len__(self) -> int:
+        return self._count
+
+    @overload
+    def __getitem__(self, index: int) -> OfferSlot: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[OfferSlot]: ...
+    def __getitem__(self, index: Any) -> Any:
+        return self._slots()[index]
+
+    def __iter__(self) -> Iterator[OfferSlot]:
+        return iter(self._slots())
+
+    def _slots(self) -> tuple[OfferSlot, ...]:
+        if self._made is None:
+            self._made, _ = items(OfferSlot)(self._data, self._start, self._count)
+        return self._made
+
+
+UNMADE = (OfferSlot, WrittenSlots.read)
+
+
+def _looked_at(slots: Sequence[OfferSlot]) -> Stacks:
     stacks = [slot.steps for slot in slots]
-    minima = [slot.min_power_w for slot in slots]
-    rise, most_steps = True, 1
-    try:
-        powers = totals = [step.power_w for (step,) in stacks]
-        prices = [step.price_milli_per_mwh for (step,) in stacks]
-    except ValueError:  # not all have just one step
-        most_steps = max(map(len, stacks))
-        powers = [step.power_w for stack in stacks for step in stack]
-        prices = [step.price_milli_per_mwh for stack in stacks for step in stack]
-        totals = [sum([step.power_w for step in stack]) for stack in stacks]
-        for stack in stacks:
-            own = [step.price_milli_per_mwh for step in stack]
-            rise = rise and all(a < b for a, b in pairwise(own))
+    steps = [step for stack in stacks for step in stack]
+    return _of_columns(
+        [1] * len(stacks),
+        [len(stack) for stack in stacks],
+        [step.power_w for step in steps],
+        [step.price_milli_per_mwh for step in steps],
+        [slot.min_power_w for slot in slots],
+    )
+
+
+def _of_columns(times: list[int], counts: list[int], powers: list[int], prices: list[int], minima: list[int]) -> Stacks:
+    """Return the extremes of slots in columns: how often each, its steps, their powers and prices, its minimum."""
+    rise, most_steps, totals = True, 1, powers
+    if counts.count(1) != len(counts):
+        most_steps, totals, end = max(counts), [], 0
+        for count in counts:
+            begin, end = end, end + count
+            totals.append(sum(powers[begin:end]))
+            rise = rise and all(a < b for a, b in pairwise(prices[begin:end]))
     least_min_w, most_min_w = (min(minima), max(minima)) if any(minima) else (0, 0)
     return Stacks(
         min(powers, default=0),
@@ -84,7 +136,7 @@ def _looked_at(slots: tuple[OfferSlot, ...]) -> Stacks:
         most_min_w,
         most_steps,
         max(totals, default=0),
-        sum(totals),
+        sum(totals) if times.count(1) == len(times) else sum(map(mul, times, totals)),
         gcd(*powers) if most_min_w == 0 == least_min_w else gcd(*powers, *minima),
         most_min_w <= 0 or all(least <= total for least, total in zip(minima, totals, strict=True)),
         rise,

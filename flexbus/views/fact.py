@@ -12,7 +12,7 @@ from typing import Any
 from flexbus import codec
 from flexbus.ids import derived_id
 from flexbus.journal import Block
-from flexbus.reader import quickly
+from flexbus.reader import Unmade, quickly
 
 __all__ = ["Emission", "Fact", "Job", "emit", "facts_of", "quick_fact"]
 
@@ -66,18 +66,19 @@ def emit(event: Any, *cause: str | int) -> Emission:
 quick_fact = quickly(Fact)
 
 
-def facts_of(block: Block, reads: Container[str] | None = None) -> Iterator[Fact]:
+def facts_of(block: Block, reads: Container[str] | None = None, unmade: Unmade | None = None) -> Iterator[Fact]:
     """Yield the entries of a block, decoded, in order.
 
     Args:
         block: the block.
         reads: names of the events wanted, as the others need not be decoded; None = all.
+        unmade: a record whose arrays may be left as they are written; see `flexbus.reader`.
     """
     for index, entry in enumerate(block.entries):
         if reads is not None and entry.event_type not in reads:
             continue
         yield quick_fact(
-            event=codec.decode_entry(entry.payload, entry.schema_fingerprint),
+            event=codec.decode_entry(entry.payload, entry.schema_fingerprint, unmade),
             event_id=entry.event_id,
             sender_id=entry.sender_id,
             on_behalf_of=entry.on_behalf_of,

@@ -2,6 +2,8 @@
 
 import io
 from dataclasses import MISSING, dataclass, fields, replace
+from itertools import pairwise
+from math import gcd
 from typing import Annotated, Any
 
 import fastavro
@@ -15,6 +17,8 @@ from flexbus.errors import CodecError
 from flexbus.events import GateClosed, NodalPrice, NodalPricesPublished, OfferSlot, PriceStep, Receipt
 from flexbus.journal import Block, Entry
 from flexbus.reader import GIVEN_UP, changer, quickly, reader
+from flexbus.validation import content_faults
+from flexbus.validation.stacks import UNMADE, WrittenSlots, stacks_of
 from flexbus.values import to_plain
 from flexbus.views.fact import Fact
 from tests import market, strange
@@ -33,8 +37,9 @@ class Series:
 def short(data: bytes) -> Any:
     """What the short way makes of a whole event; None where it gives up."""
     (name, _, _), offset = codec._frame(data, None)
+    cls: Any = codec._CLASSES[name]
     try:
-        value, end = reader(codec._CLASSES[name])(data, offset)
+        value, end = reader(cls)(data, offset)
     except GIVEN_UP:
         return None
     return value if end == len(data) else None
@@ -136,6 +141,74 @@ def test_what_ends_too_early_is_refused(cut: int) -> None:
     assert short(data[:-cut]) is None
     with pytest.raises(CodecError):
         codec.decode(data[:-cut])
+
+
+WATTS = st.sampled_from([0, 1, -1, 5_000, 10_000, 2**31, 2**63 - 1, -(2**63)]) | st.integers(-(2**63), 2**63 - 1)
+STEPS = st.builds(PriceStep, power_w=WATTS, price_milli_per_mwh=WATTS)
+SLOTS = st.builds(OfferSlot, steps=st.lists(STEPS, max_size=3).map(tuple), min_power_w=WATTS)
+SINGLE = st.builds(OfferSlot, steps=STEPS.map(lambda step: (step,)), min_power_w=st.just(0) | WATTS)
+RUNS = st.lists(st.tuples(SLOTS, st.integers(1, 3))) | st.lists(st.tuples(SINGLE, st.integers(1, 3)))
+
+
+def as_taken(data: bytes) -> Any:
+    """What the sequencer makes of bytes, and what is wrong with that."""
+    try:
+        event = codec.decode_entry(data, b"", UNMADE)
+    except CodecError as error:
+        return None, error.fault()
+    return event, content_faults(event)
+
+
+def as_told(data: bytes) -> Any:
+    try:
+        event = codec.decode(data)
+    except CodecError as error:
+        return None, error.fault()
+    return event, content_faults(event)
+
+
+@settings(max_examples=300, deadline=None)
+@given(runs=RUNS)
+def test_slots_that_are_not_made_say_what_they_would(runs: list[tuple[OfferSlot, int]]) -> None:
+    slots = tuple(slot for slot, times in runs for _ in range(times))
+    told = replace(market.submitted("o"), offer=replace(market.offer("o"), slots=slots))
+    event, faults = as_taken(codec.encode(told))
+    found = event.offer.slots
+    assert isinstance(found, WrittenSlots) == bool(slots)
+    assert (tuple(found), len(found), found[:2], bool(found)) == (slots, len(slots), slots[:2], bool(slots))
+    assert replace(event, offer=replace(event.offer, slots=tuple(found))) == told
+    assert faults == content_faults(told)
+    stacks, minima, powers = (
+        stacks_of(found),
+        [s.min_power_w for s in slots],
+        [x.power_w for s in slots for x in s.steps],
+    )
+    totals = [sum(step.power_w for step in slot.steps) for slot in slots]
+    prices = [x.price_milli_per_mwh for s in slots for x in s.steps]
+    for least, most, series in (
+        (stacks.least_w, stacks.most_w, powers),
+        (stacks.low_milli_per_mwh, stacks.high_milli_per_mwh, prices),
+        (stacks.least_min_w, stacks.most_min_w, minima),
+    ):
+        assert (least, most) == (min(series, default=0), max(series, default=0))
+    assert (stacks.total_w, stacks.most_total_w) == (sum(totals), max(totals, default=0))
+    assert stacks.most_steps == max((len(slot.steps) for slot in slots), default=1)
+    assert stacks.divisor_w == gcd(*powers, *minima)
+    fits = all(least <= total for least, total in zip(minima, totals, strict=True))
+    assert stacks.fit == (fits or max(minima, default=0) <= 0)
+    assert stacks.rise == all(a < b for s in slots for a, b in pairwise(x.price_milli_per_mwh for x in s.steps))
+
+
+@pytest.mark.parametrize("name", ["FlexOfferSubmitted", "FlexOfferReplaced"])
+@settings(max_examples=300, deadline=None)
+@given(data=st.data())
+def test_what_somebody_meddled_with_is_refused_alike_if_slots_are_not_made(name: str, data: st.DataObject) -> None:
+    encoded = codec.encode(data.draw(strange.events(codec._CLASSES[name])))
+    body = data.draw(st.just(encoded[10:]) | cut(encoded[10:]))
+    (taken, faults), (told, expected) = as_taken(encoded[:10] + body), as_told(encoded[:10] + body)
+    assert faults == expected
+    if told is not None:
+        assert repr(replace(taken, offer=replace(taken.offer, slots=tuple(taken.offer.slots)))) == repr(told)
 
 
 def by_library(event: Any) -> bytes:
