@@ -26,6 +26,8 @@ MANY_PARTS = 8  # of what was taken back between two inputs, some megabytes each
 LOOK_S = 10.0  # to look through all that waits, before anybody reads
 SHARE = 500  # inputs of all suspects together, beside ten times as many of the others
 SHARE_BYTES = 1_000_000
+SHARE_S = 0.1  # what is refused at its end alone takes long: three kilobytes may become 32 MB with 10,000 headers
+REST = 9  # times as long as a share took, the others are not kept waiting
 ASK_EVERY_S = 0.1
 AT_ONCE = 10  # suspects that can be asked so often; if there are more, each is asked less often
 _DISHONEST = "no honest client sends what it has"
@@ -49,6 +51,7 @@ class Caution:
         self._next: dict[Spot, int] = {}  # offset that comes next
         self._turns: dict[Spot, float] = {}  # when each of a suspect may be read again, in the order of their turns
         self._left: dict[Spot, Iterator[Input | int]] = {}  # what those have that was not given yet
+        self._rest_until = 0.0
         self._lookout = Lookout(connection)
 
     def close(self) -> None:
@@ -128,7 +131,9 @@ class Caution:
                 if many == MANY_PARTS:
                     self.suspect([spot[0]], _TAKEN_BACK)
                     return False
-                told += ((given.offset, given.batch) for given in islice(part.inputs, len(offsets) + 1 - len(told)))
+                for given in islice(part.inputs, len(offsets) + 1 - len(told)):
+                    self._beat()  # a batch may take a second
+                    told.append((given.offset, given.batch))
             if told != [(offset, 0) for offset in offsets]:
                 self.suspect([spot[0]])
                 return False
@@ -173,16 +178,23 @@ class Caution:
     def is_due(self) -> bool:
         """Whether it is time to ask for what suspects have."""
         now = time.monotonic()
-        return any(at <= now for at in self._turns.values())
+        return now >= self._rest_until and any(at <= now for at in self._turns.values())
 
     def share(self) -> list[Input]:
-        """Return a share of what suspects have, which take turns.
+        """Return a share of what suspects have, which take turns; ask for it when `is_due`.
 
         Raises:
             EnvironmentProblem: the broker does not answer or refuses.
         """
+        began = time.monotonic()
+        found = self._share(began)
+        now = time.monotonic()
+        self._rest_until = now + REST * (now - began)
+        return found
+
+    def _share(self, now: float) -> list[Input]:
         found: list[Input] = []
-        size, now = 0, time.monotonic()
+        size = 0
         for spot in [spot for spot, at in self._turns.items() if at <= now]:
             self._beat()
             del self._turns[spot]
@@ -190,13 +202,14 @@ class Caution:
             if spot not in self._left:
                 self._left[spot] = self._parts(spot)
             for given in self._left[spot]:
+                self._beat()  # a batch may take a second
                 if isinstance(given, int):
                     size += given
                 else:
                     found.append(given)
                     self._next[spot] = given.next_offset
                     size += len(given.value or b"")
-                if size >= SHARE_BYTES or len(found) >= SHARE:
+                if size >= SHARE_BYTES or len(found) >= SHARE or time.monotonic() - now > SHARE_S:
                     return found
             del self._left[spot]
             self._turns[spot] = now + ASK_EVERY_S * max(1.0, len(self._turns) / AT_ONCE)

@@ -197,11 +197,13 @@ class Sequencer:
         return inputs
 
     def _consume(self, wait_s: float) -> list[Input]:
-        found = [input_of(m) for m in self._member.consume(self._most, 0.0 if self._caution.is_due else wait_s)]
+        due = self._caution.is_due
+        found = [input_of(m) for m in self._member.consume(self._most, 0.0 if due else wait_s)]
         if not self._caution.in_turn(found):
             self._member.set_back()
             return []
-        found += self._caution.share()
+        if due:
+            found += self._caution.share()
         if found:  # as many of this size as make a batch, whatever comes next
             size = sum(len(given.value or b"") for given in found) // len(found)
             self._most = max(LEAST, min(BATCH, BATCH_BYTES // (size + 1)))

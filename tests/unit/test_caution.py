@@ -26,6 +26,7 @@ class Kafka:
         self.ends = {HERE: 9, THERE: 9}
         self.harmful_at: dict[Spot, int] = {}
         self.offsets_an_answer = 10
+        self.an_answer_s, self.an_input_s = 1.0, 0.0
         self.answers: list[Spot] = []
         self.now_s = 1000.0
         self.beat_at = self.now_s
@@ -43,11 +44,16 @@ class Kafka:
         end = self.ends[spot] if end is None else end
         while start < end:
             self.answers.append(spot)
-            self.now_s += 1.0
+            self.now_s += self.an_answer_s
             following = start + self.offsets_an_answer
-            told = range(start, min(following, end))
-            yield Part((given(spot, o) for o in told if o in self.there[spot]), following, ANSWER_BYTES)
+            yield Part(self._inputs(spot, range(start, min(following, end))), following, ANSWER_BYTES)
             start = following
+
+    def _inputs(self, spot: Spot, told: range) -> Iterator[Input]:
+        for offset in told:
+            if offset in self.there[spot]:
+                self.now_s += self.an_input_s
+                yield given(spot, offset)
 
 
 @pytest.fixture
@@ -176,13 +182,36 @@ def test_what_was_passed_over_need_not_be_read_again(watch: Caution, kafka: Kafk
 
 
 def test_a_share_ends_in_the_middle_of_an_answer_and_the_next_goes_on(watch: Caution, kafka: Kafka) -> None:
-    kafka.offsets_an_answer = 10_000
+    kafka.offsets_an_answer, kafka.an_answer_s = 10_000, 0.0
     kafka.there[HERE], kafka.there[THERE] = set(range(3, 1_200)), {5}
     begun_with_care(watch, kafka, here=1_200, there=6)
     found = shares(watch, 4)
     assert [len(told) for told in found] == [caution.SHARE, 1, caution.SHARE, 197]
     assert [o for told in found for spot, o in told if spot == HERE] == list(range(3, 1_200))
     assert kafka.answers == [HERE, THERE], "asked once each"
+
+
+def test_what_takes_long_to_refuse_keeps_nobody_waiting(watch: Caution, kafka: Kafka) -> None:
+    """Three kilobytes may become 32 MB with ten thousand headers, and be refused at their end."""
+    kafka.offsets_an_answer, kafka.an_answer_s, kafka.an_input_s = 10_000, 0.0, 0.05
+    kafka.there[HERE], kafka.there[THERE] = set(range(3, 1_200)), {5}
+    begun_with_care(watch, kafka, here=1_200, there=6)
+    for _ in range(20):
+        assert watch.is_due
+        began = kafka.now_s
+        watch.share()
+        watch._beat()
+        took_s = kafka.now_s - began
+        assert 0 < took_s < 0.5
+        assert not watch.is_due, "now it is the others' turn"
+        kafka.now_s += 10 * took_s
+
+
+def test_a_leap_over_what_takes_long_to_refuse_is_followed_without_hanging(watch: Caution, kafka: Kafka) -> None:
+    kafka.offsets_an_answer, kafka.an_input_s = 10_000, 0.05
+    kafka.there[HERE] = {3, *range(5, 2_000)}
+    assert watch.in_turn([given(HERE, 3), *(given(HERE, offset) for offset in range(5, 2_000))])
+    watch._beat()
 
 
 def test_many_suspects_are_asked_less_often(watch: Caution, kafka: Kafka) -> None:
