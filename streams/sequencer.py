@@ -10,6 +10,7 @@ and decoded; it is decided on only when the one before stands.
 import logging
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from functools import partial
@@ -48,6 +49,7 @@ BATCH = 5000
 BATCH_BYTES = 8_000_000
 LEAST = 50  # inputs to be read at once, however large they are
 WAIT_S = 0.05
+DECIDE_S = 2.0  # within a transaction, which the broker gives up after ten seconds; what is left waits for the next
 NEW_INBOX_WITHIN_MS = 2_000
 # What is fetched waits in one queue, in the order of arrival, whoever sent it: a gate's closing does not overtake
 # the offers that came before it. Only a backlog beyond this size can be overtaken.
@@ -162,12 +164,15 @@ class Sequencer:
         if self._caution.doubts(drained=self._member.drained):
             self._member.set_back()
         inputs = self._gathered()
-        batches = list(_by_size(_in_order_of_arrival(inputs)))
-        for number, batch in enumerate(batches, 1):
-            if not self._sequence(batch, last=number == len(batches)):
+        batches = deque(_by_size(_in_order_of_arrival(inputs)))
+        while batches:
+            left = self._sequence(batches.popleft(), last=not batches)
+            if left is None:
                 self._intakes, self._read_to = {}, {}  # they are ahead of the journal
                 self._member.set_back()
                 break
+            if left:
+                batches.appendleft(left)
         if due := [p for p in self._checkpoints.due() if p in self._intakes]:
             self._checkpoints.write(self._image, due)
         return len(inputs)
@@ -235,28 +240,49 @@ class Sequencer:
             if self._ending.exception() is not None:
                 self._intakes, self._read_to = {}, {}
 
-    def _sequence(self, batch: list[Input], *, last: bool) -> bool:
+    def _sequence(self, batch: list[Input], *, last: bool) -> list[Input] | None:
+        """Publish what a batch leads to; return what of it there was no time for, None if nothing was published."""
         self._delivered = []
         outcomes: list[Outcome] = []
+        taken: list[Input] = []
+        left: list[Input] = []
         for given in batch:  # not within the transaction, which the broker gives up if it takes too long
             self._read(given)
+
+        deadline = time.monotonic() + DECIDE_S
+
+        def in_time(inputs: Iterable[Input]) -> Iterator[Reading]:
+            for given in inputs:
+                self.watchdog.beat()
+                if taken and time.monotonic() > deadline:
+                    left.append(given)
+                    continue
+                taken.append(given)
+                yield self._readings.pop((given.topic, given.partition, given.offset))
 
         def outputs() -> Iterator[Output]:
             # One partition's outputs are on their way while the next one's inputs are decided on.
             for partition, inputs in groupby(sorted(batch, key=_by_partition), key=_by_partition):
-                readings = [self._readings.pop((i.topic, i.partition, i.offset)) for i in inputs]
-                outcome = self._intakes[partition].decide(readings)
+                outcome = self._intakes[partition].decide(in_time(inputs))
                 outcomes.append(outcome)
                 yield from self._outputs(partition, outcome)
 
-        # All that was read is in this batch or before it, if it is the last: so is what was passed over.
-        nexts = self._caution.positions() if last else {}
-        for i in batch:
-            place = (i.topic, i.partition)
-            nexts[place] = max(nexts.get(place, 0), i.next_offset)
-        positions = [TopicPartition(topic, partition, offset) for (topic, partition), offset in nexts.items()]
-        if not commit(self._producer, self._consumer, outputs(), positions, self._read_ahead if last else None):
-            return False
+        def positions() -> Iterator[TopicPartition]:
+            # All that was read is in this batch or before it, if it is the last: so is what was passed over.
+            nexts = self._caution.positions() if last and not left else {}
+            for i in taken:
+                place = (i.topic, i.partition)
+                nexts[place] = max(nexts.get(place, 0), i.next_offset)
+            yield from (TopicPartition(topic, partition, offset) for (topic, partition), offset in nexts.items())
+
+        def finish(end: Callable[[], None]) -> None:
+            if last and not left:
+                self._read_ahead(end)
+            else:
+                end()
+
+        if not commit(self._producer, self._consumer, outputs(), positions(), finish):
+            return None
         for outcome in outcomes:
             self._counts.add(outcome)
             for rejection in outcome.rejections:
@@ -267,7 +293,7 @@ class Sequencer:
             self._intakes[partition].placed(block.area_id, block.number, offset)
             self._read_to[partition] = max(self._read_to.get(partition, 0), offset + 1)
             self._checkpoints.folded(partition, len(block.entries))
-        return True
+        return left
 
     def _outputs(self, partition: int, outcome: Outcome) -> Iterable[Output]:
         for block in outcome.blocks:

@@ -86,6 +86,7 @@ def _signature_policy_set(e: ev.SignaturePolicySet) -> Iterator[Fault]:
 
 
 def _event_types(e: ev.MandateGranted | ev.SignaturePolicySet) -> Iterator[Fault]:
+    yield from _repeated("$.event_types", e.event_types)
     for index, name in enumerate(e.event_types):
         if name not in CATALOGUE:
             text = f"{name!r} is no event of the catalogue; list them with `flexbus events`"

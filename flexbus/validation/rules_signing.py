@@ -19,6 +19,7 @@ from flexbus.validation.units import fault
 
 __all__ = ["RULES", "signature_faults"]
 
+MOST_KEYS = 4  # of a party that count at once: a wrong signature is held against each, an eighth of a millisecond long
 _PATH = "$headers.ce_signature"
 
 
@@ -81,6 +82,9 @@ def _key_registered(s: Admission, e: ev.SigningKeyRegistered, acting: str) -> It
     if e.replaces_key_id is not None and not (e.replaces_key_id in own and own[e.replaces_key_id].live):
         text = f"{e.replaces_key_id!r} is no key of {e.party_id!r} that could be replaced"
         yield fault(FaultCode.NOT_YOURS_OR_UNKNOWN, "$.replaces_key_id", text)
+    elif sum(k.live for k in own.values()) - (e.replaces_key_id is not None) >= MOST_KEYS:
+        text = f"{e.party_id!r} has {MOST_KEYS} keys; name the one that this one replaces, or revoke one"
+        yield fault(FaultCode.WRONG_STATE, "$.key_id", text)
 
 
 def _key_revoked(s: Admission, e: ev.SigningKeyRevoked, acting: str) -> Iterator[Fault]:

@@ -15,6 +15,7 @@ from flexbus.journal import Block, next_block
 from flexbus.partition import partition_of
 from flexbus.signing import is_signed_by, public_key, sign
 from flexbus.topics import inbox
+from flexbus.validation.rules_signing import MOST_KEYS
 from streams.inputs import Input
 from streams.intake import Intake
 from streams.refold import refold
@@ -215,3 +216,22 @@ def test_a_forged_signature_in_the_journal_is_found_by_the_replay() -> None:
     chain = [*before, next_block(AREA, (before[-1].number, before[-1].hash), (forged,))]
     (finding,) = refold(AREA, chain, {}).findings
     assert "BAD_SIGNATURE" in str(finding)
+
+
+def test_a_party_has_few_keys_at_once(north: Market) -> None:
+    """A wrong signature is held against each of them, and thousands may come at once."""
+    first = key(1)
+    for number in range(1, MOST_KEYS + 1):
+        assert north.register(FSP_A, number, first) == {}
+    assert north.register(FSP_A, 99, first) == {"$.key_id": "WRONG_STATE"}
+    assert north.register(FSP_A, 99, first, replaces_key_id="k2") == {}
+    assert north.revoke(FSP_A, 3) == {}
+    assert north.register(FSP_A, 100, first) == {}
+
+
+def test_a_mandate_names_each_kind_once(north: Market) -> None:
+    granted = ev.MandateGranted(
+        area_id=AREA, mandate_id="m", grantor_id=FSP_B, agent_id=FSP_A, event_types=("FlexOfferSubmitted",) * 2,
+        valid_from_ms=market.START, valid_until_ms=None,
+    )  # fmt: skip
+    assert north.send(FSP_B, granted) == {"$.event_types": "BAD_VALUE"}
