@@ -8,7 +8,7 @@ import logging
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from confluent_kafka import OFFSET_BEGINNING, KafkaError, KafkaException, Message, TopicPartition
@@ -43,7 +43,9 @@ BATCH_OUTPUTS = 5_000  # records of one transaction: a block may hold 500 events
 LAG_EVERY_S = 2.0
 WAIT_S = 0.05
 _TIMEOUT_S = 30.0
+_MAKES_TOPICS_S = 120.0  # of hundreds of parties
 _ROLE_EVENTS = frozenset({"AreaOpened", "ParticipantRegistered", "ParticipantRemoved"})
+_ADMITTING = "ParticipantRegistered"
 _LEAVING = "ParticipantRemoved"  # who leaves is told so, and nothing after it
 
 
@@ -123,6 +125,8 @@ class Publisher:
         self._lookout.check(self._places, drained=self._member.drained)
         messages = deque(self._member.consume(BATCH, WAIT_S))
         count = len(messages)
+        with self.watchdog.patient(_MAKES_TOPICS_S):
+            self._targets.look(self._admitted(messages))
         while messages:
             blocks: list[Block] = []
             nexts: dict[int, int] = {}
@@ -189,6 +193,16 @@ class Publisher:
             if leaves:
                 registry.fold(register, fact)
 
+    @staticmethod
+    def _admitted(messages: Iterable[Message]) -> set[str]:
+        """Return the parties that some journal records admit; an operator may admit hundreds at once."""
+        found = set()
+        for message in messages:
+            if _ADMITTING.encode() in message.value():
+                block = codec.decode_as(message.value(), Block)
+                found |= {fact.event.participant_id for fact in facts_of(block, frozenset({_ADMITTING}))}
+        return found
+
     def _places(self) -> dict[Spot, int]:
         return {(t.topic, t.partition): self._next.get(t.partition, 0) for t in self._consumer.assignment()}
 
@@ -214,6 +228,8 @@ class Publisher:
             for offset, block in read_blocks(self._connection, place.partition, start, end, self.watchdog.beat):
                 self._learn_roles(block)
                 self._seen(place.partition, block, offset)
+        with self.watchdog.patient(_MAKES_TOPICS_S):
+            self._targets.look(party for register in self._registers.values() for party in register.roles)
         consumer.assign(
             [t if t.offset >= 0 else TopicPartition(JOURNAL, t.partition, OFFSET_BEGINNING) for t in committed]
         )

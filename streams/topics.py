@@ -122,7 +122,8 @@ class Targets:
         self._connection = connection
         self._producer = producer
         self._ready: set[str] = set()
-        self._refused: dict[str, float] = {}
+        self._refused: set[str] = set()  # parties whose topics are missing and could not be made
+        self._ask_at = 0.0
 
     def ready(self, topic: str) -> bool:
         """Tell whether a topic can be written.
@@ -137,22 +138,37 @@ class Targets:
             self._ready.add(topic)
         return True
 
+    def look(self, parties: Iterable[str] = ()) -> None:
+        """Make what is missing of the topics of parties, in one go however many they are; may take seconds.
+
+        Who is refused is asked for again now and then, as who runs the bus may have made its topic.
+
+        Args:
+            parties: those that may be new; call it before a transaction that writes to many of them.
+        """
+        wanted = {p for p in parties if party_topic(p) not in self._ready} - self._refused
+        if self._refused and time.monotonic() >= self._ask_at:
+            wanted |= self._refused
+        if not wanted:
+            return
+        self._ready |= patiently(self._all)
+        missing = {p for p in wanted if party_topic(p) not in self._ready}
+        if missing:
+            try:
+                create_topics(self._connection, missing)
+            except EnvironmentProblem as problem:
+                # With access control who runs the bus makes the topic (`flexbus topics --create`), perhaps in a moment.
+                log.error("%s, %d in all, get nothing for now: %s", min(missing), len(missing), problem)
+                self._ask_at = time.monotonic() + _ASK_AGAIN_S
+            self._ready |= patiently(self._all)
+        self._refused = {p for p in self._refused | missing if party_topic(p) not in self._ready}
+
     def party_ready(self, party_id: str) -> bool:
         """Tell whether a party's topic can be written; make it for a party that was admitted meanwhile."""
         topic = party_topic(party_id)
-        if topic in self._ready:
-            return True
-        if time.monotonic() < self._refused.get(party_id, 0.0):
-            return False
-        try:
-            if topic not in existing_topics(self._connection):
-                create_topics(self._connection, (party_id,))
-        except EnvironmentProblem as problem:
-            # With access control who runs the bus makes the topic (`flexbus topics --create`), perhaps in a moment.
-            log.error("party %s gets nothing for now: %s", party_id, problem)
-            self._refused[party_id] = time.monotonic() + _ASK_AGAIN_S
-            return False
-        return self.ready(topic)
+        if topic not in self._ready and party_id not in self._refused:
+            self.look([party_id])
+        return topic in self._ready
 
     def _all(self) -> set[str]:
         """Return every topic that can be written: one question, as with hundreds a transaction would time out."""

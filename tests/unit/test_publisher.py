@@ -1,14 +1,19 @@
 """The publisher beside a group that moves: no block is published twice."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
 from confluent_kafka import TopicPartition
 
 from flexbus import codec
-from flexbus.journal import Block, next_block
+from flexbus.errors import EnvironmentProblem
+from flexbus.events import ParticipantRegistered, Role
+from flexbus.ids import derived_id
+from flexbus.journal import Block, Entry, next_block
 from flexbus.topics import JOURNAL
+from streams import topics
 from streams.kafka import Connection
 from streams.publisher import Publisher
 
@@ -116,3 +121,42 @@ def test_what_was_read_before_the_partition_went_is_left_to_its_next_owner() -> 
 
 def test_what_came_with_the_partition_is_not_lost() -> None:
     assert published("assign read") == [1]
+
+
+def test_hundreds_who_are_admitted_at_once_are_asked_for_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each question takes a quarter of a second, and the transaction that waits for them is given up after ten."""
+    asked = []
+
+    def refused(_: Connection, parties: Iterable[str]) -> None:
+        asked.append(len([*parties]))
+        raise EnvironmentProblem("who runs the bus makes topics")
+
+    monkeypatch.setattr(topics, "create_topics", refused)
+    monkeypatch.setattr(topics, "existing_topics", lambda _: {})
+    admitted = [admission(n) for n in range(300)]
+    broker = Broker([Record(0, next_block("north", None, tuple(admitted)))], "assign", "read")
+    broker.list_topics = lambda *_, **__: SimpleNamespace(topics={})
+    publisher = Publisher(broker.connection())
+    publisher.open()
+    for _ in range(4):
+        publisher.step()
+    publisher.close()
+    assert broker.committed_to == [1]
+    assert asked == [300]
+
+
+def admission(number: int) -> Entry:
+    event = ParticipantRegistered(
+        area_id="north", participant_id=f"p{number}", name=f"p{number}", roles=(Role.FSP,), eic=None
+    )
+    return Entry(
+        event_id=derived_id("admission", number),
+        event_type="ParticipantRegistered",
+        schema_fingerprint=codec.fingerprint_of(ParticipantRegistered),
+        sender_id="fmo",
+        on_behalf_of=None,
+        received_at_ms=1_800_000_000_000,
+        inbox_partition=0,
+        inbox_offset=number,
+        payload=codec.encode(event),
+    )
