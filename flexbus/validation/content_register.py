@@ -18,6 +18,7 @@ from flexbus.validation.units import fault
 __all__ = ["CHECKS", "after"]
 
 MAX_SCENARIOS = 20
+MAX_ASSETS = 1000  # of a portfolio; each process keeps them, and goes through them for each of its offers
 _EIC = re.compile(r"[A-Z0-9][A-Z0-9-]{14}[A-Z0-9]")
 
 
@@ -114,6 +115,9 @@ def _asset_registered(e: ev.AssetRegistered) -> Iterator[Fault]:
 def _portfolio_registered(e: ev.PortfolioRegistered) -> Iterator[Fault]:
     if not e.asset_ids:
         yield fault(FaultCode.MISSING_FIELD, "$.asset_ids", "a portfolio has at least one asset")
+    if len(e.asset_ids) > MAX_ASSETS:
+        text = f"has {len(e.asset_ids)}; at most {MAX_ASSETS}, make several portfolios"
+        yield fault(FaultCode.BAD_SERIES, "$.asset_ids", text)
     yield from _repeated("$.asset_ids", e.asset_ids)
 
 

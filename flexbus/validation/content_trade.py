@@ -15,6 +15,7 @@ from flexbus.validation.units import MAX_SLOTS, fault
 __all__ = ["CHECKS"]
 
 _HOUR_MS = 3_600_000
+MAX_CAUSES = 100  # of a request; everybody in the area is sent them
 
 
 def _power(e: Any) -> Iterator[Fault]:
@@ -67,6 +68,9 @@ def _request(e: ev.FlexRequestSubmitted | ev.FlexRequestAmended) -> Iterator[Fau
         yield from reactive_request_faults(r)
     else:
         yield from _active_request(r)
+    if len(r.causes) > MAX_CAUSES:
+        text = f"has {len(r.causes)}; at most {MAX_CAUSES}"
+        yield fault(FaultCode.BAD_SERIES, "$.request.causes", text)
     if "MANUAL" in r.causes and not r.reason.strip():
         text = "a manual request says why (HEDGE-15)"
         yield fault(FaultCode.MISSING_FIELD, "$.request.reason", text)

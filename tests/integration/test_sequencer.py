@@ -284,7 +284,7 @@ def test_what_is_read_with_care_is_let_go_with_its_partitions(connection: Connec
     held: list[int] = []  # partitions that were assigned when something was decided
     sequence = worker._sequence
 
-    def sequenced(batch: list[Any], *, last: bool) -> bool:
+    def sequenced(batch: list[Any], *, last: bool) -> list[Any] | None:
         held.append(len(worker._consumer.assignment()))
         return sequence(batch, last=last)
 

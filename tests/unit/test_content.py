@@ -275,3 +275,19 @@ def test_a_mandate_names_events_that_exist() -> None:
 def test_what_is_nothing_but_faults_is_not_looked_through_to_its_end() -> None:
     event = ev.PortfolioRegistered(area_id="a", portfolio_id="p", fsp_id="f", asset_ids=("",) * 400_000)
     assert len(content_faults(event)) == MOST_FAULTS
+
+
+def test_lists_that_every_process_keeps_and_sends_on_have_an_end() -> None:
+    """A hundred bytes on their way may become a megabyte that is kept for ever."""
+    kinds = ("GateOpened",) * 90_000
+    granted = ev.MandateGranted(
+        area_id=AREA, mandate_id="m", grantor_id="a", agent_id="b", event_types=kinds, valid_from_ms=START,
+        valid_until_ms=None,
+    )  # fmt: skip
+    assert found(granted) == {"$.event_types": "BAD_VALUE"}
+    ids = tuple(f"{n:x}" for n in range(120_000))
+    portfolio = ev.PortfolioRegistered(area_id=AREA, portfolio_id="p", fsp_id="a", asset_ids=ids)
+    assert found(portfolio) == {"$.asset_ids": "BAD_SERIES"}
+    assert found(replace(portfolio, asset_ids=ids[:1000])) == {}
+    asked = ev.FlexRequestSubmitted(area_id=AREA, request=request(causes=ids))
+    assert found(asked) == {"$.request.causes": "BAD_SERIES"}
