@@ -16,7 +16,7 @@ pytestmark = [pytest.mark.kafka, pytest.mark.slow, pytest.mark.alone, pytest.mar
 
 
 def test_whatever_is_killed_nothing_is_lost_or_doubled() -> None:
-    command = [sys.executable, "-m", "tests.chaos", "SEED=1", "KILLS=21"]
+    command = [sys.executable, "-m", "tests.chaos", "SEED=1", "KILLS=23"]
     found = subprocess.run(command, capture_output=True, text=True, check=False)
     said = found.stdout + found.stderr[-5000:]
     assert found.stdout.endswith("lost: 0\ndoubled: 0\nchain: ok\nviews: equal\n"), said
@@ -25,13 +25,17 @@ def test_whatever_is_killed_nothing_is_lost_or_doubled() -> None:
     match = re.search("^strikes: (.*)$", found.stdout, re.MULTILINE)
     assert match is not None, said
     strikes = json.loads(match[1])
-    kills, pauses, twins = (struck(strikes, what) for what in ("kill", "pause", "twin"))
+    kills, pauses, twins, guests = (struck(strikes, what) for what in ("kill", "pause", "twin", "guest"))
     assert kills.pop("broker") == 2
     assert set(kills) == set(SERVICES)
     assert sum(kills.values()) >= 15
     assert strikes["stall broker"] == 2
-    assert sum(strikes.values()) == 21
+    assert sum(strikes.values()) == 23
     assert len(pauses) == len(twins) == 1
+    assert len(guests) == 2
+    # They were of their group before they left it, and left when told to.
+    left = re.findall("^guest ([a-z_]+) 2: had partitions, ended with 0$", found.stdout, re.MULTILINE)
+    assert sorted(left) == sorted(guests), said
     assert not set(pauses) & set(twins), "a pause and a twin of one kind"
     match = re.search("^slow disk: ([0-9]+) writes and ([0-9]+) syncs", found.stdout, re.MULTILINE)
     assert match is not None, said

@@ -1,4 +1,4 @@
-"""`make chaos [SEED=] [KILLS=]`: seeded kills, pauses, twins, stalls and broker restarts under load; and a count.
+"""`make chaos [SEED=] [KILLS=]`: seeded kills, pauses, twins, guests, stalls, broker restarts under load; and a count.
 
 For two strikes of five the disk of Kafka's log and of the checkpoints is slow (`tests.disk`).
 Everything runs as in production: one process per service, checkpoints, all that ends is started again. The count is
@@ -42,7 +42,7 @@ def main() -> int:
     if not options.keys() <= {"SEED", "KILLS"}:
         print("give SEED=number and KILLS=number, nothing else", file=sys.stderr)
         return 2
-    seed, kills = int(options.get("SEED") or 1), int(options.get("KILLS") or 20)
+    seed, kills = int(options.get("SEED") or 1), int(options.get("KILLS") or 23)
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # so that nothing is left running
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="flexbus-chaos-") as folder, ExitStack() as stack:
@@ -82,10 +82,13 @@ def main() -> int:
         views, others = bus.differing_views(), days.differing(wanted.result())
         starts = {name: worker.starts for name, worker in bus.workers.items()}
         restored = bus.restored()
+        others += [f"guest {name} had to be killed" for name, _, code in bus.guests if code is None]
         if not report.ok or views or others:
             print(bus.logs())
     print(f"seed {seed}; starts: {starts}; from checkpoints: {restored}")
     print(f"strikes: {json.dumps(strikes)}")
+    for name, joined, code in bus.guests:
+        print(f"guest {name}: {'had partitions' if joined else 'never had a partition'}, ended with {code}")
     waits = disk.waits
     print(f"slow disk: {waits.writes} writes and {waits.syncs} syncs took {waits.waited_s:.0f} s longer")
     failed = offers.sends.failed + days.sends.failed
@@ -121,7 +124,7 @@ def struck(bus: ChaoticBus, broker: Broker, disk: SlowDisk, chance: random.Rando
             disk.slow(SLOW_ACCESS_S, SLOW_SYNC_S, SLOW_BYTES_PER_S)
         elif number % SLOW_EVERY == 2:
             disk.quick()
-        time.sleep(chance.uniform(1.0, 4.0))
+        time.sleep(chance.uniform(1.0, 3.5))
         if (what, name) == ("kill", "broker"):
             broker.kill()
             time.sleep(chance.uniform(0.0, 3.0))
@@ -130,7 +133,7 @@ def struck(bus: ChaoticBus, broker: Broker, disk: SlowDisk, chance: random.Rando
         elif what == "stall":
             stall(broker, chance.uniform(3.0, 8.0))
         else:
-            {"kill": bus.kill, "pause": bus.pause, "twin": bus.twin}[what](name)
+            {"kill": bus.kill, "pause": bus.pause, "twin": bus.twin, "guest": bus.guest}[what](name)
         found[f"{what} {name.partition(' ')[0]}"] += 1
         say(f"{number}: {what} {name}")
     disk.quick()

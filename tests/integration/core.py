@@ -1,11 +1,12 @@
 """What the tests of the core share: a market to send offers to, and workers that can be killed and come back."""
 
+import signal
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -184,8 +185,29 @@ class Worker:
     def signal(self, number: int) -> None:
         self._process.send_signal(number)
 
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
     def memory(self) -> int:
-        return int(psutil.Process(self._process.pid).memory_info().rss)
+        return int(psutil.Process(self.pid).memory_info().rss)
+
+    def ports(self) -> list[int]:
+        """Return the ports on which the process listens, none if it has just died."""
+        try:
+            found = psutil.Process(self.pid).net_connections("tcp")
+        except psutil.Error:
+            return []
+        return [c.laddr.port for c in found if c.status == psutil.CONN_LISTEN]
+
+    def leave(self, within_s: float) -> int | None:
+        """End the process in good order, for good; return its exit code, or None if it had to be killed."""
+        self._stopped.set()
+        self._process.send_signal(signal.SIGTERM)
+        with suppress(subprocess.TimeoutExpired):
+            return self._process.wait(within_s)
+        self.stop()
+        return None
 
     def stop(self) -> None:
         self._stopped.set()

@@ -21,22 +21,24 @@ def test_the_full_form_kills_pauses_and_doubles_every_kind(seed: int) -> None:
     assert len(strikes) == 100
     assert set(kinds(strikes, "kill")) == {*SERVICES, "broker"}
     assert set(kinds(strikes, "pause")) == set(kinds(strikes, "twin")) == set(SERVICES)
+    assert {name for what, name in strikes if what == "guest"} == {f"{kind} 2" for kind in SECOND}
     assert kinds(strikes, "kill").count("broker") == 2
     assert len(kinds(strikes, "stall")) == 10
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_the_short_form_kills_every_kind_and_pauses_and_doubles_two(seed: int) -> None:
-    strikes = schedule(WORKERS, random.Random(seed), 21)
+def test_the_short_form_kills_every_kind_pauses_and_doubles_two_and_has_two_guests(seed: int) -> None:
+    strikes = schedule(WORKERS, random.Random(seed), 23)
     killed = kinds(strikes, "kill")
-    assert len(strikes) == 21
+    assert len(strikes) == 23
     assert set(killed) == {*SERVICES, "broker"}
     assert (len(killed), killed.count("broker"), len(kinds(strikes, "stall"))) == (17, 2, 2)
     assert len({*kinds(strikes, "pause"), *kinds(strikes, "twin")}) == 2
+    assert len(set(kinds(strikes, "guest"))) == 2
 
 
 def test_a_seed_gives_one_schedule() -> None:
-    first, again, other = (schedule(WORKERS, random.Random(seed), 21) for seed in (1, 1, 2))
+    first, again, other = (schedule(WORKERS, random.Random(seed), 23) for seed in (1, 1, 2))
     assert first == again != other
 
 
