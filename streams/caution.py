@@ -31,6 +31,7 @@ REST = 9  # times as long as a share took, the others are not kept waiting
 ASK_EVERY_S = 0.1
 AT_ONCE = 10  # suspects that can be asked so often; if there are more, each is asked less often
 _DISHONEST = "no honest client sends what it has"
+_REFUSED = "much of it was refused"
 _TAKEN_BACK = "too much of it was taken back"
 _TOO_MUCH = "more waits there than can be looked at before it is read"
 
@@ -155,7 +156,7 @@ class Caution:
         Args:
             drained: whether the client had no more to give when it was last asked.
         """
-        refused = self.suspect(topic for topic, n in self._refused.items() if n >= MANY_REFUSED)
+        refused = self.suspect((topic for topic, n in self._refused.items() if n >= MANY_REFUSED), _REFUSED)
         stalled = self._lookout.stalled(self._trusted, drained=drained)
         return self.suspect((spot[0] for spot in stalled), "the client gives nothing of what waits there") or refused
 

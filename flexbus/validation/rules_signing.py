@@ -72,25 +72,24 @@ def _own(s: Admission, party_id: str, acting: str) -> Iterator[Fault]:
 
 def _key_registered(s: Admission, e: ev.SigningKeyRegistered, acting: str) -> Iterator[Fault]:
     yield from _own(s, e.party_id, acting)
-    own = s.keyring.keys.get(e.party_id, {})
-    if e.key_id in own:
+    own = s.keyring.own(e.party_id)
+    if e.key_id in s.keyring.key_ids.get(e.party_id, ()):
         text = f"{e.key_id!r} is or was another key of {e.party_id!r}; give the new one an id of its own"
         yield fault(FaultCode.DUPLICATE_ID, "$.key_id", text)
-    if s.keyring.known(e.public_key):
+    if e.public_key in s.keyring.public_keys:
         text = "this key was registered before; make a new one, as a key that has ended cannot come back"
         yield fault(FaultCode.DUPLICATE_ID, "$.public_key", text)
-    if e.replaces_key_id is not None and not (e.replaces_key_id in own and own[e.replaces_key_id].live):
+    if e.replaces_key_id is not None and e.replaces_key_id not in own:
         text = f"{e.replaces_key_id!r} is no key of {e.party_id!r} that could be replaced"
         yield fault(FaultCode.NOT_YOURS_OR_UNKNOWN, "$.replaces_key_id", text)
-    elif sum(k.live for k in own.values()) - (e.replaces_key_id is not None) >= MOST_KEYS:
+    elif len(own) - (e.replaces_key_id is not None) >= MOST_KEYS:
         text = f"{e.party_id!r} has {MOST_KEYS} keys; name the one that this one replaces, or revoke one"
         yield fault(FaultCode.WRONG_STATE, "$.key_id", text)
 
 
 def _key_revoked(s: Admission, e: ev.SigningKeyRevoked, acting: str) -> Iterator[Fault]:
     yield from _own(s, e.party_id, acting)
-    key = s.keyring.keys.get(e.party_id, {}).get(e.key_id)
-    if key is None or not key.live:
+    if e.key_id not in s.keyring.own(e.party_id):
         text = f"{e.key_id!r} is no key of {e.party_id!r}, or has ended already"
         yield fault(FaultCode.NOT_YOURS_OR_UNKNOWN, "$.key_id", text)
 

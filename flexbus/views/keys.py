@@ -1,6 +1,6 @@
 """The signing keys of a market area's parties, and which events must be signed; a pure fold."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,33 +10,38 @@ from flexbus.views.fact import Fact
 __all__ = ["Keyring", "SigningKey", "fold"]
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class SigningKey:
-    """A key of a party; one that has ended stays known, so that it cannot come back."""
+    """A key of a party that was neither replaced nor revoked."""
 
     public_key: bytes
     valid_until_ms: int | None
-    live: bool = True
 
 
 @dataclass(slots=True)
 class Keyring:
-    """Keys by party and id at a position of the journal."""
+    """Keys at a position of the journal; one that has ended stays known, so that it cannot come back.
+
+    Attributes:
+        keys: those neither replaced nor revoked, by party and id.
+        key_ids: ids of all that there ever were, by party.
+        public_keys: all that there ever were.
+        must_be_signed: names of events.
+    """
 
     keys: dict[str, dict[str, SigningKey]] = field(default_factory=dict)
+    key_ids: dict[str, set[str]] = field(default_factory=dict)
+    public_keys: set[bytes] = field(default_factory=set)
     must_be_signed: frozenset[str] = frozenset()
+
+    def own(self, party_id: str) -> Mapping[str, SigningKey]:
+        """Return the keys of a party by id, those whose time is over among them."""
+        return self.keys.get(party_id, {})
 
     def live(self, party_id: str, at_ms: int) -> tuple[bytes, ...]:
         """Return the public keys of a party that count at a time of receipt, UTC ms."""
-        return tuple(
-            k.public_key
-            for k in self.keys.get(party_id, {}).values()
-            if k.live and (k.valid_until_ms is None or at_ms < k.valid_until_ms)
-        )
-
-    def known(self, public_key: bytes) -> bool:
-        """Tell whether a key was ever registered, by anybody."""
-        return any(k.public_key == public_key for keys in self.keys.values() for k in keys.values())
+        own = self.keys.get(party_id, {}).values()
+        return tuple(k.public_key for k in own if k.valid_until_ms is None or at_ms < k.valid_until_ms)
 
 
 def fold(state: Keyring, fact: Fact) -> Keyring:
@@ -49,15 +54,14 @@ def fold(state: Keyring, fact: Fact) -> Keyring:
 
 def _registered(state: Keyring, e: ev.SigningKeyRegistered) -> None:
     own = state.keys.setdefault(e.party_id, {})
-    if e.replaces_key_id in own:
-        own[e.replaces_key_id].live = False
+    own.pop(e.replaces_key_id or "", None)
     own[e.key_id] = SigningKey(e.public_key, e.valid_until_ms)
+    state.key_ids.setdefault(e.party_id, set()).add(e.key_id)
+    state.public_keys.add(e.public_key)
 
 
 def _revoked(state: Keyring, e: ev.SigningKeyRevoked) -> None:
-    key = state.keys.get(e.party_id, {}).get(e.key_id)
-    if key is not None:
-        key.live = False
+    state.keys.get(e.party_id, {}).pop(e.key_id, None)
 
 
 def _policy(state: Keyring, e: ev.SignaturePolicySet) -> None:
