@@ -258,18 +258,22 @@ import sys, time
 from streams import intake, kafka, transaction
 from streams.sequencer import run
 
-kafka.TRANSACTION_TIMEOUT_MS, read = 3_000, intake.Intake.read
+kafka.TRANSACTION_TIMEOUT_MS, step = 3_000, intake.Intake.{step}
 transaction.Watchdog.__init__.__defaults__ = (4.0,)
-intake.Intake.read = lambda self, given: (time.sleep(0.15), read(self, given))[1]
+intake.Intake.{step} = lambda *given: (time.sleep({seconds}), step(*given))[1]
 run(kafka.Connection(sys.argv[1]))
 """
 
 
-def test_a_batch_that_takes_longer_to_read_than_a_transaction_may_last_is_worked_off(connection: Connection) -> None:
-    """A megabyte may take seconds to read on a slow machine: here all inputs take long, and time-outs are short."""
+@pytest.mark.parametrize(("step", "seconds"), [("read", 0.15), ("_decide", 0.4)])  # Kafka gives up every ten seconds
+def test_a_batch_that_takes_longer_than_a_transaction_may_last_is_worked_off(
+    connection: Connection, step: str, seconds: float
+) -> None:
+    """A megabyte may take seconds on a slow machine: here all inputs take long, and time-outs are short."""
+    slowly = SLOWLY.format(step=step, seconds=seconds)
     with Client(connection.bootstrap, FSP_A) as client:
         sent = client.post_all(core.offer_of(n, area) for n in range(8) for area in AREAS)
-        with Worker(SEQUENCER, connection, command=[sys.executable, "-c", SLOWLY, connection.bootstrap]) as worker:
+        with Worker(SEQUENCER, connection, command=[sys.executable, "-c", slowly, connection.bootstrap]) as worker:
             verdicts = client.verdicts(sent)
             assert {r.verdict for r in verdicts} == {Verdict.REJECTED}  # nobody opened the areas
             assert worker.starts == 1

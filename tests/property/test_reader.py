@@ -200,7 +200,7 @@ def test_slots_that_are_not_made_say_what_they_would(runs: list[tuple[OfferSlot,
 
 
 @pytest.mark.parametrize("name", ["FlexOfferSubmitted", "FlexOfferReplaced"])
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(data=st.data())
 def test_what_somebody_meddled_with_is_refused_alike_if_slots_are_not_made(name: str, data: st.DataObject) -> None:
     encoded = codec.encode(data.draw(strange.events(codec._CLASSES[name])))
