@@ -27,6 +27,7 @@ FMO, DSO, TSO, FSP, BRP, METER = (
 SPEAKING = (FMO, DSO, TSO, FSP, BRP, METER)
 OTHER = "other"
 START, SLOTS = market.START, 4
+AT_POINT: dict[str, Any] = {"connection_point_id": "GCP-1", "portfolio_id": None}
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +48,9 @@ class Sent:
 def story() -> Iterator[Sent]:
     """Yield who sends what, in order."""
     for sent in (*_founded(), *_proven(), *_registered(), *_traded(), *_delivered(), *_settled()):
-        yield replace(sent, event=replace(sent.event, area_id=AREA))
+        # Specimens name no session that there is; what folds them is to find the market's.
+        of_session = {"session_id": market.SESSION} if hasattr(sent.event, "session_id") else {}
+        yield replace(sent, event=replace(sent.event, area_id=AREA, **of_session))
 
 
 def _of(name: str, *named: str, **values: Any) -> Any:
@@ -149,7 +152,11 @@ def _traded() -> Iterator[Sent]:
     yield from _services("NeedComputed", "NeedNotTradable", "FlexOfferClipped", "TrafficLightChanged")
     yield from _services("OffersAggregated", "FlexRequestExpired", "RequestMissedGate", "ProcurementStatusChanged")
     yield Sent("scheduler", market.gate_closed())
-    yield from _services("GridStatePublished", "NodalPricesPublished", "MarketCleared")
+    yield from _services("GridStatePublished", "NodalPricesPublished")
+    cleared = _of("MarketCleared")
+    in_order = tuple(replace(slot, start_ms=START + n * 900_000) for n, slot in enumerate(cleared.slots))
+    awards = tuple(replace(award, **AT_POINT) for award in cleared.awards)
+    yield Sent(Service.CLEARING.value, replace(cleared, start_ms=START, slots=in_order, awards=awards))
     yield Sent(FSP, _of("ScheduleSubmitted", **_place("GCP-1"), power_w=(1000,) * SLOTS))
 
 
@@ -168,9 +175,17 @@ def _delivered() -> Iterator[Sent]:
     window: dict[str, Any] = {"start_ms": START, "resolution_s": 900}
     quantities: dict[str, Any] = {"direction": Direction.UP, "power_w": (50_000,) * SLOTS, **window}
     prices = (40_000,) * SLOTS
+    member = ev.AggregateMember(
+        offer_id="o-1",
+        fsp_id=FSP,
+        **AT_POINT,
+        first_slot=0,
+        power_w=quantities["power_w"],
+        price_milli_per_mwh=(1_000,) * SLOTS,
+    )
     yield Sent(
         "aggregation",
-        _of("AggregateOffered", aggregate_id="agg", **quantities, price_milli_per_mwh=prices, members=()),
+        _of("AggregateOffered", aggregate_id="agg", **quantities, price_milli_per_mwh=prices, members=(member,)),
     )
     activated = _of("AggregateActivated", TSO, aggregate_id="agg", **window, power_w=(10_000,) * SLOTS)
     yield Sent(TSO, activated)
@@ -182,6 +197,7 @@ def _delivered() -> Iterator[Sent]:
                 FSP,
                 activation_id=f"act-{orderer}-{number}",
                 orderer_id=orderer,
+                **AT_POINT,
                 **quantities,
                 price_milli_per_mwh=prices,
             )

@@ -5,7 +5,7 @@ from itertools import chain, islice
 from typing import Any
 
 from flexbus.errors import Fault
-from flexbus.validation import content_register, content_trade
+from flexbus.validation import content_facts, content_register, content_trade
 from flexbus.validation.units import unit_faults
 
 __all__ = ["CHECKS", "MOST_FAULTS", "content_faults"]
@@ -14,7 +14,11 @@ __all__ = ["CHECKS", "MOST_FAULTS", "content_faults"]
 MOST_FAULTS = 1_001
 
 # Event class -> what is particular to it; events that are not here have nothing beyond what their names say.
-CHECKS: dict[type[Any], Callable[[Any], Iterator[Fault]]] = {**content_register.CHECKS, **content_trade.CHECKS}
+CHECKS: dict[type[Any], Callable[[Any], Iterator[Fault]]] = {
+    **content_register.CHECKS,
+    **content_trade.CHECKS,
+    **content_facts.CHECKS,
+}
 
 
 def content_faults(event: Any) -> tuple[Fault, ...]:

@@ -11,7 +11,7 @@ from flexbus.quantities import PPM
 from flexbus.validation.series import series
 from flexbus.validation.units import MAX_SESSION_SLOTS, MAX_SLOTS, fault
 
-__all__ = ["curve_faults", "reactive_request_faults", "terms_faults"]
+__all__ = ["curve_faults", "payback_faults", "reactive_request_faults", "terms_faults"]
 
 MAX_VERTICES = 64
 MAX_STEPS = 20
@@ -125,6 +125,11 @@ def _payback(o: ev.FlexOffer, p: ev.Payback) -> Iterator[Fault]:
     if o.portfolio_id is not None:
         text = "a payback is settled at one meter; offer it at the connection point where it happens"
         yield fault(FaultCode.BAD_VALUE, at, text)
+    yield from payback_faults(at, p)
+
+
+def payback_faults(at: str, p: ev.Payback) -> Iterator[Fault]:
+    """Yield what is wrong with a payback at a JSON path: whoever reckons with it lays out as many slots as it says."""
     if p.factor_ppm > MAX_PAYBACK_PPM:
         text = f"{p.factor_ppm} is more than ten times what was taken, {MAX_PAYBACK_PPM} millionths"
         yield fault(FaultCode.BAD_QUANTITY, f"{at}.factor_ppm", text)

@@ -146,7 +146,7 @@ def _entries(area_id: str, events: int) -> Iterator[Entry]:
             result = replace(cleared(area_id), session_id=session_id, start_ms=at_ms)
             result = replace(
                 result,
-                slots=tuple(replace(s, start_ms=at_ms) for s in result.slots),
+                slots=tuple(replace(s, start_ms=s.start_ms + at_ms - market.START) for s in result.slots),
                 awards=tuple(replace(a, start_ms=at_ms) for a in result.awards),
             )
             for event, sender, event_id in (

@@ -27,6 +27,7 @@ from streams.inputs import Input
 from streams.intake import Intake
 from tests import clearing_cases, market
 from tests.fuzz.files import FILES, FORECAST, file_seeds
+from tests.fuzz.folds import fold_seeds, folds
 from tests.fuzz.mutate import meddled_avro, meddled_json
 from tests.fuzz.sender import Sender, named, sendable
 from tests.integration.core import FSP_A, FSP_B, founding, offer_of
@@ -135,10 +136,12 @@ def matpower(data: bytes) -> None:
 
 
 TARGETS: dict[str, Callable[[bytes], None]] = {
-    f.__name__: f for f in (decode, send, foreign, sequencer, case, matpower)
+    f.__name__: f for f in (decode, send, foreign, sequencer, folds, case, matpower)
 } | FILES
 # What an input is beneath its bytes, where one may meddle with it there too.
-JSON_LINES = {"send", "foreign", "case", "raw", "source", "repaired", "checkpoint", "certificate", "notes_of_a_run"}
+JSON_LINES = {
+    "send", "foreign", "folds", "case", "raw", "source", "repaired", "checkpoint", "certificate", "notes_of_a_run",
+}  # fmt: skip
 AVRO_AFTER = {"decode": 0, "sequencer": 4}  # bytes
 
 
@@ -153,6 +156,7 @@ def seeds() -> dict[str, list[bytes]]:
         "send": [*lines, b"".join(lines)],
         "foreign": [FORECAST, FORECAST * 2],
         "sequencer": [bytes([n % 8, 3, 0, 0]) + v for n, v in enumerate((*values, *lines))],
+        "folds": fold_seeds(),
         "case": [case_to_text(c).encode() for c in [clearing_cases.market_day(1, 4, 4, 3)]],
         "matpower": [MATPOWER],
         **file_seeds(),

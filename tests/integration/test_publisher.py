@@ -5,6 +5,7 @@ import subprocess
 import time
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +82,7 @@ def cleared(area: str) -> ev.MarketCleared:
         network_revision=1,
         start_ms=market.START,
         resolution_s=900,
-        slots=(slot, slot),
+        slots=(slot, replace(slot, start_ms=market.START + 900_000)),
         awards=(award("o1", FSP_A), award("o2", FSP_B)),
         non_awards=(refused,),
         requests=(),

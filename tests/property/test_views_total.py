@@ -179,6 +179,27 @@ def within(cls: Any, **parts: Any) -> st.SearchStrategy[Any]:
     return st.builds(cls, area_id=st.just("north"), **parts)
 
 
+def cleared(e: ev.MarketCleared, slots: list[ev.ClearedSlot]) -> ev.MarketCleared:
+    """Make the series of a cleared session fit each other."""
+
+    def fitting(values: tuple[int, ...], others: tuple[int, ...]) -> tuple[int, ...]:
+        return (*values, *others)[: len(others)]
+
+    awards = (replace(a, start_ms=START, power_w=a.power_w or (1_000,)) for a in e.awards)
+    asked = (replace(r, requested_w=r.requested_w or (1_000,)) for r in e.requests)
+    return replace(
+        e,
+        start_ms=START,
+        slots=tuple(replace(s, start_ms=START + n * e.resolution_s * 1000) for n, s in enumerate(slots)),
+        awards=tuple(replace(a, price_milli_per_mwh=fitting(a.price_milli_per_mwh, a.power_w)) for a in awards),
+        requests=tuple(replace(r, matched_w=fitting(r.matched_w, r.requested_w)) for r in asked),
+        reactive_awards=(),
+        reservations=(),
+        award_terms=(),
+        reactive_requests=(),
+    )
+
+
 # Classes whose sound events chance does not hit; the others are made from their field types.
 INTRICATE: dict[str, st.SearchStrategy[Any]] = {
     "AreaOpened": within(ev.AreaOpened, name=NAMES, fmo_id=NAMES, time_zone=st.just("Europe/Helsinki")),
@@ -238,6 +259,9 @@ INTRICATE: dict[str, st.SearchStrategy[Any]] = {
         colour=st.just(ev.Colour.YELLOW),
         max_up_w=WATTS,
         max_down_w=st.none() | WATTS,
+    ),
+    "MarketCleared": st.builds(
+        cleared, instances(ev.MarketCleared), st.lists(instances(ev.ClearedSlot), min_size=1, max_size=3)
     ),
     "CongestionForecastReceived": within(
         ev.CongestionForecastReceived,
