@@ -1,5 +1,6 @@
 """The targets of `make fuzz`, a short while: by hypothesis, and coverage-guided as there."""
 
+import random
 import subprocess
 import sys
 
@@ -7,6 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.fuzz.known import DOORS
 from tests.fuzz.targets import TARGETS, meddled, seeds
 
 
@@ -42,6 +44,15 @@ def cut(draw: st.DrawFn, whole: bytes) -> bytes:
 @given(data=st.data())
 def test_whatever_comes_is_taken_or_refused_with_its_faults(name: str, data: st.DataObject) -> None:
     TARGETS[name](data.draw(st.binary(max_size=300) | mutated(name)))
+
+
+@pytest.mark.parametrize("door", DOORS)
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(seed=st.integers(0, 2**32))
+def test_all_of_several_faults_are_named(door: str, seed: int) -> None:
+    known, missed = DOORS[door](random.Random(seed))
+    assert len(known) > 1, "too few to tell"
+    assert not missed, f"of {known} the refusal does not name {missed}"
 
 
 @pytest.mark.slow
