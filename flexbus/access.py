@@ -20,6 +20,8 @@ from flexbus.topics import (
     READ_LOGS,
     REJECTIONS,
     RUNS_THE_BUS,
+    SERVICE_PRINCIPALS,
+    STAGES,
     changelog,
     inbox,
     party_topic,
@@ -135,8 +137,6 @@ class Grant:
 
 ANYONE = "*"
 PLAYER = "player"  # moves the market's clock of a played day; a real market has none
-_STAGES = tuple(s.value for s in Service if s is not Service.SCHEDULER)
-SERVICE_PRINCIPALS = ("sequencer", *_STAGES, Service.SCHEDULER.value, "publisher", PAGE)
 _RESERVED = frozenset({*SERVICE_PRINCIPALS, PLAYER, ANYONE, NOBODY, RUNS_THE_BUS, "broker", "party", "journal"})
 # Consumers that say themselves where they read belong to no group, yet the client asks who would lead it.
 _READER_GROUP = "flexbus-reader"
@@ -188,16 +188,18 @@ def service_grants(service: str) -> tuple[Grant, ...]:
         may.reads(JOURNAL).joins("flexbus-publisher")
         may.writes("flexbus.out.", prefixed=True).transacts("flexbus-publisher-")
     elif service == PAGE:
-        may.reads(JOURNAL, REJECTIONS, CLOCK).writes(read_log(PAGE))
+        may.reads(JOURNAL, REJECTIONS, CLOCK)
     elif service == Service.SCHEDULER.value:
         may.reads(JOURNAL, CLOCK).writes(inbox(service))
-    elif service in _STAGES:
+    elif service in STAGES:
         may.reads(JOURNAL, changelog(service)).joins(f"flexbus-{service}")
         may.writes(inbox(service), changelog(service))
     elif service == PLAYER:
         may.writes(CLOCK)
     else:
         raise KeyError(service)
+    if service in SERVICE_PRINCIPALS:  # whom it told what over HTTP
+        may.writes(read_log(service))
     return tuple(may.grants)
 
 

@@ -13,6 +13,8 @@ __all__ = [
     "READ_LOGS",
     "REJECTIONS",
     "RUNS_THE_BUS",
+    "SERVICE_PRINCIPALS",
+    "STAGES",
     "Topic",
     "changelog",
     "inbox",
@@ -29,9 +31,12 @@ CLOCK = "flexbus.clock.v1"
 READ_LOGS = "flexbus.reads."  # what the names of all logs of reads begin with
 _INBOX_PREFIX, _VERSION = "flexbus.in.", ".v1"
 
-# Who writes a log of reads besides the participants: the page for its readers, who runs the bus, and whoever does not
-# say who he is; the last on a broker without access control alone, as elsewhere nobody has the right.
+# Who writes a log of reads besides the participants: the page and every other process of ours for those whom it tells
+# something, who runs the bus, and whoever does not say who he is; the last on a broker without access control alone, as
+# elsewhere nobody has the right.
 PAGE, RUNS_THE_BUS, NOBODY = "monitor", "admin", "anyone"
+STAGES = tuple(s.value for s in Service if s is not Service.SCHEDULER)
+SERVICE_PRINCIPALS = ("sequencer", *STAGES, Service.SCHEDULER.value, "publisher", PAGE)
 
 _KEEP = {"retention.ms": "-1", "retention.bytes": "-1"}
 # The broker's own clock is the evidence of when a record was received, so the sender's is not taken.
@@ -98,12 +103,12 @@ def topics(parties: Iterable[str], partitions: int) -> tuple[Topic, ...]:
         Topic(CLOCK, 1, {"cleanup.policy": "compact"}),
     ]
     # The stream framework makes no topics, and one that is made while it starts has no partitions in its eyes.
-    stages = (s.value for s in Service if s is not Service.SCHEDULER)
-    found += [Topic(changelog(s), partitions, {"cleanup.policy": "compact"}) for s in stages]
+    found += [Topic(changelog(s), partitions, {"cleanup.policy": "compact"}) for s in STAGES]
     found += [Topic(inbox(s), partitions, dict(_AS_RECEIVED) | {"max.message.bytes": "8000000"}) for s in senders]
     # One reader, one order over all its areas, and a cluster of thousands of parties: one partition is right.
     found += [Topic(party_topic(p), 1, dict(_KEEP) | {"max.message.bytes": "8000000"}) for p in sorted(parties)]
-    found += [Topic(read_log(w), 1, dict(_AS_RECEIVED)) for w in sorted({*parties, PAGE, RUNS_THE_BUS, NOBODY})]
+    readers = sorted({*parties, *SERVICE_PRINCIPALS, RUNS_THE_BUS, NOBODY})
+    found += [Topic(read_log(w), 1, dict(_AS_RECEIVED)) for w in readers]
     found += [
         Topic(k.out_topic, partitions, dict(_KEEP) | {"max.message.bytes": "8000000"})
         for k in CATALOGUE.values()

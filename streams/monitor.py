@@ -5,8 +5,8 @@ find every process of a run. The server is a thread: it answers while the proces
 
 What is of the process is told to whoever asks. What is of the market (metrics by area or kind of event, the figures,
 the pages of a stage) is more than the table of who may do what lets anybody see who has proven nothing, so with a token
-it is told for the token only. The server answers to addresses and bare names only, so that no foreign site can rebind a
-name of its own to it.
+it is told for the token only. Who is told is noted first; what cannot be noted is not told for a token. The server
+answers to addresses and bare names only, so that no foreign site can rebind a name of its own to it.
 """
 
 import ipaddress
@@ -29,11 +29,15 @@ from prometheus_client.process_collector import ProcessCollector
 
 from flexbus.errors import EnvironmentProblem
 from streams.process import noted_process
+from streams.service_reads import ServiceReads
 
 __all__ = ["Monitor", "ServiceNote", "notes"]
 
 _MOST_AT_ONCE = 32  # connections; who holds more of them open gets no answer, and the process goes on
 _WITHIN_S = 15.0  # a connection that was not over by then is cut
+
+_NEEDS_TOKEN = "what is of the market needs the token"
+_NOT_NOTED = "what is of the market is noted before it is told, and this read could not be"
 
 _LATENCY_BUCKETS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 _CLEARING_BUCKETS_S = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 15, 30, 60, 120)
@@ -83,13 +87,21 @@ class Monitor:
         slot: its number among its siblings.
         token: file of the token that whoever wants to know of the market must give; None = plain mode, everything is
             told to whoever reaches it.
+        reads: where is noted who was told of the market; None = nowhere, of a process that knows nothing of it.
     """
 
-    def __init__(self, service: str, run_dir: Path | None = None, slot: int = 0, token: Path | None = None) -> None:
+    def __init__(
+        self,
+        service: str,
+        run_dir: Path | None = None,
+        slot: int = 0,
+        token: Path | None = None,
+        reads: ServiceReads | None = None,
+    ) -> None:
         self.service = service
         self.registry = CollectorRegistry()
         self.market = CollectorRegistry()
-        self._token = token
+        self._token, self._reads = token, reads
         ProcessCollector(registry=self.registry)  # memory and CPU of the process
         self._run_dir, self._slot = run_dir, slot
         self._note: Path | None = None
@@ -176,10 +188,14 @@ class Monitor:
             **facts,
         }
 
-    def metrics(self, *, whole: bool = True) -> bytes:
-        """Return the metrics in Prometheus' text format, the market's only as a whole."""
-        process = generate_latest(self.registry)
-        return process + (generate_latest(self.market) if whole else b"# what is of the market needs the token\n")
+    def metrics(self, instead: str = "") -> bytes:
+        """Return the metrics in Prometheus' text format.
+
+        Args:
+            instead: comment in place of those of the market; empty gives these.
+        """
+        market = f"# {instead}\n".encode() if instead else generate_latest(self.market)
+        return generate_latest(self.registry) + market
 
     def serve(self, host: str = "127.0.0.1", port: int = 0) -> int:
         """Start the server, note its port, and return it.
@@ -227,24 +243,42 @@ class Monitor:
             authorization: the header of that name: `Bearer` and the token.
         """
         name, _, rest = path.split("?")[0].strip("/").partition("/")
-        whole = self._token is None
+        given = None
         if self._token is not None and authorization is not None:
             if not _holds(self._token, authorization):
+                self._refused(name)
                 return _told(401, {"error": "this is not the token"})
-            whole = True
+            given = authorization.partition(" ")[2].strip()
+        whole = self._token is None or given is not None
         if name == "metrics":
-            return 200, CONTENT_TYPE_LATEST, self.metrics(whole=whole)
+            instead = "" if whole else _NEEDS_TOKEN
+            if whole and not self._may_tell("/metrics", given):
+                instead = _NOT_NOTED
+            return 200, CONTENT_TYPE_LATEST, self.metrics(instead)
         if name == "ready":  # for those who look at the status alone, as Kubernetes does
             return _told(200 if self._ready else 503, {"ready": self._ready})
         if name == "health":
-            return _told(200, self.health(whole=whole))
+            return _told(
+                200, self.health(whole=whole and (not self._facts["note"] or self._may_tell("/health", given)))
+            )
         page = self._pages.get(name)
         if page is not None and not whole:
-            return _told(401, {"error": "what is of the market needs the token: Authorization: Bearer TOKEN"})
+            self._refused(name)
+            return _told(401, {"error": f"{_NEEDS_TOKEN}: Authorization: Bearer TOKEN"})
         value = None if page is None else page(rest)
         if value is None:
             return _told(404, {"error": "not found", "pages": ["metrics", "ready", "health", *self._pages]})
+        if not self._may_tell(f"/{name}/{rest}".rstrip("/"), given, rest):
+            return _told(503, {"error": f"{_NOT_NOTED}; the log of this process says why"})
         return _told(200, value)
+
+    def _may_tell(self, what: str, token: str | None, area_id: str | None = None) -> bool:
+        """Note a read of what is of the market; each of a page, of the rest one an hour."""
+        return self._reads is None or self._reads.told(what, area_id or "", token, every=area_id is not None)
+
+    def _refused(self, name: str) -> None:
+        if self._reads is not None:
+            self._reads.refused(f"/{name}" if name in ("metrics", "health", *self._pages) else "/")
 
 
 def _told(status: int, value: Any) -> tuple[int, str, bytes]:

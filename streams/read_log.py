@@ -10,6 +10,7 @@ from urllib.parse import urlencode
 from confluent_kafka import KafkaError, KafkaException, Producer
 
 from flexbus import codec
+from flexbus.access import SERVICE_PRINCIPALS, is_reserved
 from flexbus.errors import CodecError, EnvironmentProblem
 from flexbus.events import ReadLogged
 from flexbus.topics import NOBODY, PAGE, READ_LOGS, RUNS_THE_BUS, read_log, reader_of_log
@@ -71,23 +72,28 @@ class ReadLog:
         self._producer, self._trouble = producer
         self._there = False
 
-    def note(self, what: str, area_id: str = "") -> None:
+    def note(
+        self, what: str, area_id: str = "", *, reader_id: str | None = None, status: int = _ASKED_OF_KAFKA
+    ) -> None:
         """Note a read; returns when the broker has it.
 
         Args:
             what: see `resource`.
             area_id: market area, if one was named.
+            reader_id: who reads, where that is another than who notes it; empty if nobody is known.
+            status: see `ReadLogged`.
 
         Raises:
             EnvironmentProblem: the broker did not take it, so nothing may be shown.
         """
+        itself = "" if self._writer == NOBODY else self._writer
         read = ReadLogged(
             area_id=area_id,
-            reader_id="" if self._writer == NOBODY else self._writer,
+            reader_id=itself if reader_id is None else reader_id,
             role="",
             interface=self._interface,
             resource=what[:_LONGEST],
-            status=_ASKED_OF_KAFKA,
+            status=status,
             at_ms=time.time_ns() // 1_000_000,
         )
         try:
@@ -124,7 +130,7 @@ class ReadLog:
         if without_log and self._writer == NOBODY and self._connection.security:
             advice = " Say who reads: Client(party=...), or --as."
         elif without_log:
-            named = "" if self._writer in (NOBODY, RUNS_THE_BUS) else f" --party {self._writer}"
+            named = "" if is_reserved(self._writer) else f" --party {self._writer}"
             advice = f" {self._topic} and the right to write it come by `flexbus topics --create{named}`."
         return EnvironmentProblem(
             f"Reads are logged before anything is shown, and this one could not be: {problem}{advice}"
@@ -150,9 +156,14 @@ class Noted:
         """What is to be held against it: `forged` if it names another reader than its writer, `unreadable`."""
         if self.read is None:
             return "unreadable"
-        # The page has asked its readers who they are; everybody else speaks for himself alone.
-        itself = "" if self.writer == NOBODY else self.writer
-        return None if self.writer == PAGE or self.read.reader_id == itself else "forged"
+        # The page has asked its readers who they are, and a service knows the token of who runs the bus; everybody
+        # else speaks for himself alone.
+        if self.writer == PAGE:
+            return None
+        believed = {"" if self.writer == NOBODY else self.writer}
+        if self.writer in SERVICE_PRINCIPALS:
+            believed |= {RUNS_THE_BUS, ""}
+        return None if self.read.reader_id in believed else "forged"
 
 
 def read_logs(connection: Connection, since_ms: int = 0) -> list[Noted]:

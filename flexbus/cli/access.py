@@ -78,7 +78,7 @@ the journal, only the publisher can publish, a stage can only propose facts in i
 nothing but the log of what it shows. `player` moves the clock of a played day; a real market has none.
 Over HTTP each tells everybody of itself alone: rates, memory, health. What it knows of the market (figures by area or
 kind of event, the pages of a stage) it tells for the token of who runs the bus, which Prometheus has too: the table
-above shows none of it to anybody unproven.
+above shows none of it to anybody unproven. It notes that on `flexbus.reads.<service>.v1` first.
 """
 
 

@@ -100,6 +100,7 @@ def command(
     from streams.context import Context
     from streams.monitor import Monitor
     from streams.process import die_with_parent, end_at_once, stop_on_end_of_input, stop_on_signals
+    from streams.service_reads import ServiceReads
     from streams.services import run_service, step_back
 
     stop = threading.Event()
@@ -121,7 +122,7 @@ def command(
             f"on {metrics_host} /metrics and /view would tell what is of the market to anyone who reaches them: name a "
             "token by --metrics-token, stay on loopback, or say --anyone-may-read if something else guards them"
         )
-    monitor = Monitor(service, run_dir, slot, metrics_token)
+    monitor = Monitor(service, run_dir, slot, metrics_token, ServiceReads(connection, service))
     address = monitor.serve(metrics_host, 0 if page_listens else int(port))
     logging.getLogger("flexbus").info("%s %d: http://127.0.0.1:%d/health", service, slot, address)
     context = Context(

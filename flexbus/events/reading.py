@@ -8,12 +8,15 @@ __all__ = ["ReadLogged"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReadLogged:
-    """Somebody read, or tried to, through an interface of the bus itself; written before anything is shown."""
+    """Somebody read, or tried to, through an interface of the bus itself; written before anything is shown.
+
+    Of a service's metrics, and of its pages where nobody is known or was refused, one record stands for an hour.
+    """
 
     area_id: Annotated[str, "market area; empty if none was named"]
     reader_id: Annotated[str, "who read, proven where the bus has access control; empty if nobody is known"]
     role: Annotated[str, "role through whose eyes the page showed it; empty = everything, or another door"]
-    interface: Annotated[str, "door: page, sdk or cli"]
+    interface: Annotated[str, "door: page, sdk, cli, or service: the pages and metrics of a process of the bus"]
     resource: Annotated[str, "what was asked for: path or topic, and query"]
     status: Annotated[
         int, "answer as an HTTP status: 200 shown, 202 asked of Kafka, 401 nobody proven, 403 not for this reader"

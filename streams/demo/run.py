@@ -14,6 +14,7 @@ from clearing.convert.simbench import profile_date
 from flexbus.access import PLAYER
 from flexbus.errors import EnvironmentProblem
 from flexbus.events import Role
+from flexbus.topics import JOURNAL
 from flexbus.views.fact import Fact
 from streams.access import Provisioned, provision
 from streams.broker import Broker
@@ -26,6 +27,7 @@ from streams.demo.world import KafkaPorts, World
 from streams.kafka import Connection
 from streams.page.model import summary
 from streams.page.readers import token_file
+from streams.read_log import ReadLog, resource
 from streams.replay import Verification, verify
 from streams.report import write_report
 from streams.supervisor import Supervisor
@@ -124,6 +126,8 @@ class Day:
         self._say(f"grid: {scenario.title}, {len(scenario.network.buses)} buses, {len(scenario.sites)} sites")
         if scenario.note:
             self._say(scenario.note)
+        # The day follows the journal to its end, and its summary and report are of what it has read there.
+        ReadLog(self.connection, "cli").note(resource(JOURNAL, area=scenario.area_id), scenario.area_id)
         pace = _PACE_S / options.speed if options.speed else 0.0
         # Beside the passwords, and as they are for their owner alone.
         keys = Keys(options.run_dir / "broker" / "security" / "signing", PARTIES) if options.secure else None
@@ -198,8 +202,13 @@ class Day:
         return path
 
     def verify(self) -> Verification:
-        """Replay the journal: chain, views, derived facts, clearings."""
+        """Replay the journal: chain, views, derived facts, clearings.
+
+        Raises:
+            EnvironmentProblem: the broker does not answer, or does not take the note of the read.
+        """
         assert self.connection is not None
+        ReadLog(self.connection, "cli").note(resource(JOURNAL, verify="yes"))
         return verify(self.connection)
 
     def close(self) -> None:

@@ -20,7 +20,7 @@ from flexbus.access import SERVICE_PRINCIPALS
 from flexbus.client import Client
 from flexbus.journal import Entry
 from flexbus.signing import private_key, public_key
-from flexbus.topics import PAGE
+from flexbus.topics import JOURNAL
 from streams.demo.preparation import PARTIES
 from streams.demo.run import Day, Options
 from streams.demo.scenario import METER
@@ -113,6 +113,12 @@ def test_the_day_is_played_to_its_settlement_and_verified_by_the_auditor(played:
     assert settlements == approved > 0
     result = played.day.verify()
     assert result.ok, result.text()
+    assert played.day.connection is not None
+    noted = [n.read for n in read_logs(played.day.connection) if n.writer == "auditor"]
+    assert {(r and r.reader_id, r and r.interface) for r in noted} == {("auditor", "cli")}
+    followed, *verified = [r.resource for r in noted if r]
+    assert followed.startswith(f"{JOURNAL}?area=")
+    assert verified == [f"{JOURNAL}?verify=yes"]
 
 
 def test_the_least_was_enough_for_every_service(played: Played) -> None:
@@ -129,7 +135,7 @@ def test_the_page_knows_its_readers_and_their_reads_are_on_record(played: Played
     assert get(url + "state", basic(played, "auditor")) == 200
     assert get(url + "state?role=DSO", basic(played, "fsp-storage")) == 403
     assert played.day.connection is not None
-    reads = [n.read for n in read_logs(played.day.connection) if n.writer == PAGE]
+    reads = [n.read for n in read_logs(played.day.connection) if n.read and n.read.interface == "page"]
     assert [(r and r.reader_id, r and r.status) for r in reads] == [("", 401), ("auditor", 200), ("fsp-storage", 403)]
 
 
@@ -148,16 +154,30 @@ def test_what_the_services_tell_of_the_market_needs_the_token(played: Played) ->
         assert "area=" not in told, service
         if service in STAGES:
             assert get(f"{url}/view") == get(f"{url}/view", "Bearer guessed") == 401
+            assert get(f"{url}/view", token["Authorization"]) == 200
         with urllib.request.urlopen(urllib.request.Request(f"{url}/metrics", headers=token), timeout=30) as answer:
-            whole += answer.read().decode()
+            told = answer.read().decode()
+        assert service != "supervisor" or "area=" not in told, "it knows nothing of the market and has no log of reads"
+        whole += told
     assert "hedge_cleared_wh_total{" in whole
     assert 'flexbus_events_total{area="' in whole
+    assert played.day.connection is not None
+    noted = [n for n in read_logs(played.day.connection) if n.read and n.read.interface == "service"]
+    assert {(n.mark, n.read and n.read.reader_id, n.read and n.read.status) for n in noted} == {
+        (None, "admin", 200),
+        (None, "", 401),
+    }
+    shown = sorted((n.writer, n.read and n.read.resource) for n in noted if n.read and n.read.status == 200)
+    views = [(stage, "/view") for stage in STAGES]
+    assert shown == sorted([*views, *((service, "/metrics") for service in SERVICE_PRINCIPALS)])
+    refused = {(n.writer, n.read and n.read.resource) for n in noted if n.read and n.read.status == 401}
+    assert refused <= set(views), "each once, a moment later"
 
 
 def test_what_the_parties_read_is_on_record_in_their_own_names(played: Played) -> None:
     """In a day each party waits for the verdicts on what it sends, through one client."""
     assert played.day.connection is not None
-    noted = [n for n in read_logs(played.day.connection) if n.writer != PAGE]
+    noted = [n for n in read_logs(played.day.connection) if n.writer in PARTIES]
     assert sorted(n.writer for n in noted) == sorted(PARTIES)
     assert {(n.mark, n.read and n.read.interface) for n in noted} == {(None, "sdk")}
     assert {n.read and n.read.reader_id for n in noted} == set(PARTIES)

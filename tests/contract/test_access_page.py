@@ -9,7 +9,7 @@ from flexbus.access import SERVICE_PRINCIPALS, TABLE, TRADING, Verb, grants_of, 
 from flexbus.catalogue import CATALOGUE, Service, Sight
 from flexbus.cli.access import command, markdown
 from flexbus.events import Role
-from flexbus.topics import JOURNAL, NOBODY, PAGE, RUNS_THE_BUS, inbox, party_topic, read_log, topics
+from flexbus.topics import JOURNAL, NOBODY, RUNS_THE_BUS, inbox, party_topic, read_log, topics
 from streams import publisher, sequencer
 from streams.services import SERVICES
 
@@ -60,7 +60,7 @@ def test_the_journal_has_one_writer_and_each_inbox_one() -> None:
     assert writers(party_topic("fsp-a")) == {"sequencer", "publisher"}
     for service in Service:
         assert writers(inbox(service.value)) == {service.value}
-    for reader in ("fsp-a", "auditor", PAGE):
+    for reader in ("fsp-a", "auditor", *SERVICE_PRINCIPALS):
         assert writers(read_log(reader)) == {reader}
     unwritten = [inbox("auditor"), read_log(RUNS_THE_BUS), read_log(NOBODY)]  # who runs the bus needs no right
     assert [n for n in names if not writers(n)] == unwritten, "every topic has somebody who writes it"

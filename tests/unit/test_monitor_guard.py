@@ -31,9 +31,24 @@ def token(tmp_path: Path) -> Path:
     return path
 
 
-def told(token: Path | None) -> Monitor:
+class Notes:
+    """Where reads are noted, or cannot be."""
+
+    def __init__(self, good: bool = True) -> None:
+        self.good = good
+        self.found: list[tuple[Any, ...]] = []
+
+    def told(self, what: str, area_id: str = "", token: str | None = None, *, every: bool = False) -> bool:
+        self.found.append((what, area_id, token, every))
+        return self.good
+
+    def refused(self, what: str) -> None:
+        self.found.append((what,))
+
+
+def told(token: Path | None, reads: Any = None) -> Monitor:
     """A process that has something to tell of everything."""
-    monitor = Monitor("clearing", token=token)
+    monitor = Monitor("clearing", token=token, reads=reads)
     monitor.events.labels("clearing", "FlexOfferSubmitted", "north").inc(3)
     monitor.emissions.labels("clearing", "MarketCleared").inc()
     monitor.pending.labels("clearing", "north").set(2)
@@ -45,7 +60,7 @@ def told(token: Path | None) -> Monitor:
     figures._areas["north"].requests["SUBMITTED"] = 2
     latency.labels("north").observe(1.0)
     monitor.market.register(figures)
-    monitor.page("view", lambda area: {"area_id": area, "total_cents": 5})
+    monitor.page("view", lambda area: {"area_id": area, "total_cents": 5} if area != "nowhere" else None)
     monitor.fault("the clearing of DA in north failed")
     return monitor
 
@@ -107,6 +122,57 @@ def test_health_says_that_something_failed_and_what_only_with_the_token(token: P
     assert (health["faults"], "note" in health) == (1, False)
     assert "north" in json.loads(ask(monitor, "/health", f"Bearer {TOKEN}")[1])["note"]
     assert ask(monitor, "/ready")[0] == 503
+
+
+@pytest.mark.parametrize("given", [TOKEN, None])
+def test_what_is_told_of_the_market_is_noted_first(token: Path, given: str | None) -> None:
+    """With the token; and in plain mode, where nobody is known."""
+    notes = Notes()
+    monitor = told(token if given else None, notes)
+    header = f"Bearer  {given}" if given else None
+    for path in ("/metrics", "/metrics?x", "/view", "/view/north", "//view/north/", "/health"):
+        assert ask(monitor, path, header)[0] == 200
+    once, every = False, True
+    assert notes.found == [
+        ("/metrics", "", given, once),
+        ("/metrics", "", given, once),
+        ("/view", "", given, every),
+        ("/view/north", "north", given, every),
+        ("/view/north", "north", given, every),
+        ("/health", "", given, once),
+    ]
+    assert ask(monitor, "/view/nowhere", header)[0] == 404
+    assert ask(monitor, "/ready", header)[0] == 503
+    monitor._facts["note"] = ""
+    assert ask(monitor, "/health", header)[0] == 200
+    assert len(notes.found) == 6, "who is told nothing of the market has read nothing"
+
+
+def test_who_gives_no_token_is_noted_where_something_is_refused_by_one_of_a_few_names(token: Path) -> None:
+    notes = Notes()
+    monitor = told(token, notes)
+    for path in ("/metrics", "/health", "/ready", "/nonsense"):
+        ask(monitor, path)
+    assert notes.found == []
+    for path in ("/view/north", "/view/south"):
+        assert ask(monitor, path)[0] == 401
+    for path in ("/metrics", "/health", "/nonsense", "/other/nonsense"):
+        assert ask(monitor, path, "Bearer wrong")[0] == 401
+    assert notes.found == [(what,) for what in ("/view", "/view", "/metrics", "/health", "/", "/")]
+
+
+def test_what_cannot_be_noted_is_not_told_and_the_rest_is(token: Path) -> None:
+    monitor = told(token, Notes(good=False))
+    status, text = ask(monitor, "/metrics", f"Bearer {TOKEN}")
+    assert status == 200
+    assert "flexbus_consumer_lag" in text
+    assert "noted before it is told" in text
+    assert names(text) == names(ask(told(token), "/metrics")[1])
+    for path in ("/view", "/view/north"):
+        status, text = ask(monitor, path, f"Bearer {TOKEN}")
+        assert (status, "north" in text, "noted before it is told" in text) == (503, False, True)
+    status, text = ask(monitor, "/health", f"Bearer {TOKEN}")
+    assert (status, "note" in json.loads(text)) == (200, False)
 
 
 @pytest.mark.parametrize("service", ["sequencer", "settlement", "monitor"])

@@ -24,12 +24,20 @@ def noted(writer: str, reader: str) -> Noted:
         ("admin", "fsp-a", "forged"),
         ("monitor", "fsp-a", None),
         ("monitor", "", None),
+        ("clearing", "admin", None),
+        ("clearing", "clearing", None),
+        ("clearing", "", None),
+        ("clearing", "fsp-a", "forged"),
+        ("clearing", "sequencer", "forged"),
+        ("fsp-a", "admin", "forged"),
         ("anyone", "", None),
         ("anyone", "anyone", "forged"),
         ("anyone", "fsp-a", "forged"),
     ],
 )
-def test_a_record_speaks_for_its_writer_alone_but_for_the_page(writer: str, reader: str, mark: str | None) -> None:
+def test_a_record_speaks_for_its_writer_alone_but_for_the_page_and_the_token_of_a_service(
+    writer: str, reader: str, mark: str | None
+) -> None:
     assert noted(writer, reader).mark == mark
 
 

@@ -1,6 +1,8 @@
 """The logs of reads."""
 
+import json
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,6 +11,7 @@ from confluent_kafka import Producer
 
 from flexbus import codec
 from flexbus import events as ev
+from flexbus.access import service_grants
 from flexbus.catalogue import CATALOGUE
 from flexbus.cli.access import command
 from flexbus.client import Client
@@ -17,7 +20,13 @@ from flexbus.events import ReadLogged
 from flexbus.time import parse_ms
 from flexbus.topics import party_topic, read_log
 from streams import broker_security as security
+from streams import service_reads
+from streams.access import apply_grants
+from streams.kafka import Connection
+from streams.monitor import Monitor
+from streams.service_reads import ServiceReads
 from tests.integration.access.bus import Bus, logged, readable, registrations
+from tests.integration.core import eventually
 
 pytestmark = [pytest.mark.kafka, pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -110,3 +119,76 @@ def test_the_logs_are_told_in_the_order_of_the_broker_and_to_auditors_only(bus: 
     refused = CliRunner().invoke(command, ["reads", *connected])
     assert isinstance(refused.exception, EnvironmentProblem)
     assert refused.stdout == ""
+
+
+# --- what the services tell of the market
+
+
+def telling(connection: Connection, service: str, token: Path | None) -> Monitor:
+    """A process of a service that knows something of an area."""
+    monitor = Monitor(service, token=token, reads=ServiceReads(connection, service))
+    monitor.events.labels(service, "GateClosed", "north").inc()
+    monitor.page("view", lambda area: {"area_id": area, "total_cents": 5})
+    monitor.page("digest", lambda area: {"area": area})
+    return monitor
+
+
+def service_reads_of(bus: Bus, service: str) -> list[tuple[str, str, str, int]]:
+    found = [r for r in logged(bus) if r["writer"] == service and r.get("interface") == "service"]
+    assert {r["mark"] for r in found} <= {None}
+    return [(r["reader_id"], r["area_id"], r["resource"], r["status"]) for r in found]
+
+
+def test_what_a_service_tells_for_the_token_is_on_its_log_before_it_is_told(
+    bus: Bus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    token = bus.made.metrics_token
+    holder = f"Bearer {token.read_text().strip()}"
+    monitor = telling(bus.made.connection("settlement"), "settlement", token)
+    for path in ("/metrics", "/view", "/view/north", "/view/north", "/digest/north", *["/metrics"] * 50):
+        status, _, body = monitor.answer(path, holder)
+        assert (status, b"north" in body) == (200, path != "/view")
+    pages = [("", "/view"), ("north", "/view/north"), ("north", "/view/north"), ("north", "/digest/north")]
+    wanted = [("admin", "", "/metrics", 200), *(("admin", area, what, 200) for area, what in pages)]
+    assert service_reads_of(bus, "settlement") == wanted, "each of a page, one an hour of what is scraped"
+    monkeypatch.setattr(service_reads, "_AGAIN_S", 0.0)
+    monitor.answer("/metrics", holder)
+    assert service_reads_of(bus, "settlement") == [*wanted, wanted[0]], "the next hour has its own"
+
+
+def test_who_tries_without_the_token_is_on_the_log_once(bus: Bus) -> None:
+    monitor = telling(bus.made.connection("activation"), "activation", bus.made.metrics_token)
+    for area in range(50):
+        assert monitor.answer(f"/view/{area}")[0] == 401
+        assert monitor.answer("/metrics", "Bearer guessed")[0] == 401
+    eventually(lambda: len(service_reads_of(bus, "activation")) == 2, 30, "the refused are not noted")
+    assert sorted(service_reads_of(bus, "activation")) == [("", "", "/metrics", 401), ("", "", "/view", 401)]
+
+
+def test_without_a_token_nobody_is_known_and_one_record_stands_for_an_hour(bus: Bus) -> None:
+    monitor = telling(bus.made.connection("congestion"), "congestion", None)
+    for _ in range(20):
+        assert b"north" in monitor.answer("/view/north")[2]
+        assert b"north" in monitor.answer("/metrics")[2]
+    eventually(lambda: len(service_reads_of(bus, "congestion")) == 2, 30, "they are not noted")
+    assert sorted(service_reads_of(bus, "congestion")) == [("", "", "/metrics", 200), ("", "north", "/view/north", 200)]
+
+
+def test_what_a_service_cannot_log_it_does_not_tell_until_it_can(bus: Bus) -> None:
+    """Its right to write the log is taken away and given back; it tells of itself all the while."""
+    token = bus.made.metrics_token
+    holder = f"Bearer {token.read_text().strip()}"
+    everything = service_grants("publisher")
+    apply_grants(bus.made.admin, [g for g in everything if g.name != read_log("publisher")], ["publisher"])
+    try:
+        monitor = telling(bus.made.connection("publisher"), "publisher", token)
+        for path in ("/view", "/view/north", "/digest/north"):
+            status, _, body = monitor.answer(path, holder)
+            assert (status, "noted before it is told" in json.loads(body)["error"]) == (503, True)
+        status, _, body = monitor.answer("/metrics", holder)
+        assert (status, b"north" in body, b"process_cpu_seconds_total" in body) == (200, False, True)
+        assert service_reads_of(bus, "publisher") == []
+    finally:
+        apply_grants(bus.made.admin, everything)
+    assert b"north" in monitor.answer("/view/north", holder)[2]
+    assert service_reads_of(bus, "publisher") == [("admin", "north", "/view/north", 200)]
