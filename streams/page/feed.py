@@ -153,12 +153,14 @@ class Feed:
             if (partition, offset) in self._recent:
                 return self._recent[partition, offset]
             if self._lookup is None:
-                self._lookup = self._connection.reader(Trouble())
+                # Kafka would let it wait half a second for more where it looked before, and it could not ask elsewhere.
+                self._lookup = self._connection.reader(Trouble(), **{"fetch.wait.max.ms": 10})
             self._lookup.assign([TopicPartition(JOURNAL, partition, offset)])
             for _ in range(int(_ASK_S / 0.5)):
                 message = self._lookup.poll(0.5)
                 if message is not None and message.error() is None and message.offset() == offset:
                     block = codec.decode_as(message.value(), Block)
+                    self._lookup.unassign()  # or it would go on asking a hundred times a second
                     self._recent[partition, offset] = block
                     if len(self._recent) > _BLOCKS_KEPT:
                         self._recent.popitem(last=False)

@@ -6,7 +6,7 @@ principals too. Nothing here asks the code under test what is allowed but the ta
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, is_dataclass
 from functools import cached_property
@@ -18,7 +18,7 @@ from confluent_kafka import Consumer, KafkaError, Producer, TopicPartition
 
 from flexbus import codec
 from flexbus import events as ev
-from flexbus.access import PLAYER, SERVICE_PRINCIPALS, grants_of
+from flexbus.access import PLAYER, SERVICE_PRINCIPALS, TABLE, Verb, grants_of
 from flexbus.catalogue import CATALOGUE, values_at
 from flexbus.cli.access import command
 from flexbus.client import Client
@@ -94,16 +94,16 @@ class Bus:
         return [entry for block in blocks if block.area_id == area for entry in block.entries]
 
 
-def founding_of(area: str) -> list[Any]:
-    """What the market operator sends to open an area."""
+def founding_of(area: str, named: Role = Role.OBSERVER) -> list[Any]:
+    """What the market operator sends to open an area, and to give `NAMED` a role in it."""
     opened = ev.AreaOpened(area_id=area, name=area, fmo_id="fmo", time_zone="Europe/Helsinki")
-    return [opened, *registrations(area)]
+    return [opened, *registrations(area, named)]
 
 
-def registrations(area: str) -> list[ev.ParticipantRegistered]:
+def registrations(area: str, named: Role = Role.OBSERVER) -> list[ev.ParticipantRegistered]:
     return [
         ev.ParticipantRegistered(area_id=area, participant_id=party, name=party, roles=roles)
-        for party, roles in PARTIES.items()
+        for party, roles in (PARTIES | {NAMED: (named,)}).items()
     ]
 
 
@@ -181,6 +181,11 @@ def allowed(principal: str, operation: str) -> set[str]:
     }
 
 
+def in_full(role: Role, name: str) -> bool:
+    """Tell whether who is named by an event sees all of it: its role may send it, or it is named outside lists."""
+    return Verb.SEND in TABLE[role, name] or any("[]" not in path for path in CATALOGUE[name].parties)
+
+
 def founding(event: Any) -> bool:
     """Tell what founded the area from the specimen, which names `named` alone."""
     return (isinstance(event, ev.AreaOpened) and event.fmo_id == "fmo") or (
@@ -196,13 +201,30 @@ def logged(bus: Bus, *options: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in done.stdout.splitlines()]
 
 
-def read_by(bus: Bus, party: str, *, own: bool) -> dict[str, list[Any]]:
+def own_area(role: Role, word: str) -> str:
+    """Return the area in which `NAMED` has a role and is named by an event of a kind."""
+    return f"own-{role.value.lower()}-{word}"
+
+
+def read_by(
+    bus: Bus, party: str, *, own: bool, area_of: Callable[[str], str] = "see-{}".format
+) -> dict[str, list[Any]]:
     """What a party reads of the kinds told in the journal, as itself, by kind; see `records_by`."""
-    return {name: [event for event, _ in found] for name, found in records_by(bus, party, own=own).items()}
+    records = records_by(bus, party, own=own, area_of=area_of)
+    return {name: [event for event, _ in found] for name, found in records.items()}
 
 
-def records_by(bus: Bus, party: str, *, own: bool) -> dict[str, list[tuple[Any, bytes]]]:
-    """Events and all bytes of their records (key, headers, value) on a party's own topic, or the public ones."""
+def records_by(
+    bus: Bus, party: str, *, own: bool, area_of: Callable[[str], str] = "see-{}".format
+) -> dict[str, list[tuple[Any, bytes]]]:
+    """Events and all bytes of their records (key, headers, value) on a party's own topic, or the public ones.
+
+    Args:
+        bus: the bus.
+        party: who reads.
+        own: its own topic, else the public ones.
+        area_of: the area in which each kind was told, by its word; others are left out.
+    """
     names = [party_topic(party)] if own else [k.out_topic for k in CATALOGUE.values() if k.out_topic]
     open_ = {(topic, p) for topic in names for p in range(1 if own else PARTITIONS)}
     found: dict[str, list[tuple[Any, bytes]]] = {}
@@ -218,7 +240,7 @@ def records_by(bus: Bus, party: str, *, own: bool) -> dict[str, list[tuple[Any, 
                 continue
             event = codec.decode(message.value())
             name = type(event).__name__
-            if name in CATALOGUE and event.area_id == f"see-{CATALOGUE[name].word}":
+            if name in CATALOGUE and event.area_id == area_of(CATALOGUE[name].word):
                 headers = b"".join(k.encode() + v for k, v in message.headers() or ())
                 found.setdefault(name, []).append((event, b" ".join((message.key(), headers, message.value()))))
     consumer.close()
