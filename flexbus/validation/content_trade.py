@@ -15,7 +15,7 @@ from flexbus.validation.units import MAX_SLOTS, fault
 __all__ = ["CHECKS"]
 
 _HOUR_MS = 3_600_000
-MAX_CAUSES = 100  # of a request; everybody in the area is sent them
+MAX_CAUSES = 2_000  # of a request: as many as a session of 400 hours has quarters, each forecast by itself
 
 
 def _power(e: Any) -> Iterator[Fault]:

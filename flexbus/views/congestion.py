@@ -213,7 +213,7 @@ def _tell(
             resolution_s=session.product.resolution_s,
             need_w=values,
             state=now,
-            causes=causes_of(series.get((element_id, kind), {}).values()),
+            causes=causes_of(session, series.get((element_id, kind), {})),
         ),
         session_id, element_id, kind.value, direction.value, fact.event_id,
     )  # fmt: skip

@@ -1,6 +1,6 @@
 """Requests in the name of the DSO: submitted, amended and withdrawn while the gate is open (HEDGE-09 to 12, 15)."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from flexbus import events as ev
@@ -44,9 +44,16 @@ def place_of(desk: Desk, key: Key) -> Place:
     return Place(needs.place_kind(element_id, kind, desk.registry.infeed_points), element_id, direction)
 
 
-def causes_of(cells: Iterable[Cell]) -> tuple[str, ...]:
-    """Return the forecasts that cells come from, with their revisions."""
-    return tuple(sorted({f"{c.forecast_id} revision {c.revision}" for c in cells}))
+def causes_of(session: Session, cells: Mapping[int, Cell]) -> tuple[str, ...]:
+    """Return the forecasts that a session's needs follow from, with their revisions.
+
+    Args:
+        session: the session; what is told of other times is left out.
+        cells: what is told of an element, by the start of the quarter-hour, UTC ms.
+    """
+    begin_ms, end_ms = session.scheduled.delivery_start_ms, session.scheduled.delivery_end_ms
+    found = {f"{c.forecast_id} revision {c.revision}" for at_ms, c in cells.items() if begin_ms <= at_ms < end_ms}
+    return tuple(sorted(found))
 
 
 def ask(
@@ -88,7 +95,7 @@ def ask(
                 resolution_s=product.resolution_s,
                 power_w=powers,
                 max_price_milli_per_mwh=product.request_max_price_milli_per_mwh or 0,
-                causes=causes_of(series[key[0], key[1]].values()),
+                causes=causes_of(session, series[key[0], key[1]]),
             )
             wanted[request.request_id] = request
     if session.gate is Gate.OPEN:

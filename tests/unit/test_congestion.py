@@ -138,6 +138,18 @@ def cleared(run: Run, session_id: str = "S", **matched: tuple[int, ...]) -> ev.M
                     request_id=name, requester_id=DSO, requested_w=wanted, matched_w=given, reason="too dear"
                 )
             )
+    slot = ev.ClearedSlot(
+        start_ms=START,
+        status=ev.SlotStatus.EXACT,
+        up_w=0,
+        down_w=0,
+        requested_w=0,
+        shortfall_w=0,
+        loss_gap_w=0,
+        ac_violation_ppm=0,
+        cost_nano=0,
+        binding=(),
+    )
     return ev.MarketCleared(
         area_id=AREA,
         session_id=session_id,
@@ -147,7 +159,7 @@ def cleared(run: Run, session_id: str = "S", **matched: tuple[int, ...]) -> ev.M
         network_revision=1,
         start_ms=START,
         resolution_s=900,
-        slots=(),
+        slots=(slot,),
         awards=(),
         non_awards=(),
         requests=tuple(outcomes),
