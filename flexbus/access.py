@@ -14,6 +14,7 @@ from flexbus.events import Role
 from flexbus.ids import is_party_id
 from flexbus.topics import (
     CLOCK,
+    INBOXES,
     JOURNAL,
     NOBODY,
     PAGE,
@@ -182,7 +183,7 @@ def service_grants(service: str) -> tuple[Grant, ...]:
     """
     may = _Granting(service)
     if service == "sequencer":
-        may.reads("flexbus.in.", prefixed=True).reads(JOURNAL).joins("flexbus-sequencer")
+        may.reads(INBOXES, prefixed=True).reads(JOURNAL).joins("flexbus-sequencer")
         may.writes(JOURNAL, REJECTIONS).writes("flexbus.out.party.", prefixed=True).transacts("flexbus-sequencer-")
     elif service == "publisher":
         may.reads(JOURNAL).joins("flexbus-publisher")
@@ -208,8 +209,9 @@ def grants_of_party(party_id: str, roles: Iterable[Role] = TRADING) -> tuple[Gra
 
     Args:
         party_id: the participant, and its principal.
-        roles: what it is in any area. Who may send nothing has no inbox to write; an auditor also reads the journal
-            and what was refused, as the chain can be checked on the journal only, and everybody's logs of reads.
+        roles: what it is in any area. Who may send nothing has no inbox to write; an auditor also reads all
+            inboxes, the journal and what was refused, as only together they tell that nothing was left out, and
+            everybody's logs of reads.
 
     Raises:
         ValueError: the name is one of the bus's own, or can be nobody's.
@@ -227,7 +229,7 @@ def grants_of_party(party_id: str, roles: Iterable[Role] = TRADING) -> tuple[Gra
     if held & _SENDERS:
         may.writes(inbox(party_id)).reads(inbox(party_id))  # what it sent itself, to see and mend what was refused
     if Role.AUDITOR in held:
-        may.reads(JOURNAL, REJECTIONS).reads(READ_LOGS, prefixed=True)
+        may.reads(INBOXES, prefixed=True).reads(JOURNAL, REJECTIONS).reads(READ_LOGS, prefixed=True)
     return tuple(may.grants)
 
 

@@ -7,6 +7,7 @@ from flexbus.catalogue import CATALOGUE, Service
 
 __all__ = [
     "CLOCK",
+    "INBOXES",
     "JOURNAL",
     "NOBODY",
     "PAGE",
@@ -29,7 +30,8 @@ JOURNAL = "flexbus.journal.v1"
 REJECTIONS = "flexbus.rejections.v1"
 CLOCK = "flexbus.clock.v1"
 READ_LOGS = "flexbus.reads."  # what the names of all logs of reads begin with
-_INBOX_PREFIX, _VERSION = "flexbus.in.", ".v1"
+INBOXES = "flexbus.in."  # what the names of all inboxes begin with
+_VERSION = ".v1"
 
 # Who writes a log of reads besides the participants: the page and every other process of ours for those whom it tells
 # something, who runs the bus, and whoever does not say who he is; the last on a broker without access control alone, as
@@ -60,12 +62,12 @@ class Topic:
 
 def inbox(party_id: str) -> str:
     """Return the topic that only this party may write."""
-    return f"{_INBOX_PREFIX}{party_id}{_VERSION}"
+    return f"{INBOXES}{party_id}{_VERSION}"
 
 
 def party_of_inbox(topic: str) -> str:
     """Return the party an inbox topic belongs to: the authenticated sender of what is in it."""
-    return topic.removeprefix(_INBOX_PREFIX).removesuffix(_VERSION)
+    return topic.removeprefix(INBOXES).removesuffix(_VERSION)
 
 
 def party_topic(party_id: str) -> str:

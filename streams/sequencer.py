@@ -163,6 +163,8 @@ class Sequencer:
             raise self._problem(self._trouble.hopeless)
         if self._caution.doubts(drained=self._member.drained):
             self._member.set_back()
+        with self.watchdog.patient(_TIMEOUT_S):
+            self._targets.look()
         inputs = self._gathered()
         batches = deque(_by_size(_in_order_of_arrival(inputs)))
         while batches:

@@ -67,8 +67,9 @@ The name of the principal is the name of the party. By example: `fsp-a` trades, 
 observer, who may send nothing and so has no inbox to write. A party may read its own inbox too: it holds what the party
 sent itself, and with its receipts tells it what of that was refused. The SDK and the command line note on
 `flexbus.reads.<party>.v1` what the party reads through them; it can write no other's. An auditor (`NAME=AUDITOR`) reads
-the journal, as a chain can be checked on the journal alone, what was refused, and everybody's logs of reads. The
-journal holds all areas of the cluster, so who runs the bus, not the operator of one market, decides who audits it.
+all inboxes, the journal and what was refused, as only together they tell that nothing was left out, and everybody's
+logs of reads. That is of all areas of the cluster, so who runs the bus, not the operator of one market, decides who
+audits it.
 """
 _SERVICES = """\
 ### Our own processes

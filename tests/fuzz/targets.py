@@ -138,6 +138,7 @@ def matpower(data: bytes) -> None:
 TARGETS: dict[str, Callable[[bytes], None]] = {
     f.__name__: f for f in (decode, send, foreign, sequencer, folds, case, matpower)
 } | FILES
+A_TENTH = {"folds"}  # of the runs of the others, as each plays a whole market day
 # What an input is beneath its bytes, where one may meddle with it there too.
 JSON_LINES = {
     "send", "foreign", "folds", "case", "raw", "source", "repaired", "checkpoint", "certificate", "notes_of_a_run",

@@ -15,13 +15,16 @@ from uuid import uuid4
 
 import pytest
 from confluent_kafka import Producer, TopicPartition
+from confluent_kafka.admin import NewTopic
 
 from flexbus import codec
 from flexbus import events as ev
 from flexbus.client import Client, Record, Sent
-from flexbus.errors import FaultCode
+from flexbus.errors import EnvironmentProblem, FaultCode
 from flexbus.events import Verdict
-from flexbus.topics import inbox
+from flexbus.partition import partition_of
+from flexbus.topics import inbox, party_topic
+from streams import topics
 from streams.kafka import Connection
 from streams.sequencer import Sequencer
 from streams.topics import create_topics
@@ -160,6 +163,41 @@ def test_a_party_that_comes_later_is_heard(connection: Connection) -> None:
         with Client(connection.bootstrap, "late") as late:
             receipt = late.send(core.offer_of(1, AREAS[0]))
             assert receipt.verdict is Verdict.REJECTED
+
+
+def test_who_could_get_nothing_is_heard_once_its_topic_is_there(
+    connection: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With access control who runs the bus makes the topics, perhaps a moment after the party has begun to send."""
+
+    def refused(*_: object) -> None:
+        raise EnvironmentProblem("only who runs the bus makes topics")
+
+    monkeypatch.setattr(topics, "create_topics", refused)
+    monkeypatch.setattr(topics, "_ASK_AGAIN_S", 0.5)
+    admin, area = connection.admin(), AREAS[0]
+    with working(Sequencer(connection)):
+        core.open_gates(connection, [area])
+        (made,) = admin.create_topics([NewTopic(inbox("early"), 4, 1)]).values()
+        made.result(30)
+        with Client(connection.bootstrap, FSP_A) as other:
+            record = other.record(core.offer_of(1, area))
+        writer, place = connection.producer(), partition_of(area.encode(), 4)
+
+        def sent() -> None:
+            writer.produce(inbox("early"), record.value, record.key, place, headers={"ce_id": str(uuid4())})
+            assert writer.flush(30) == 0
+
+        sent()
+        core.eventually(lambda: any(r.sender_id == "early" for r in core.rejections(connection)))
+        (made,) = admin.create_topics([NewTopic(party_topic("early"), 1, 1)]).values()
+        made.result(30)
+
+        def heard() -> bool:
+            sent()
+            return bool(core.receipts(connection, "early"))
+
+        core.eventually(heard, 30, "it was forgotten")
 
 
 def test_repeats_and_reused_ids(connection: Connection) -> None:
