@@ -31,11 +31,12 @@ tools: .venv/.tools ## what the tests need beside Python packages: Prometheus, k
 	@touch $@
 
 # What needs most of the machine runs in processes of its own: the clients of many Kafkas leave threads behind.
-PYTEST := .venv/bin/pytest -n $(or $(WORKERS),3) --dist loadfile --no-loadscope-reorder -m "not alone"
+PYTEST := .venv/bin/pytest --dist loadfile --no-loadscope-reorder -n $(or $(WORKERS),3) -m "not alone and not long"
 
-test: setup tools ## the whole test suite, on a real Kafka  [WORKERS=3]
+test: setup tools ## the test suite, on a real Kafka; `make soak` has what takes longer  [WORKERS=3]
 	@$(PYTEST) tests/contract tests/property tests/unit
-	@$(PYTEST) tests/acceptance tests/integration
+# The longest files begin first, so that nobody waits for them at the end.
+	@$(PYTEST) tests/acceptance/test_kill.py tests/integration/test_sequencer.py tests/acceptance tests/integration
 	@.venv/bin/pytest -m "alone and not long"
 
 lint: setup ## ruff, strict mypy, import rules

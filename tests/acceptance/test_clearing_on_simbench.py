@@ -97,9 +97,16 @@ class Limits:
         )
 
 
+# `make test` has each grid once, and each day twice.
+DAYS = [
+    pytest.param(code, day, marks=[pytest.mark.long] * (number % 2 == before))
+    for number, code in enumerate(GRIDS)
+    for before, day in enumerate(("winter", "sunny"))
+]
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("day", ["winter", "sunny"])
-@pytest.mark.parametrize("code", GRIDS)
+@pytest.mark.parametrize(("code", "day"), DAYS)
 def test_no_slot_violates_a_limit(code: str, day: str) -> None:
     warnings.simplefilter("ignore")
     case = convert_case("simbench", code, day=day, offers=60, seed=7)

@@ -124,7 +124,7 @@ def struck(bus: ChaoticBus, broker: Broker, disk: SlowDisk, chance: random.Rando
             disk.slow(SLOW_ACCESS_S, SLOW_SYNC_S, SLOW_BYTES_PER_S)
         elif number % SLOW_EVERY == 2:
             disk.quick()
-        time.sleep(chance.uniform(1.0, 3.5))
+        time.sleep(chance.uniform(1.0, 2.5))
         if (what, name) == ("kill", "broker"):
             broker.kill()
             time.sleep(chance.uniform(0.0, 3.0))
