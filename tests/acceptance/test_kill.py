@@ -223,6 +223,4 @@ def test_a_rolling_restart_under_load_changes_nothing(bus: Bus, undisturbed: dic
     report = settled(bus.connection, offers.sends.acknowledged + bus.sends.acknowledged)
     assert report.ok, report
     assert report.marked > 500
-    assert bus.sends.failed.total() == 0
-    # While Kafka itself starts again on a busy machine a sender may be told that it cannot be reached: that is no loss.
-    assert offers.sends.failed.total() < len(offers.sends.acknowledged) // 100, offers.sends.failed
+    assert offers.sends.failed.total() == bus.sends.failed.total() == 0

@@ -34,6 +34,7 @@ __all__ = ["AREAS", "CLOSES_MS", "Days", "Offers", "Sends", "later", "undisturbe
 AREAS = ("north", "east", "south", "west", "isle")
 PER_SECOND = 150
 ROUNDS_PER_SECOND = 5
+PATIENCE_S = 120.0  # of a sender; on a full machine Kafka may need a minute to come back
 GRID = "1-LV-rural1--2-sw"
 _WEEKS_MS = 364 * market.DAY  # after all days that are played meanwhile
 CLOSES_MS = market.START + _WEEKS_MS - 12 * market.HOUR
@@ -97,7 +98,7 @@ class NotingPorts(KafkaPorts):
     sends: Sends = field(default_factory=Sends)
 
     def client(self, party: str) -> Client:
-        return NotingClient(self.connection.bootstrap, party, self.sends, timeout_s=120)
+        return NotingClient(self.connection.bootstrap, party, self.sends, PATIENCE_S)
 
 
 class Offers:
@@ -115,7 +116,7 @@ class Offers:
         self._random = random.Random(seed)
         self._each = per_second // (2 * ROUNDS_PER_SECOND)
         self.sends = Sends()
-        self._clients = {p: NotingClient(connection.bootstrap, p, self.sends, timeout_s=60) for p in (FSP_A, FSP_B)}
+        self._clients = {p: NotingClient(connection.bootstrap, p, self.sends, PATIENCE_S) for p in (FSP_A, FSP_B)}
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run)
         self._number = 0
