@@ -125,7 +125,9 @@ class Client:
         self.signing_key = signing_key
         self._registry = configured()
         self._trouble = Trouble()
-        self._producer = self._connection.producer(self._trouble)
+        self._producer = self._connection.producer(
+            self._trouble, **{"delivery.timeout.ms": int(max(1.0, timeout_s) * 1000)}
+        )
         self._log = ReadLog(self._connection, interface, party, (self._producer, self._trouble), timeout_s)
         self._receipts: Consumer | None = None
         self._receipts_from: list[TopicPartition] = []

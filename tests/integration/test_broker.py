@@ -7,6 +7,8 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -16,10 +18,14 @@ from confluent_kafka import Consumer, Producer
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from flexbus.cli import main
+from flexbus.client import Client
 from flexbus.errors import EnvironmentProblem
 from streams import broker_runtime
 from streams.broker import Broker
+from streams.kafka import Connection
+from streams.topics import create_topics
 from tests.conftest import RunningKafka
+from tests.integration.core import FSP_A, offer_of
 
 pytestmark = pytest.mark.kafka
 
@@ -99,6 +105,31 @@ def test_kill_9_and_restart_keep_data_address_and_committed_positions(
 
     assert after == before
     assert read(after, "kept", 1) == [b"3"]
+
+
+def test_a_sender_waits_for_a_broker_that_is_away_as_long_as_it_was_told(
+    tmp_path: Path, make_broker: Callable[..., Broker]
+) -> None:
+    broker = make_broker(tmp_path)
+    connection = Connection(broker.start())
+    create_topics(connection, (FSP_A,))
+    with (
+        Client(connection.bootstrap, FSP_A, timeout_s=4) as hasty,
+        Client(connection.bootstrap, FSP_A, timeout_s=120) as patient,
+    ):
+        for client in (hasty, patient):
+            client.post_all([offer_of(1, "north")])
+        assert broker.kill()
+        began = time.monotonic()
+        with pytest.raises(EnvironmentProblem, match="cannot be reached"):
+            hasty.post_all([offer_of(2, "north")])
+        assert time.monotonic() - began < 20, "the library gives up after half a minute by itself"
+        late = threading.Timer(35 - (time.monotonic() - began), broker.start)
+        late.start()
+        (sent,) = patient.post_all([offer_of(3, "north")])
+        late.join()
+        assert time.monotonic() - began > 30
+        assert sent.offset >= 2
 
 
 def test_two_brokers_side_by_side_do_not_collide(tmp_path: Path, make_broker: Callable[..., Broker]) -> None:
