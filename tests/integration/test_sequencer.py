@@ -421,7 +421,7 @@ def _post(connection: Connection, values: list[bytes], codec_name: str) -> None:
         "batch.num.messages": 1_000_000,
         "queue.buffering.max.messages": 1_000_000,
         "queue.buffering.max.kbytes": 2_000_000,
-        "linger.ms": 2_000 if len(values) > 1 else 0,
+        "linger.ms": 60_000,  # until the flush: records that come slowly would make two batches of one
     }
     producer = Producer({"bootstrap.servers": connection.bootstrap, **settings})
     told: list[Any] = []
