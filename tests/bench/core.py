@@ -158,10 +158,13 @@ def replay_rates(events: int) -> Iterator[Figure]:
 
 
 def growth_rates(events: int) -> Iterator[Ratio]:
-    """Ten times the journal, event by event as fast? Chain, a view, and what the sequencer remembers of an area."""
+    """Is each event as fast in a long journal as at its beginning? Chain and a view, and what the sequencer knows."""
+    first = max(events // 100, 10_000)
+    marks = sorted({first, 10 * first, max(events, 10 * first)})
     for what, consumer in (("chain and view traffic_light", _view_taker), ("sequencer's state", _intake_taker)):
-        bare = _taking(consumer(), max(events // 10, 10_000))
-        yield Ratio(f"{what}, {events} events, not a tenth", _taking(consumer(), events), bare, 0.7)
+        rates = _taking_to(consumer(), marks)
+        for start, end, rate in zip(marks, marks[1:], rates[1:], strict=False):
+            yield Ratio(f"{what}, events {start:,} to {end:,}, not the first {first:,}", rate, rates[0], 0.7)
 
 
 def _view_taker(name: str = "traffic_light") -> Callable[[bytes], object]:
@@ -174,15 +177,22 @@ def _intake_taker() -> Callable[[bytes], object]:
     return lambda data: intake.replay(codec.decode_as(data, Block))
 
 
-def _taking(take: Callable[[bytes], object], events: int) -> float:
-    spent, count = 0.0, 0
-    for block in blocks_of("north", events):
+def _taking_to(take: Callable[[bytes], object], marks: list[int]) -> list[float]:
+    """Return the rate to the first mark, from there to the second, and so on: events per second of processor time."""
+    rates: list[float] = []
+    spent, count, done = 0.0, 0, 0
+    for block in blocks_of("north", marks[-1]):
         data = codec.encode(block)
-        count += len(block.entries)
         began = time.process_time()  # hours of it are run beside other work
         take(data)
         spent += time.process_time() - began
-    return count / spent
+        count += len(block.entries)
+        if done + count >= marks[len(rates)]:
+            rates.append(count / spent)
+            spent, count, done = 0.0, 0, done + count
+            if len(rates) == len(marks):
+                break
+    return rates
 
 
 def sequencer_rates(events: int) -> Iterator[Ratio]:
