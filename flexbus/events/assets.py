@@ -71,7 +71,7 @@ class PortfolioRegistered:
     area_id: Annotated[str, "market area"]
     portfolio_id: Annotated[str, "identifier of the portfolio"]
     fsp_id: Annotated[str, "provider"]
-    asset_ids: Annotated[tuple[str, ...], "assets of the pool, all of this provider"]
+    asset_ids: Annotated[tuple[str, ...], "assets of the pool, all of this provider, at most 1,000"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

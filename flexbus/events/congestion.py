@@ -142,7 +142,7 @@ class FlexRequest:
     power_w: Annotated[tuple[int, ...], "quantity per slot, W >= 0; empty for reactive power"]
     min_power_w: Annotated[int, "least quantity that is of use in a slot, W"] = 0
     max_price_milli_per_mwh: Annotated[int, "most the requester pays, 1/1000 EUR per MWh; 0 for reactive power"]
-    causes: Annotated[tuple[str, ...], "what it follows from: forecasts, or MANUAL; never sent out"] = ()
+    causes: Annotated[tuple[str, ...], "what it follows from: forecasts, or MANUAL; at most 2,000, never sent out"] = ()
     reason: Annotated[str, "why, for people; mandatory for manual requests; never sent out"] = ""
     curve: Annotated[
         tuple[DemandSlot, ...], "demand curve per slot, adding up to power_w; empty = all at the one price"
