@@ -1,8 +1,9 @@
 """Counts what went in and what came out, sharing no code with flexbus: Avro files, SHA-256 and Kafka's own reader.
 
 What it must catch, and is tested to catch: a lost input, a send that Kafka acknowledged and that is in no inbox, an
-input refused that had to be taken, a doubled one, a reordered one, a changed block, a derived fact that never came or
-came twice (`tests.chaos.rules`), a publication or a receipt that is missing or there twice.
+input refused that had to be taken, a doubled one, a reordered one, a changed block, an entry that is not what was sent
+or that had to be refused, a derived fact that never came or came twice (`tests.chaos.rules`), a publication or a
+receipt that is missing, changed or there twice.
 """
 
 import hashlib
@@ -22,8 +23,8 @@ from confluent_kafka import Consumer, KafkaError, TopicPartition
 from tests.chaos import rules
 
 SERVICES = {"scheduler", "congestion", "aggregation", "traffic_light", "clearing", "activation", "settlement"}
-# Who sends marks by this header, and this value, what is valid: of all with one id exactly one must be in the journal.
-MARK, VALID = "chaos-expect", "accepted"
+# Who sends marks by this header what is valid, of all with one id exactly one must be in the journal, and what is not.
+MARK, VALID, BROKEN = "chaos-expect", "accepted", "refused"
 # What anyone may see: written down here once more, so that a kind that is never published is missed.
 PUBLIC = {
     "AreaOpened",
@@ -92,7 +93,7 @@ class Report:
         doubled: what is there more than once.
         reordered: what stands behind something later of its kind.
         unpublished: publications and receipts that are missing.
-        broken: what is wrong with the chain.
+        broken: what is wrong with the chain and with what its entries hold.
         faults: the first of what was lost, doubled or unpublished, for people.
     """
 
@@ -169,6 +170,7 @@ def check(records: Iterable[Record], now_ms: int | None = None, acknowledged: It
     refused = _refused(by_topic)
     _sends(by_topic, acknowledged, report)
     _inputs(by_topic, blocks, refused, report)
+    _contents(by_topic, blocks, report)
     _receipts(by_topic, blocks, refused, report)
     _derived(blocks, now_ms, report)
     _publications(by_topic, blocks, report)
@@ -294,6 +296,27 @@ def _inputs(by_topic: dict[str, list[Record]], blocks: list[Any], refused: Count
             last[lane] = e["inbox_offset"]
 
 
+def _contents(by_topic: dict[str, list[Record]], blocks: list[Any], report: Report) -> None:
+    """Journal and rejections hold what was sent, byte by byte under its id, and nothing else."""
+    sent = {(party, r.partition, r.offset): r for party, r in _inboxes(by_topic)}
+    for block in blocks:
+        for e in block["entries"]:
+            place = (e["sender_id"], e["inbox_partition"], e["inbox_offset"])
+            name = f"area {block['area_id']}, block {block['number']}: event {e['event_id']} of input {place}"
+            if (given := sent.get(place)) is None:
+                report.broken.append(f"{name}, which nobody sent")
+                continue
+            if given.headers.get(MARK) == BROKEN:
+                report.broken.append(f"{name}, which had to be refused")
+            of_sender = (given.headers.get("ce_id"), given.headers.get("ce_onbehalfof"), given.value)
+            if (e["event_id"], e["on_behalf_of"], e["payload"]) != of_sender:
+                report.broken.append(f"{name} is not what was sent")
+    for rejection in (_decode("event_rejected", record.value) for record in by_topic[REJECTIONS]):
+        place = (rejection["sender_id"], rejection["inbox_partition"], rejection["inbox_offset"])
+        if place in sent and rejection["original"] != sent[place].value:
+            report.broken.append(f"the rejection of input {place} does not hold what was sent")
+
+
 def _receipts(by_topic: dict[str, list[Record]], blocks: list[Any], refused: Counter[Place], report: Report) -> None:
     """Every input of a participant has one receipt, and what it says is so."""
     places = _placed(blocks)
@@ -335,10 +358,13 @@ def _derived(blocks: list[Any], now_ms: int | None, report: Report) -> None:
 def _publications(by_topic: dict[str, list[Record]], blocks: list[Any], report: Report) -> None:
     """Every event is once where it must be: public kinds on their topic, all with who sent it and who runs the market.
 
+    These two get its very bytes.
+
     Who else may see an event hangs on roles and mandates, so a party's topic may hold more; but nothing twice, and
     everything in the order of its area's chain.
     """
     expected: dict[str, Counter[tuple[str, ...]]] = defaultdict(Counter)
+    payloads: dict[tuple[str, ...], bytes] = {}
     runs_it: dict[str, str] = {}
     for block in blocks:
         area = block["area_id"]
@@ -346,6 +372,7 @@ def _publications(by_topic: dict[str, list[Record]], blocks: list[Any], report: 
             what: tuple[str, ...] = (area, e["event_id"], str(block["number"]), str(index))
             if e["event_type"] == "AreaOpened":
                 runs_it.setdefault(area, _decode("area_opened", e["payload"])["fmo_id"])
+            payloads[what] = e["payload"]
             if e["event_type"] in PUBLIC:
                 expected[f"{OUT}{_word(e['event_type'])}{VERSION}"][what] += 1
             for party in {e["sender_id"], runs_it.get(area)} - SERVICES - {None}:
@@ -361,6 +388,9 @@ def _publications(by_topic: dict[str, list[Record]], blocks: list[Any], report: 
             report.count("doubled", f"{topic}: {what}", times - (what in allowed))
         last: dict[str, tuple[int, int]] = {}
         for record in records:
+            what = _what(record)
+            if topic.startswith(PARTY) and what in expected[topic] and record.value != payloads[what]:
+                report.count("unpublished", f"{topic}: {what} with other bytes")
             place = (int(record.headers.get("ce_block", -1)), int(record.headers.get("ce_index", -1)))
             report.reordered += place <= last.get(record.headers.get("ce_subject", ""), (-1, -1))
             last[record.headers.get("ce_subject", "")] = place

@@ -24,7 +24,7 @@ from streams.demo.world import KafkaPorts, World
 from streams.kafka import Connection
 from streams.page.model import summary
 from tests import market
-from tests.chaos.checker import MARK, VALID, Acknowledged
+from tests.chaos.checker import BROKEN, MARK, VALID, Acknowledged
 from tests.integration import core
 from tests.integration.core import FSP_A, FSP_B
 from tests.memory_bus import MemoryPorts
@@ -104,7 +104,7 @@ class NotingPorts(KafkaPorts):
 class Offers:
     """Offers in every area, until told to stop: some are sent twice, some are broken, some use another's id.
 
-    All but the broken ones bear the checker's mark: of those with one id the bus must take exactly one.
+    They bear the checker's marks: a broken one must be refused, of all others with one id exactly one be taken.
 
     Args:
         connection: the broker.
@@ -151,7 +151,7 @@ class Offers:
         offer = later(core.offer_of(self._number, area, party))
         record = client.record(offer, event_id=event_id)
         if 0.03 <= chance < 0.08:
-            return [Record(record.value[:-3], record.key, record.headers)]
+            return [Record(record.value[:-3], record.key, {**record.headers, MARK: BROKEN})]
         record = Record(record.value, record.key, {**record.headers, MARK: VALID})
         return [record] * (2 if chance > 0.85 else 1)
 

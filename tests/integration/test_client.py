@@ -25,13 +25,15 @@ from flexbus import events as ev
 from flexbus.client import Client, Record
 from flexbus.errors import EnvironmentProblem, FaultyInputError
 from flexbus.events import Verdict
+from flexbus.partition import partition_of
 from flexbus.signing import public_key
+from flexbus.topics import inbox
 from streams.broker import Broker
 from streams.broker_security import ADMIN, client_config
 from streams.kafka import Connection
 from streams.read_log import read_logs
 from streams.rejections import REPLACES
-from streams.topics import create_topics
+from streams.topics import create_topics, journal_partitions
 from tests import market
 from tests.integration import core
 from tests.integration.core import FMO, FSP_A, FSP_B, Worker
@@ -421,7 +423,29 @@ def test_on_behalf_of_needs_a_mandate(connection: Connection) -> None:
             area_id=AREA, mandate_id="m1", grantor_id=FSP_A, agent_id=FSP_B, event_types=(), valid_from_ms=0
         )
         assert grantor.send(mandate).verdict is Verdict.ACCEPTED
-        assert agent.send(core.offer_of(800, AREA), on_behalf_of=FSP_A).verdict is Verdict.ACCEPTED
+        accepted = agent.send(core.offer_of(800, AREA), on_behalf_of=FSP_A)
+        assert accepted.verdict is Verdict.ACCEPTED
+    (entry,) = [e for e in core.entries(connection) if e.event_id == accepted.event_id]
+    assert (entry.sender_id, entry.on_behalf_of) == (FSP_B, FSP_A)
+
+
+def test_when_something_came_is_told_by_the_broker_and_not_by_its_sender(connection: Connection) -> None:
+    """Mandates and keys are measured by it."""
+    producer, event_id = connection.producer(), str(uuid4())
+    with Client(connection.bootstrap, FSP_B) as client:
+        record = client.record(core.offer_of(801, AREA, FSP_B), event_id=event_id)
+    producer.produce(
+        inbox(FSP_B),
+        record.value,
+        record.key,
+        partition_of(AREA.encode(), journal_partitions(connection)),
+        headers=dict(record.headers),
+        timestamp=1,
+    )
+    assert producer.flush(30) == 0
+    core.eventually(lambda: event_id in {e.event_id for e in core.entries(connection)}, 60, "it is not in the journal")
+    (entry,) = [e for e in core.entries(connection) if e.event_id == event_id]
+    assert abs(entry.received_at_ms - time.time() * 1000) < 120_000
 
 
 def test_every_read_of_sdk_and_command_line_is_on_record_once(connection: Connection) -> None:

@@ -18,7 +18,19 @@ from streams.inputs import Input
 from streams.intake import Intake, Outcome
 from streams.sequencer import RULES
 from tests import market
-from tests.chaos.checker import MARK, PUBLIC, SERVICES, VALID, Acknowledged, Record, Report, _decode, _word, check
+from tests.chaos.checker import (
+    BROKEN,
+    MARK,
+    PUBLIC,
+    SERVICES,
+    VALID,
+    Acknowledged,
+    Record,
+    Report,
+    _decode,
+    _word,
+    check,
+)
 from tests.chaos.rules import CLOCK_FACTS, KEYS, READS, told
 from tests.integration.core import FMO, FSP_A, FSP_B, founding, offer_of
 from tests.integration.test_publisher import cleared
@@ -217,6 +229,53 @@ def test_a_broken_chain_is_named(which: str) -> None:
         "swapped": blocks[::-1],
     }
     assert with_journal(records, forged[which]).broken
+
+
+@pytest.mark.parametrize(
+    ("change", "fault"),
+    [
+        ({"payload": codec.encode(offer_of(3, AREA))}, "is not what was sent"),
+        ({"event_id": str(uuid4())}, "is not what was sent"),
+        ({"on_behalf_of": FSP_B}, "is not what was sent"),
+        ({"inbox_offset": 99}, "which nobody sent"),
+    ],
+    ids=lambda value: "-".join(value) if isinstance(value, dict) else "",
+)
+def test_an_entry_that_is_not_what_was_sent_is_named(change: dict[str, Any], fault: str) -> None:
+    """Its block has the hash that it should: who wrote it took one thing for another."""
+    records, blocks = honest()
+    entries = [list(b.entries) for b in blocks]
+    assert entries[-1][-1].sender_id == FSP_A
+    entries[-1][-1] = replace(entries[-1][-1], **change)
+    (found,) = with_journal(records, rechained(blocks, entries)).broken
+    assert found.endswith(fault)
+
+
+def test_what_had_to_be_refused_and_is_in_the_journal_is_named() -> None:
+    records, _ = honest()
+
+    def marked(offset: int) -> list[Record]:
+        place = ("flexbus.in.fsp-a.v1", offset)
+        return [replace(r, headers={**r.headers, MARK: BROKEN}) if (r.topic, r.offset) == place else r for r in records]
+
+    assert check(marked(6)).ok, "the nonsense, which was refused"
+    (found,) = check(marked(3)).broken
+    assert found.endswith("which had to be refused")
+
+
+def test_a_rejection_that_does_not_hold_what_was_sent_is_named() -> None:
+    records, _ = honest()
+    (rejection,) = [codec.decode_as(r.value, ev.EventRejected) for r in records if r.topic == REJECTIONS]
+    other = Record(REJECTIONS, 0, 0, codec.encode(replace(rejection, original=b"nonsens")), {})
+    (found,) = check([other if r.topic == REJECTIONS else r for r in records]).broken
+    assert found.startswith("the rejection of input")
+
+
+def test_what_a_party_gets_with_other_bytes_is_counted() -> None:
+    records, _ = honest()
+    changed = next(r for r in records if r.topic == party_topic(FSP_A) and "ce_block" in r.headers)
+    report = check([replace_value(r) if r is changed else r for r in records])
+    assert (report.unpublished, report.doubled) == (1, 0)
 
 
 def test_a_missing_and_a_doubled_publication_are_counted() -> None:
