@@ -45,7 +45,8 @@ same table.
   Kafka itself cannot judge that: it knows topics, neither kinds of event nor areas, and one party may be FSP in one
   area and BRP in another. Who may send nothing anywhere has no inbox that it could write.
 - **see**: they see every such event of their area in full.
-- **anon**: they see every such event with the identities of others removed.
+- **anon**: they see every such event with the identities of others removed. Still named are who asks by a flex
+  request, the balance responsible parties of an aggregate on offer, and the TSO that activated one.
 - **own**: they see in full what they sent and what names them; of lists, their own entries.
 - empty: it does not reach them.
 

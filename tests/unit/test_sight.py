@@ -3,8 +3,12 @@
 from dataclasses import replace
 from typing import Any
 
+import pytest
+
+from flexbus import codec
 from flexbus import events as ev
-from flexbus.catalogue import CATALOGUE, parties_of
+from flexbus.access import TABLE, Verb
+from flexbus.catalogue import CATALOGUE, parties_of, without_identities
 from flexbus.events import Role
 from flexbus.sight import public_view, views_of
 from tests import market
@@ -75,6 +79,34 @@ def test_a_request_is_public_without_its_causes_and_whole_for_its_requester() ->
     assert public(event).request.causes == ()
     assert public(event).request.requester_id == "dso"
     assert seen(event, "dso")["dso"] is event
+
+
+# What names a party although identities are removed: who asks, and those whom the TSO deals with or is.
+TOLD = {
+    "FlexRequestSubmitted": {"request.requester_id"},
+    "FlexRequestAmended": {"request.requester_id"},
+    "FlexRequestWithdrawn": {"requester_id"},
+    "AggregateOffered": {"brp_ids"},
+    "AggregateDisaggregated": {"tso_id"},
+}
+
+
+@pytest.mark.parametrize("name", sorted({n for (_, n), verbs in TABLE.items() if Verb.SEE_WITHOUT_IDENTITY in verbs}))
+def test_no_field_that_names_a_party_is_left_without_identities(name: str) -> None:
+    """By the names that such fields have anywhere, whatever the row of this kind says."""
+    parties = {path.split(".")[-1] for kind in CATALOGUE.values() for path in kind.parties} | {"brp_ids"}
+    whole = specimen(CATALOGUE[name], "north", FSP_A, FSP_B)
+    assert naming(codec.to_json(whole), parties), "there is something to hide"
+    assert naming(codec.to_json(without_identities(whole)), parties) == TOLD.get(name, set())
+
+
+def naming(value: Any, parties: set[str], path: str = "") -> set[str]:
+    """Return the paths of the fields that hold something and have one of these names."""
+    if isinstance(value, list):
+        return {found for item in value for found in naming(item, parties, path)}
+    if isinstance(value, dict):
+        return {found for k, v in value.items() for found in naming(v, parties, f"{path}.{k}".strip("."))}
+    return {path} if value and path.split(".")[-1] in parties else set()
 
 
 def test_an_outsider_sees_nothing() -> None:
