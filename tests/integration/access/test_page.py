@@ -3,6 +3,7 @@
 import json
 import stat
 import time
+import urllib.request
 from typing import Any
 from urllib.parse import quote
 
@@ -113,7 +114,22 @@ def test_every_read_is_on_record_before_it_is_answered(page: Page, bus: Bus) -> 
     page.get("/entry/see-market_cleared/1/0?who=1", "dso")
     page.get("/entry/see-market_cleared/1/0?who=2")
     page.get("/state?area=see-market_cleared&role=FMO&who=3", "fsp")
+    page.get("/state?area=see-market_cleared&who=4", "fsp")
+    page.get("/journal?area=see-market_cleared&who=5", "brp")
+    page.get("/summary?who=6", "auditor")
+    following = {"Authorization": page.proof("fsp")}
+    stream = urllib.request.Request(f"{page.url}/events?area=see-market_cleared&who=7", headers=following)
+    with urllib.request.urlopen(stream, timeout=30) as answer:
+        assert answer.readline().startswith(b"id: ")
     logged = [codec.decode_as(value, ReadLogged) for _, value in read_records(bus.auditor, read_log(PAGE), 0)]
     found = {r.resource[-1]: (r.reader_id, r.role, r.status) for r in logged if "who=" in r.resource}
-    assert found == {"1": ("dso", "DSO", 200), "2": ("", "", 401), "3": ("fsp", "", 403)}
+    assert found == {
+        "1": ("dso", "DSO", 200),
+        "2": ("", "", 401),
+        "3": ("fsp", "", 403),
+        "4": ("fsp", "FSP", 200),
+        "5": ("brp", "BRP", 200),
+        "6": ("auditor", "", 200),
+        "7": ("fsp", "FSP", 200),
+    }
     assert abs(logged[-1].at_ms - time.time() * 1000) < 60_000
