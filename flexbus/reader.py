@@ -101,7 +101,8 @@ def _columns(cls: Any, found: list[str], names: dict[str, Any]) -> Iterator[str]
 
 def _names(unmade: Unmade | None = None) -> dict[str, Any]:
     double = struct.Struct("<d").unpack_from
-    return {"rest": _rest, "NOTHING": b"\xff" * 99, "double": double, "unmade": unmade}
+    # No bytes start with NOTHING, whoever sends them: before the first item there is none that could come again.
+    return {"rest": _rest, "NOTHING": (), "double": double, "unmade": unmade}
 
 
 def _compiled(arguments: str, lines: list[str], names: dict[str, Any]) -> Any:

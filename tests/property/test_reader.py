@@ -23,6 +23,7 @@ from flexbus.values import to_plain
 from flexbus.views.fact import Fact
 from tests import market, strange
 from tests.property.test_fuzz import cut
+from tests.specimens import specimen
 
 CLASSES = sorted(codec._CLASSES)
 
@@ -209,6 +210,20 @@ def test_what_somebody_meddled_with_is_refused_alike_if_slots_are_not_made(name:
     assert faults == expected
     if told is not None:
         assert repr(replace(taken, offer=replace(taken.offer, slots=tuple(taken.offer.slots)))) == repr(told)
+
+
+@pytest.mark.parametrize("name", sorted(CATALOGUE))
+def test_no_bytes_are_taken_for_an_item_before_the_first(name: str) -> None:
+    """There is none to be told again, and who asks for it ends: the sequencer did, whoever sent it such bytes."""
+    encoded = codec.encode(specimen(CATALOGUE[name], "north", "a", "b"))
+    for at in range(10, len(encoded)):
+        meddled = encoded[:at] + b"\xff" * 99 + encoded[at:]
+        try:
+            told, expected = long(meddled), None
+        except CodecError as error:
+            told, expected = None, error.fault()
+        for found, faults in (as_taken(meddled), as_told(meddled)):
+            assert (found is None, None if found else faults) == (told is None, expected)
 
 
 def by_library(event: Any) -> bytes:
