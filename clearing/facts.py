@@ -3,7 +3,9 @@
 The market comes last, so that whoever sees it finds the other two; its event id is the id of the whole job.
 """
 
+from collections import defaultdict
 from collections.abc import Iterator
+from dataclasses import replace
 
 from clearing.asked import asked_slots
 from clearing.left_out import LeftOut, clear_what_can_be
@@ -13,6 +15,7 @@ from clearing.snapshot import Snapshot
 from clearing.states import States
 from clearing.taken import award_terms, awards, holding_nano, reactive_awards, reservations
 from clearing.translation import has_unit
+from flexbus import codec
 from flexbus import events as ev
 from flexbus.errors import FaultyInputError
 from flexbus.events import NonAwardReason, SlotStatus
@@ -20,6 +23,7 @@ from flexbus.ids import derived_id
 from flexbus.quantities import MAX_PRICE_MILLI_PER_MWH, PPM, energy_wh
 from flexbus.views.fact import Emission, emit
 from flexbus.views.registry import HELD_READY
+from flexbus.writer import writer
 
 __all__ = ["clear_session", "facts_of_result", "facts_uncleared", "market_cleared_id"]
 
@@ -124,7 +128,7 @@ def facts_of_result(snapshot: Snapshot, result: Result, left: LeftOut | None = N
         award_terms=tuple(award_terms(snapshot, result)),
         reactive_requests=tuple(o for o in met if isinstance(o, ev.ReactiveOutcome)),
     )
-    return emit(grid, session_id, "cleared"), emit(prices, session_id), emit(market, session_id)
+    return emit(grid, session_id, "cleared"), emit(prices, session_id), emit(_fitting(market), session_id)
 
 
 def facts_uncleared(snapshot: Snapshot, problem: str) -> tuple[Emission, ...]:
@@ -172,7 +176,7 @@ def facts_uncleared(snapshot: Snapshot, problem: str) -> tuple[Emission, ...]:
         result_hash="",
         reactive_requests=tuple(o for o in unmet if isinstance(o, ev.ReactiveOutcome)),
     )
-    return (emit(market, session.session_id),)
+    return (emit(_fitting(market), session.session_id),)
 
 
 def _paid_at_most(prices: tuple[int, ...], snapshot: Snapshot) -> tuple[int, ...]:
@@ -216,6 +220,37 @@ def _slot(
             ev.UnmetNeed(kind=s.kind, element_id=s.element_id, amount=s.amount) for s in ranked[:MAX_UNMET_NAMED]
         ),
     )
+
+
+def _fitting(market: ev.MarketCleared) -> ev.MarketCleared:
+    """Return the market with as many of its non-awards as the record has room for.
+
+    An offer costs its provider nothing, and there may be a hundred thousand of one: the market must be told all the
+    same. Each provider has an equal part of the room, and what one leaves the others may take.
+    """
+    whole = len(codec.encode_trusted(market))
+    if whole <= codec.MAX_SERVICE_EVENT_BYTES:
+        return market
+    by_provider: defaultdict[str, list[tuple[int, ev.NonAward]]] = defaultdict(list)
+    for told in market.non_awards:
+        by_provider[told.fsp_id].append((_size(told), told))
+    sizes = {fsp_id: sum(size for size, _ in found) for fsp_id, found in by_provider.items()}
+    room = codec.MAX_SERVICE_EVENT_BYTES - whole + sum(sizes.values())
+    kept: set[int] = set()
+    for count, fsp_id in enumerate(sorted(sizes, key=lambda name: (sizes[name], name))):
+        part = room // (len(sizes) - count)
+        for size, told in by_provider[fsp_id]:
+            if size > part:
+                break
+            part, room = part - size, room - size
+            kept.add(id(told))
+    return replace(market, non_awards=tuple(n for n in market.non_awards if id(n) in kept))
+
+
+def _size(told: ev.NonAward) -> int:
+    parts: list[bytes] = []
+    writer(ev.NonAward)(told, parts.append, {})
+    return sum(map(len, parts))
 
 
 def _non_awards(snapshot: Snapshot, result: Result) -> Iterator[ev.NonAward]:

@@ -1,17 +1,23 @@
 """A service's fact speaks for a whole session and may be large; a party's event may not."""
 
+from dataclasses import replace
 from uuid import uuid4
 
+import pytest
+
+from clearing import session
 from flexbus import codec
 from flexbus import events as ev
 from flexbus.errors import FaultCode
 from flexbus.journal import Block, Entry
 from flexbus.partition import partition_of
 from flexbus.topics import inbox
+from flexbus.views.fact import Emission, facts_of
 from streams.inputs import Input
 from streams.intake import Intake
 from streams.sequencer import RULES
-from tests.integration.core import FSP_A, founding
+from tests import market
+from tests.integration.core import FSP_A, FSP_B, founding, offer_of
 
 AREA = "north"
 HOME = partition_of(AREA.encode(), 1)
@@ -66,3 +72,31 @@ def test_a_block_of_large_facts_can_be_read() -> None:
     )
     block = Block(area_id=AREA, number=0, previous_hash=b"", hash=b"", entries=(entry, entry))
     assert codec.decode_as(codec.encode(block), Block) == block
+
+
+def cleared(many: int) -> tuple[ev.MarketCleared, list[str]]:
+    """A session with many offers of one provider and three of another, cleared; and the ids of all offers."""
+    offers = [offer_of(n, AREA) for n in range(many)] + [offer_of(n, AREA, FSP_B) for n in range(3)]
+    history = [*founding(AREA), *((e.offer.fsp_id, e) for e in offers)]
+    history.append(("scheduler", replace(market.gate_closed(), area_id=AREA)))
+    outcome = Intake(HOME, 1, RULES).take([record(s, codec.encode(e), n) for n, (s, e) in enumerate(history)])
+    assert outcome.rejections == []
+    state = session.Sessions()
+    for fact in (fact for block in outcome.blocks for fact in facts_of(block)):
+        state = session.fold(state, fact)
+    (due,) = state.due
+    assert isinstance(due, Emission)
+    return due.event, [e.offer.offer_id for e in offers]
+
+
+def test_a_market_of_more_offers_than_one_record_tells_of_is_told_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole, offered = cleared(200)
+    assert {n.offer_id for n in whole.non_awards} == set(offered)
+    monkeypatch.setattr(codec, "MAX_SERVICE_EVENT_BYTES", len(codec.encode(whole)))
+    assert cleared(200)[0] == whole
+    told, _ = cleared(2_000)
+    assert codec.MAX_SERVICE_EVENT_BYTES - 200 < len(codec.encode(told)) <= codec.MAX_SERVICE_EVENT_BYTES
+    assert {n.offer_id for n in told.non_awards if n.fsp_id == FSP_B} == set(offered[-3:]), (
+        "who sent few is told of all"
+    )
+    assert replace(told, non_awards=()) == replace(whole, non_awards=(), gate_block=told.gate_block)
