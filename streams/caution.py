@@ -24,6 +24,8 @@ log = logging.getLogger(__name__)
 MANY_REFUSED = 1_000  # inputs, or kilobytes of them: what is long takes long to refuse
 MANY_PARTS = 8  # of what was taken back between two inputs, some megabytes each
 LOOK_S = 10.0  # to look through all that waits, before anybody reads
+# The client unpacks at once whatever one answer brings of all inboxes, and a kilobyte may become 32 MB.
+MOST_SURPLUS = 200_000_000
 SHARE = 500  # inputs of all suspects together, beside ten times as many of the others
 SHARE_BYTES = 1_000_000
 SHARE_S = 0.1  # what is refused at its end alone takes long: three kilobytes may become 32 MB with 10,000 headers
@@ -34,6 +36,7 @@ _DISHONEST = "no honest client sends what it has"
 _REFUSED = "much of it was refused"
 _TAKEN_BACK = "too much of it was taken back"
 _TOO_MUCH = "more waits there than can be looked at before it is read"
+_TOO_LARGE = "what waits there becomes far too large"
 
 
 class Caution:
@@ -63,7 +66,7 @@ class Caution:
     def begin(self, starts: Mapping[Spot, int], ends: Mapping[Spot, int]) -> None:
         """Look at what waits in inboxes before anybody reads it; what else was read is let go.
 
-        Where most waits comes last; what there is no time for is read with care.
+        Where most waits comes last; what there is no time for, or no room once it is unpacked, is read with care.
 
         Args:
             starts: where each is read from; none gives nothing more until the next call.
@@ -74,15 +77,20 @@ class Caution:
         """
         self._next, self._left = dict(starts), {}
         self._lookout.anew()
-        deadline = time.monotonic() + LOOK_S
+        deadline, room = time.monotonic() + LOOK_S, MOST_SURPLUS
         for spot, start in sorted(starts.items(), key=lambda place: ends[place[0]] - place[1]):
             if self.suspects(spot[0]):
                 continue
-            for harms in self._stored.harmful(spot, start, ends[spot]):
+            left = room
+            for surplus in self._stored.surpluses(spot, start, ends[spot]):
                 self._beat()
-                if harms or time.monotonic() > deadline:
-                    self.suspect([spot[0]], _DISHONEST if harms else _TOO_MUCH)
+                left -= surplus or 0
+                if surplus is None or left < 0 or time.monotonic() > deadline:
+                    why = _DISHONEST if surplus is None else _TOO_LARGE if left < 0 else _TOO_MUCH
+                    self.suspect([spot[0]], why)
                     break
+            else:
+                room = left
         self._turns = {spot: 0.0 for spot in starts if self.suspects(spot[0])}
 
     def suspects(self, topic: str) -> bool:

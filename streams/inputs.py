@@ -215,6 +215,7 @@ def _read_headers(reading: Reading) -> None:
             reading.fault(
                 FaultCode.BAD_HEADER, f"$headers.{name}", f"the header is longer than {LONGEST_ID} characters"
             )
+            found[name] = found[name][:LONGEST_ID]  # a rejection repeats some, and is to fit into a record
     event_id = found.get("ce_id")
     if event_id is None:
         reading.fault(FaultCode.BAD_HEADER, "$headers.ce_id", "the event has no id: give it a UUID of its own")

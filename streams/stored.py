@@ -44,6 +44,7 @@ USUAL_HEADERS = 30  # of the records of a batch on average at most; tracing may 
 # bytes with the name of its header, of which half cannot be compressed.
 FEW_RECORDS = 1_000
 LEAST_BYTES, LEAST_BYTES_COMPRESSED = 40, 8
+USUAL_GROWTH = 50  # times that a batch becomes larger; an honest one hardly does, as ids cannot be compressed
 _FETCH_BYTES = 4_000_000
 _TIMEOUT_S = 30.0
 _PATIENCE_S = 10.0  # a step that hangs for longer ends the process
@@ -88,25 +89,26 @@ class _Batch:
     producer_id: int
     data: bytes
 
-    def harms(self, room: bytearray) -> bool:
-        """Tell whether a client must not read it; unpacks no more than the limit to find out.
+    def surplus(self, room: bytearray) -> int | None:
+        """Return the bytes that it becomes beyond what is usual, None if a client must not read it at all.
 
         Args:
-            room: where it is unpacked, of `MOST_UNPACKED` bytes.
+            room: where it is unpacked, of `MOST_UNPACKED` bytes; no more than that is, to find out.
         """
         if self.attributes & _CONTROL_BIT:  # only the broker writes these
-            return False
+            return 0
         try:
-            for _ in self._records(room):
+            data = self._unpacked(room)
+            for _ in self._records(data):
                 pass
         except _UnsoundError:
-            return True
-        return False
+            return None
+        return max(0, len(data) - USUAL_GROWTH * len(self.data))
 
     def inputs(self, spot: Spot, start: int, room: bytearray) -> list[Input]:
         """Return its records from an offset on, or if no client should read it, itself as one input."""
         try:
-            found = list(self._records(room))
+            found = list(self._records(self._unpacked(room)))
         except _UnsoundError:
             first = max(self.first, start)
             return [Input(*spot, first, self.at_ms, None, self.data, (), batch=self.next - first)]
@@ -119,13 +121,16 @@ class _Batch:
     def _time(self, delta_ms: int) -> int:
         return self.at_ms if self.attributes & _BY_BROKER_BIT else self.first_ms + delta_ms
 
-    def _records(self, room: bytearray) -> "Iterator[_Record]":
+    def _unpacked(self, room: bytearray) -> Bytes:
         codec, packed = self.attributes & _CODEC_BITS, memoryview(self.data)[_HEADER.size :]
         least = LEAST_BYTES_COMPRESSED if codec else LEAST_BYTES
         if self.records > MOST_RECORDS or len(packed) < (self.records - FEW_RECORDS) * least:
             raise _UnsoundError
+        return _unpacked(codec, packed, room)
+
+    def _records(self, data: Bytes) -> "Iterator[_Record]":
         try:
-            yield from _records(_unpacked(codec, packed, room), self.records)
+            yield from _records(data, self.records)
         except IndexError as error:  # a record goes on beyond its end
             raise _UnsoundError from error
 
@@ -167,8 +172,10 @@ class Stored:
             self._loop.run_until_complete(self._client.close())
         self._loop.close()
 
-    def harmful(self, spot: Spot, start: int, end: int) -> Iterator[bool]:
-        """Tell of each batch of a partition whether no client should read it.
+    def surpluses(self, spot: Spot, start: int, end: int) -> Iterator[int | None]:
+        """Yield of each batch of a partition the bytes that it becomes beyond what is usual.
+
+        None stands for one that no client should read at all.
 
         Args:
             spot: the partition.
@@ -182,7 +189,7 @@ class Stored:
             batches, _ = self._fetch(spot, start)
             if not batches:  # what is left belongs to a transaction under way
                 return
-            yield from (batch.harms(self._room) for batch in batches)
+            yield from (batch.surplus(self._room) for batch in batches)
             start = batches[-1].next
 
     def parts(self, spot: Spot, start: int, end: int | None = None) -> Iterator[Part]:

@@ -5,6 +5,7 @@ import signal
 from collections.abc import Iterator
 from pathlib import Path
 
+import cramjam
 import pytest
 from confluent_kafka import Producer, TopicPartition
 
@@ -16,7 +17,7 @@ from streams import stored
 from streams.kafka import Connection
 from streams.sequencer import Sequencer
 from streams.topics import create_topics, journal_partitions
-from tests.crafted import SNAPPY, STRANGE, A, crafted, post, record
+from tests.crafted import SNAPPY, STRANGE, ZSTD, A, crafted, post, record
 from tests.integration import core
 from tests.integration.bus import working
 from tests.integration.core import FSP_A, FSP_B, Worker
@@ -25,7 +26,7 @@ pytestmark = [pytest.mark.kafka, pytest.mark.slow, pytest.mark.timeout(600)]
 
 AREA = "north"
 ODD = {what: f"odd-{n}" for n, what in enumerate(STRANGE)}
-FLOOD = "odd-flood"
+FLOOD, BOMBS = "odd-flood", "odd-bombs"
 TAKEN_BACK = 10_000
 ONE = crafted(A)
 HUGE = crafted(A, codec=SNAPPY, packed=b"\x82SNAPPY\0" + bytes(8) + (450_000_000).to_bytes(4, "big") + b"\0")
@@ -34,7 +35,7 @@ HUGE = crafted(A, codec=SNAPPY, packed=b"\x82SNAPPY\0" + bytes(8) + (450_000_000
 @pytest.fixture(scope="module")
 def connection(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Connection]:
     with core.own_kafka(tmp_path_factory.mktemp("strange") / "broker") as found:
-        create_topics(found, [*ODD.values(), FLOOD])
+        create_topics(found, [*ODD.values(), FLOOD, BOMBS])
         yield found
 
 
@@ -149,6 +150,29 @@ def test_what_is_taken_back_by_the_thousand_delays_nobody_and_is_passed_over_onc
         assert worker._caution.suspects(spot[0])
         much_is_taken_back()
         core.eventually(is_passed_over, 60, "who comes next would read it again")
+
+
+def test_a_kilobyte_that_becomes_megabytes_ends_no_sequencer_again_and_again(connection: Connection) -> None:
+    """Each batch is sound by itself; what a client's library makes at once of all that waits is gigabytes."""
+    large = [
+        record(0, bytes(30_000_000)),
+        record(0, b"x", headers=((b"ce_type", b"a" * 30_000_000),)),
+    ]
+    bombs = [crafted(r, codec=ZSTD, packed=bytes(cramjam.zstd.compress(r))) for r in large]
+    count = 60
+    with Worker("streams.sequencer", connection) as worker, Client(connection.bootstrap, FSP_A, timeout_s=30) as client:
+        core.open_gates(connection, ["far-north"])
+        worker.signal(signal.SIGSTOP)
+        assert not any(post(connection, *[(inbox(BOMBS), n % 4, bombs[n // 4 % 2]) for n in range(count)]))
+        worker.kill()
+        assert client.send(core.offer_of(1, "far-north")).verdict is Verdict.ACCEPTED
+
+        def all_refused() -> bool:
+            found = core.rejections(connection)
+            return [len(covered(found, BOMBS, partition)) for partition in range(4)] == [count // 4] * 4
+
+        core.eventually(all_refused, 180)
+        assert worker.starts == 2
 
 
 def test_a_flood_of_nothing_does_not_delay_the_others(connection: Connection) -> None:

@@ -25,6 +25,7 @@ class Kafka:
         self.there: dict[Spot, set[int]] = {HERE: {3, 4, 7}, THERE: {3, 4, 7}}
         self.ends = {HERE: 9, THERE: 9}
         self.harmful_at: dict[Spot, int] = {}
+        self.surplus_of_each: dict[Spot, int] = {}
         self.offsets_an_answer = 10
         self.an_answer_s, self.an_input_s = 1.0, 0.0
         self.answers: list[Spot] = []
@@ -35,10 +36,10 @@ class Kafka:
         assert self.now_s - self.beat_at < HANG_S, "the watchdog ends it"
         self.beat_at = self.now_s
 
-    def harmful(self, spot: Spot, start: int, end: int) -> Iterator[bool]:
+    def surpluses(self, spot: Spot, start: int, end: int) -> Iterator[int | None]:
         for offset in range(start, end):
             self.now_s += 1.0
-            yield self.harmful_at.get(spot) == offset
+            yield None if self.harmful_at.get(spot) == offset else self.surplus_of_each.get(spot, 0)
 
     def parts(self, spot: Spot, start: int, end: int | None = None) -> Iterator[Part]:
         end = self.ends[spot] if end is None else end
@@ -66,7 +67,7 @@ def kafka(monkeypatch: pytest.MonkeyPatch) -> Kafka:
 @pytest.fixture
 def watch(kafka: Kafka, monkeypatch: pytest.MonkeyPatch) -> Iterator[Caution]:
     found = Caution(Connection("localhost:1"), kafka.beat)
-    monkeypatch.setattr(found._stored, "harmful", kafka.harmful)
+    monkeypatch.setattr(found._stored, "surpluses", kafka.surpluses)
     monkeypatch.setattr(found._stored, "parts", kafka.parts)
     found.begin({HERE: 3, THERE: 5}, {HERE: 3, THERE: 5})
     yield found
@@ -148,6 +149,15 @@ def test_a_batch_that_harms_is_found_before_it_is_read(watch: Caution, kafka: Ka
     kafka.harmful_at[THERE] = 6
     watch.begin({HERE: 3, THERE: 5}, {HERE: 9, THERE: 9})
     assert (watch.suspects(HERE[0]), watch.suspects(THERE[0])) == (False, True)
+
+
+@pytest.mark.parametrize(("ours", "suspected"), [(0.2, (False, False)), (0.3, (False, True)), (1.1, (True, False))])
+def test_what_becomes_too_large_beside_the_others_is_found_before_it_is_read(
+    watch: Caution, kafka: Kafka, ours: float, suspected: tuple[bool, bool]
+) -> None:
+    kafka.surplus_of_each = {HERE: int(ours * caution.MOST_SURPLUS), THERE: int(0.4 * caution.MOST_SURPLUS)}
+    watch.begin({HERE: 3, THERE: 5}, {HERE: 4, THERE: 7})
+    assert (watch.suspects(HERE[0]), watch.suspects(THERE[0])) == suspected
 
 
 def shares(watch: Caution, count: int) -> list[list[tuple[Spot, int]]]:

@@ -180,6 +180,14 @@ def test_every_fault_of_the_envelope_is_listed() -> None:
     assert rejection.original == record.value
 
 
+@pytest.mark.parametrize("name", ["ce_id", "ce_onbehalfof", "ce_subject", "ce_time", "ce_type"])
+def test_the_rejection_of_a_header_of_megabytes_fits_into_a_record(name: str) -> None:
+    """Such a header is a few kilobytes on its way; a rejection that cannot be written would end the sequencer."""
+    (rejection,) = fresh().take([Inbox().record(FSP_A, b"x", headers=((name, b"7" * 20_000_000),))]).rejections
+    assert f"$headers.{name}" in {f.path for f in rejection.faults}
+    assert len(codec.encode(rejection)) < 2_000
+
+
 def test_faults_of_headers_content_sender_and_signature_are_listed_together() -> None:
     box = Inbox()
     intake, _ = opened(box)

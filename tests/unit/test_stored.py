@@ -61,7 +61,7 @@ class Shelf(stored.Stored):
 
 def read(shelf: Shelf, start: int = 0, end: int | None = None) -> list[Input]:
     found = list(shelf.inputs(SPOT, start, end))
-    assert any(shelf.harmful(SPOT, start, 10**9)) == any(given.batch for given in found)
+    assert (None in shelf.surpluses(SPOT, start, 10**9)) == any(given.batch for given in found)
     shelf.close()
     return found
 
@@ -114,6 +114,20 @@ def test_a_batch_of_nothing_is_one_input(codec: int) -> None:
     assert sound(Shelf(batch(0, *[b""] * stored.FEW_RECORDS, codec=codec)))
 
 
+@pytest.mark.parametrize("codec", [GZIP, LZ4, ZSTD])
+def test_a_batch_tells_what_it_becomes_beyond_what_is_usual(codec: int) -> None:
+    most = {GZIP: 1_100, LZ4: 256, ZSTD: 32_000}[codec]  # times that it can become larger at all
+    shelf = Shelf(batch(0, *[random.Random(n).randbytes(500) for n in range(9)], codec=codec))
+    assert list(shelf.surpluses(SPOT, 0, 9)) == [0]
+    shelf.close()
+    shelf = Shelf(bomb := batch(0, bytes(30 * MILLION), codec=codec))
+    (surplus,) = shelf.surpluses(SPOT, 0, 1)
+    assert surplus is not None
+    assert 0 <= surplus - (30 * MILLION - stored.USUAL_GROWTH * len(bomb)) < 100
+    assert surplus > 30 * MILLION * (1 - 2 * stored.USUAL_GROWTH / most)
+    shelf.close()
+
+
 def test_what_is_left_of_a_batch_begins_where_the_group_stands() -> None:
     (one,) = read(Shelf(batch(5, b"", bytes(33 * MILLION), b"", codec=ZSTD)), start=6)
     assert (one.offset, one.next_offset, one.batch) == (6, 8, 2)
@@ -163,7 +177,7 @@ def test_what_was_aborted_is_not_read_and_what_its_producer_committed_later_is()
 def test_a_harmful_batch_of_an_aborted_transaction_is_got_past() -> None:
     bomb = batch(0, bytes(33 * MILLION), codec=GZIP, producer=1)
     shelf = Shelf(bomb, marker(1, 1), batch(2, b"after"), aborted=((1, 0, 1),))
-    assert shelf.harmful(SPOT, 0, 3), "the client must not come near it"
+    assert list(shelf.surpluses(SPOT, 0, 3)) == [None, 0, 0], "the client must not come near it"
     assert [(i.offset, i.value) for i in shelf.inputs(SPOT, 0)] == [(2, b"after")]
     shelf.close()
 
