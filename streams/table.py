@@ -5,6 +5,7 @@ Rows come out of the fold as they are, so writing one twice changes nothing.
 
 import json
 from dataclasses import asdict, dataclass, field
+from itertools import islice
 from typing import Any
 
 import faust
@@ -16,8 +17,9 @@ from streams.area import Area
 from streams.kafka import Connection, Trouble, environment_problem
 from streams.topics import existing_topics, journal_partitions
 
-__all__ = ["Summary", "new_table", "raw_schema"]
+__all__ = ["MOST_PENDING", "Summary", "new_table", "raw_schema"]
 
+MOST_PENDING = 1_000  # a closed gate may make a fact due for each of a hundred thousand offers, and a row is one record
 _TIMEOUT_S = 30.0
 
 
@@ -30,7 +32,7 @@ class Summary:
         block: number of the last block.
         hash: its hash, hexadecimal.
         events: events seen, by kind.
-        pending: ids of facts that are due and not in the journal yet.
+        pending: ids of facts that are due and not in the journal yet, the oldest `MOST_PENDING` of them.
         market: what the stage's `row` says; in a stored row it may be some seconds older than the rest.
     """
 
@@ -55,7 +57,7 @@ class Summary:
             block=number,
             hash=digest.hex(),
             events=dict(sorted(area.counts.items())),
-            pending=list(area.pending),
+            pending=list(islice(area.pending, MOST_PENDING)),
             market=market,
         )
 

@@ -12,6 +12,7 @@ from flexbus.ids import derived_id
 from flexbus.journal import Block, Entry, next_block
 from flexbus.views.fact import Job
 from streams.area import Area
+from streams.table import MOST_PENDING, Summary
 from tests.integration.toy_stage import SERVICE, STAGE, answer
 
 _offsets = count()
@@ -124,3 +125,12 @@ def test_a_fact_once_said_is_not_owed_again_though_decided_again() -> None:
     )
     area = area_after(*blocks)
     assert area.pending == {}
+
+
+def test_the_row_of_an_area_that_owes_very_much_is_still_a_record() -> None:
+    (block,) = chain(tuple(ask(f"r{n}") for n in range(30_000)))
+    area = area_after(block)
+    row = Summary.of(area, {})
+    assert len(area.pending) == 30_000
+    assert row.pending == list(area.pending)[:MOST_PENDING]
+    assert len(row.to_bytes()) < 100_000
