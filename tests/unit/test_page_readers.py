@@ -64,3 +64,9 @@ def test_a_rotated_or_removed_token_is_refused_from_the_next_request_on(readers:
     new = bearer(tmp_path, "dso")
     remove_reader(tmp_path, "dso")
     assert readers.who(new) is None
+
+
+@pytest.mark.parametrize("scheme", ["Basic", "Bearer"])
+@pytest.mark.parametrize("given", ["\udcff", "\u00e9", "=", "4pyT/w=="])
+def test_what_is_no_text_proves_nobody(readers: Readers, scheme: str, given: str) -> None:
+    assert readers.who(f"{scheme} {given}") is None
