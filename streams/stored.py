@@ -232,7 +232,8 @@ class Stored:
         deadline = time.monotonic() + _PATIENCE_S
         while True:
             try:
-                data, aborted = self._loop.run_until_complete(asyncio.wait_for(self._fetched(spot, start), _PATIENCE_S))
+                left_s = max(0.0, deadline - time.monotonic())
+                data, aborted = self._loop.run_until_complete(asyncio.wait_for(self._fetched(spot, start), left_s))
             except (KafkaError, TimeoutError, OSError) as error:
                 # A leader may change, and the broker ends connections that are to prove themselves again.
                 if not getattr(error, "retriable", False) or time.monotonic() > deadline:

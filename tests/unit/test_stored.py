@@ -1,14 +1,18 @@
 """Batches as Kafka stores them: which must not be unpacked, and what is around them."""
 
+import asyncio
 import gzip
 import random
+from collections.abc import Coroutine
+from contextlib import closing
 from typing import Any
 
 import pytest
+from aiokafka.errors import LeaderNotAvailableError
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
 from cramjam import snappy
 
-from flexbus.errors import FaultCode
+from flexbus.errors import EnvironmentProblem, FaultCode
 from streams import stored
 from streams.inputs import Input
 from streams.kafka import Connection
@@ -191,3 +195,19 @@ def test_the_sequencer_rejects_it_with_all_its_bytes() -> None:
     (rejection,) = outcome.rejections
     assert (rejection.original, rejection.inbox_offset, outcome.blocks) == (b"as stored", 5, [])
     assert (FaultCode.TOO_LARGE, "$") in [(f.code, f.path) for f in rejection.faults]
+
+
+def test_tries_share_one_patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The watchdog would end a step that is as patient with the last of them as with the first."""
+    given_s: list[float] = []
+
+    async def wait_for(answer: Coroutine[Any, Any, Any], within_s: float) -> Any:
+        answer.close()
+        given_s.append(within_s)
+        raise LeaderNotAvailableError if len(given_s) < 4 else TimeoutError
+
+    monkeypatch.setattr(asyncio, "wait_for", wait_for)
+    with closing(stored.Stored(Connection("127.0.0.1:9"))) as reader, pytest.raises(EnvironmentProblem):
+        list(reader.inputs(("t", 0), 0, 1))
+    assert len(given_s) == 4
+    assert given_s == sorted(set(given_s), reverse=True), "less from try to try"
