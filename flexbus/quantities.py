@@ -19,7 +19,6 @@ __all__ = [
     "amount_nano",
     "cents",
     "energy_wh",
-    "scale_ppm",
 ]
 
 PPM = 1_000_000
@@ -64,11 +63,6 @@ def amount_nano(energy: int, price_milli_per_mwh: int) -> int:
 def cents(amount: int) -> int:
     """Round an amount in 1e-9 EUR to cents, half away from zero: the one rounding rule of invoices."""
     return _divide_half_away(amount, NANO_PER_CENT)
-
-
-def scale_ppm(value: int, factor_ppm: int) -> int:
-    """Return value x factor / 1 000 000, rounded towards minus infinity."""
-    return value * factor_ppm // PPM
 
 
 def _divide_half_away(numerator: int, denominator: int) -> int:

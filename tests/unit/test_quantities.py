@@ -4,7 +4,7 @@ from datetime import date
 
 import pytest
 
-from flexbus.quantities import Direction, amount_nano, cents, energy_wh, scale_ppm
+from flexbus.quantities import Direction, amount_nano, cents, energy_wh
 from flexbus.time import Period, iso, local_day, parse_ms
 
 
@@ -20,11 +20,9 @@ def test_cents_round_half_away_from_zero(nano: int, rounded: int) -> None:
     assert cents(nano) == rounded
 
 
-def test_directions_and_shares() -> None:
+def test_directions_have_a_sign() -> None:
     assert Direction.UP.sign == 1
     assert Direction.DOWN.sign == -1
-    assert scale_ppm(5_000_000, 980_000) == 4_900_000
-    assert scale_ppm(-1, 500_000) == -1
 
 
 @pytest.mark.parametrize(
