@@ -25,7 +25,6 @@ __all__ = [
     "end_at_once",
     "no_collection",
     "noted_process",
-    "started_at",
     "stop_on_end_of_input",
     "stop_on_signals",
 ]
@@ -126,7 +125,7 @@ def stop_on_end_of_input(stop: threading.Event, grace_s: float = 5.0) -> None:
     threading.Thread(target=watch, name="supervisor-watch", daemon=True).start()
 
 
-def started_at(process: psutil.Process, started: float) -> bool:
+def _started_at(process: psutil.Process, started: float) -> bool:
     """Tell whether a process is the one that started then, and not another that got its number.
 
     Start times are told from the boot time, a whole second that may become the next one when the clock is corrected.
@@ -152,7 +151,7 @@ def noted_process(pid: object, started: object) -> psutil.Process | None:
         return None
     try:
         found = psutil.Process(pid)
-        return found if started_at(found, started) and found.status() != psutil.STATUS_ZOMBIE else None
+        return found if _started_at(found, started) and found.status() != psutil.STATUS_ZOMBIE else None
     except (psutil.Error, OverflowError):
         return None
 

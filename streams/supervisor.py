@@ -14,6 +14,7 @@ import threading
 import time
 import urllib.request
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from http.client import HTTPException
 from pathlib import Path
@@ -23,7 +24,7 @@ import psutil
 from flexbus.errors import EnvironmentProblem
 from streams.kafka import Connection
 from streams.monitor import Monitor, notes
-from streams.process import started_at
+from streams.process import noted_process
 from streams.services import SERVICES
 
 __all__ = ["Supervisor"]
@@ -173,16 +174,15 @@ class Supervisor:
 
     def _claim(self) -> None:
         if self._note.exists():
-            try:
+            other = None
+            with suppress(OSError, ValueError, LookupError, TypeError):  # damaged
                 known = json.loads(self._note.read_text())
-                other = psutil.Process(known["pid"])
-                if started_at(other, known["started"]) and other.pid != os.getpid():
-                    raise EnvironmentProblem(
-                        f"process {other.pid} already supervises {self.run_dir}: stop it by `flexbus down "
-                        f"--run-dir {self.run_dir}`, or take another --run-dir"
-                    )
-            except (OSError, ValueError, KeyError, psutil.Error):
-                pass  # left behind by a run that was killed
+                other = noted_process(known["pid"], known["started"])
+            if other is not None and other.pid != os.getpid():
+                raise EnvironmentProblem(
+                    f"process {other.pid} already supervises {self.run_dir}: stop it by `flexbus down "
+                    f"--run-dir {self.run_dir}`, or take another --run-dir"
+                )
         content = {"pid": os.getpid(), "started": psutil.Process().create_time(), "kafka": self._connection.bootstrap}
         self._note.write_text(json.dumps(content))
 

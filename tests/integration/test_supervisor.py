@@ -255,3 +255,10 @@ def test_a_second_supervisor_of_one_run_is_refused(bus: Bus, tmp_path: Path) -> 
     finally:
         process.send_signal(signal.SIGTERM)
         process.wait(20)
+
+
+@pytest.mark.parametrize("note", ["", "[]", '{"pid": "1", "started": 0}'])
+def test_a_note_that_makes_no_sense_keeps_nobody_from_starting(tmp_path: Path, note: str) -> None:
+    (tmp_path / "supervisor.json").write_text(note)
+    Supervisor(Connection("127.0.0.1:1"), tmp_path, services=SOME)._claim()
+    assert json.loads((tmp_path / "supervisor.json").read_text())["pid"] == os.getpid()
