@@ -5,7 +5,7 @@ import time
 from collections.abc import Iterable
 
 from confluent_kafka import KafkaError, KafkaException, Producer
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka.admin import AdminClient, NewTopic, TopicMetadata
 
 from flexbus.errors import EnvironmentProblem
 from flexbus.topics import JOURNAL, Topic, party_topic, topics
@@ -125,8 +125,8 @@ class Targets:
         self._refused: set[str] = set()  # parties whose topics are missing and could not be made
         self._ask_at = 0.0
 
-    def ready(self, topic: str) -> bool:
-        """Tell whether a topic can be written.
+    def ready(self, topic: str) -> None:
+        """Return when a topic can be written.
 
         Raises:
             KafkaException: the broker does not know it, or does not answer.
@@ -136,31 +136,36 @@ class Targets:
         if topic not in self._ready:
             patiently(lambda: self._ask(topic))
             self._ready.add(topic)
-        return True
 
     def look(self, parties: Iterable[str] = ()) -> None:
         """Make what is missing of the topics of parties, in one go however many they are; may take seconds.
 
-        Who is refused is asked for again now and then, as who runs the bus may have made its topic.
+        Who is refused is asked for again now and then, as who runs the bus may have made its topic. A topic that is
+        there is waited for, as what its party is not given now it never is.
 
         Args:
             parties: those that may be new; call it before a transaction that writes to many of them.
+
+        Raises:
+            KafkaException: a topic that is there cannot be written, or the broker does not answer.
         """
         wanted = {p for p in parties if party_topic(p) not in self._ready} - self._refused
         if self._refused and time.monotonic() >= self._ask_at:
             wanted |= self._refused
         if not wanted:
             return
-        self._ready |= patiently(self._all)
+        self._ready |= patiently(lambda: self._all(wanted))
         missing = {p for p in wanted if party_topic(p) not in self._ready}
         if missing:
+            made = False
             try:
                 create_topics(self._connection, missing)
+                made = True
             except EnvironmentProblem as problem:
                 # With access control who runs the bus makes the topic (`flexbus topics --create`), perhaps in a moment.
                 log.error("%s, %d in all, get nothing for now: %s", min(missing), len(missing), problem)
                 self._ask_at = time.monotonic() + _ASK_AGAIN_S
-            self._ready |= patiently(self._all)
+            self._ready |= patiently(lambda: self._all(missing, made=made))
         self._refused = {p for p in self._refused | missing if party_topic(p) not in self._ready}
 
     def party_ready(self, party_id: str) -> bool:
@@ -170,14 +175,29 @@ class Targets:
             self.look([party_id])
         return topic in self._ready
 
-    def _all(self) -> set[str]:
-        """Return every topic that can be written: one question, as with hundreds a transaction would time out."""
-        found = self._producer.list_topics(timeout=_TIMEOUT_S).topics.items()
-        return {name for name, t in found if not any([t.error, *(p.error for p in t.partitions.values())])}
+    def _all(self, parties: Iterable[str] = (), *, made: bool = False) -> set[str]:
+        """Return every topic that can be written: one question, as with hundreds a transaction would time out.
+
+        Args:
+            parties: those whose topics, if there are any, are to be among them.
+            made: there are; another broker than the one that made them tells of them later.
+
+        Raises:
+            KafkaException: one of those has no leader yet, or is not told yet.
+        """
+        found = self._producer.list_topics(timeout=_TIMEOUT_S).topics
+        errors = {name: _errors(topic) for name, topic in found.items()}
+        untold = [KafkaError(KafkaError.UNKNOWN_TOPIC_OR_PART)] if made else []
+        for party in parties:
+            for error in errors.get(party_topic(party), untold):
+                raise KafkaException(error)
+        return {name for name, those in errors.items() if not those}
 
     def _ask(self, topic: str) -> None:
-        found = self._producer.list_topics(topic, timeout=_TIMEOUT_S).topics[topic]
-        errors = [found.error, *(p.error for p in found.partitions.values())]
-        for error in errors:
-            if error is not None:
-                raise KafkaException(error)
+        for error in _errors(self._producer.list_topics(topic, timeout=_TIMEOUT_S).topics[topic]):
+            raise KafkaException(error)
+
+
+def _errors(topic: TopicMetadata) -> list[KafkaError]:
+    errors = [topic.error, *(p.error for p in topic.partitions.values())]
+    return [error for error in errors if error is not None]

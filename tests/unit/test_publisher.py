@@ -5,18 +5,20 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from confluent_kafka import TopicPartition
+from confluent_kafka import KafkaError, TopicPartition
 
 from flexbus import codec
 from flexbus.errors import EnvironmentProblem
 from flexbus.events import ParticipantRegistered, Role
 from flexbus.ids import derived_id
 from flexbus.journal import Block, Entry, next_block
-from flexbus.topics import JOURNAL
+from flexbus.topics import JOURNAL, party_topic
 from streams import topics
 from streams.kafka import Connection
 from streams.publisher import Publisher
+from streams.topics import Targets
 
+CONNECTION = Connection("127.0.0.1:9")
 Rebalance = Callable[[Any, list[TopicPartition]], None]
 
 
@@ -143,6 +145,36 @@ def test_hundreds_who_are_admitted_at_once_are_asked_for_at_once(monkeypatch: py
     publisher.close()
     assert broker.committed_to == [1]
     assert asked == [300]
+
+
+def told(*answers: KafkaError | None) -> Any:
+    """A producer to which the broker tells, one time after the other, that fsp-a's topic has this error or none."""
+    left = list(answers)
+
+    def topics_told(**_: Any) -> Any:
+        error = left.pop(0)
+        absent = error is not None and error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART
+        topic = SimpleNamespace(error=None, partitions={0: SimpleNamespace(error=error)})
+        return SimpleNamespace(topics={} if absent else {party_topic("fsp-a"): topic})
+
+    return SimpleNamespace(list_topics=topics_told)
+
+
+NO_LEADER, ABSENT = KafkaError(KafkaError.LEADER_NOT_AVAILABLE), KafkaError(KafkaError.UNKNOWN_TOPIC_OR_PART)
+
+
+def test_a_party_whose_topic_has_no_leader_for_a_moment_misses_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So it is when Kafka comes back, and the services with it; what is passed over is never published."""
+    monkeypatch.setattr(topics, "create_topics", lambda *_: pytest.fail("it is there"))
+    assert Targets(CONNECTION, told(NO_LEADER, None)).party_ready("fsp-a")
+
+
+@pytest.mark.parametrize("answer", [ABSENT, NO_LEADER])
+def test_a_party_whose_topic_was_made_just_now_misses_nothing(
+    monkeypatch: pytest.MonkeyPatch, answer: KafkaError
+) -> None:
+    monkeypatch.setattr(topics, "create_topics", lambda *_: None)
+    assert Targets(CONNECTION, told(ABSENT, answer, None)).party_ready("fsp-a")
 
 
 def admission(number: int) -> Entry:
