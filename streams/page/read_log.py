@@ -1,10 +1,12 @@
 """Every read of the page as a record on its log of reads: who, what, when, and whether it was shown."""
 
 import asyncio
+import logging
 import threading
 import time
+from contextlib import suppress
 
-from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka import KafkaError, KafkaException, Producer
 
 from flexbus import codec
 from flexbus.events import ReadLogged
@@ -13,7 +15,10 @@ from streams.kafka import Connection, Trouble, environment_problem
 
 __all__ = ["ReadLog"]
 
+log = logging.getLogger(__name__)
+
 _WITHIN_S = 5.0
+_AGAIN_S = 1.0  # between two clients
 _LOG = read_log(PAGE)
 
 
@@ -27,9 +32,7 @@ class ReadLog:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._trouble = Trouble()
-        self._producer = connection.producer(
-            self._trouble, **{"linger.ms": 0, "delivery.timeout.ms": int(_WITHIN_S * 1000)}
-        )
+        self._producer = self._made()
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._poll, name="read-log", daemon=True)
         self._thread.start()
@@ -71,8 +74,18 @@ class ReadLog:
         """Let go of Kafka."""
         self._closing.set()
         self._thread.join()
-        self._producer.flush(1.0)
+        with suppress(KafkaException):  # a fatal error; who asked for a note has waited for it and was told
+            self._producer.flush(1.0)
+
+    def _made(self) -> Producer:
+        settings = {"linger.ms": 0, "delivery.timeout.ms": int(_WITHIN_S * 1000)}
+        return self._connection.producer(self._trouble, **settings)
 
     def _poll(self) -> None:
         while not self._closing.is_set():
-            self._producer.poll(0.1)
+            try:
+                self._producer.poll(0.1)
+            except KafkaException as error:  # a fatal one: this client sends no more, and the next one may
+                log.error("the log of reads is written by a new client: %s", error)
+                self._producer = self._made()
+                self._closing.wait(_AGAIN_S)
