@@ -72,10 +72,9 @@ def open_gates(connection: Connection, areas: Iterable[str], changed: Callable[[
     for steps in zip(*stories, strict=True):
         (sender,) = {sender for sender, _ in steps}
         events = [event for _, event in steps]
-        with Client(connection.bootstrap, sender) as client:
-            if (
-                sender == "scheduler"
-            ):  # services get no receipts; ids as the scheduler's own, or a replay finds forgeries
+        with Client(connection.bootstrap, sender, timeout_s=120) as client:  # the sequencer may only be starting
+            # Services get no receipts; ids as the scheduler's own, or a replay finds forgeries.
+            if sender == "scheduler":
                 client.post_records(client.record(e, event_id=emit(e, e.session_id).event_id) for e in events)
                 wanted = {event.area_id for event in events}
                 eventually(lambda wanted=wanted: wanted <= with_open_gates(connection))

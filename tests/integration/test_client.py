@@ -7,6 +7,7 @@ import re
 import shlex
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -157,19 +158,25 @@ def test_following_yields_what_comes(connection: Connection) -> None:
         following = client.consume(ev.FlexOfferSubmitted, from_="end", until=None)
         ended = client.consume(ev.FlexOfferSubmitted, from_="end")
         assert list(ended) == []
-        # A generator starts to look when it is first asked, so the offer comes from another process meanwhile.
-        program = "import sys, time; time.sleep(4); from flexbus.cli import main; main(sys.argv[1:])"
-        sender = subprocess.Popen(
-            [sys.executable, "-c", program, "send", "--as", FSP_A, "-", "--bootstrap", connection.bootstrap],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-        )
-        offer = core.offer_of(500, AREA)
-        assert sender.stdin is not None
-        sender.stdin.write(json.dumps(codec.to_json(offer)).encode())
-        sender.stdin.close()
-        assert next(following).event == offer
-        assert sender.wait() == 0
+        # A generator starts to look when it is first asked, and nobody can tell when it does: so offers come meanwhile.
+        offers = [core.offer_of(number, AREA) for number in range(500, 600)]
+        seen = threading.Event()
+
+        def sends() -> None:
+            with Client(connection.bootstrap, FSP_A) as sender:
+                for offer in offers:
+                    if seen.wait(0.5):
+                        break
+                    sender.post(offer)
+
+        thread = threading.Thread(target=sends)
+        thread.start()
+        try:
+            first, second = next(following).event, next(following).event
+        finally:
+            seen.set()
+            thread.join()
+        assert offers.index(second) == offers.index(first) + 1
 
 
 def test_frames_are_flat(connection: Connection) -> None:
