@@ -326,12 +326,15 @@ def test_it_reports_health_metrics_and_the_summary(served: Served, day: Day) -> 
     assert summary["areas"][day.area]["sessions"][SESSION]["activations"]["ordered"] == 14
 
 
-def messages(served: Served, area: str, last_id: str, seconds: float) -> list[tuple[str, dict[str, Any]]]:
-    """Read server-sent events for some seconds."""
+def messages(
+    served: Served, area: str, last_id: str, seconds: float, most: int = 10_000
+) -> list[tuple[str, dict[str, Any]]]:
+    """Read server-sent events for some seconds, or until there are so many."""
     request = urllib.request.Request(f"{served.url}events?area={area}", headers={"Last-Event-ID": last_id})
-    found, event_id, deadline = [], "", time.monotonic() + seconds
+    found: list[tuple[str, dict[str, Any]]] = []
+    event_id, deadline = "", time.monotonic() + seconds
     with urllib.request.urlopen(request, timeout=max(1.0, seconds)) as stream:
-        while time.monotonic() < deadline:
+        while time.monotonic() < deadline and len(found) < most:
             try:
                 line = stream.readline().decode().strip()
             except TimeoutError:
@@ -344,15 +347,15 @@ def messages(served: Served, area: str, last_id: str, seconds: float) -> list[tu
 
 
 def test_who_comes_back_gets_increments_and_a_stranger_everything(served: Served, day: Day) -> None:
-    (last, everything), *_ = messages(served, day.area, "", 1.0)
+    ((last, everything),) = messages(served, day.area, "", 20.0, 1)
     assert everything["full"] is True
     assert "network" in everything["sections"]
     assert messages(served, day.area, last, 1.0) == []
     run_id, _, revision = last.partition("-")
-    (_, some), *_ = messages(served, day.area, f"{run_id}-{int(revision) - 3}", 1.0)
+    ((_, some),) = messages(served, day.area, f"{run_id}-{int(revision) - 3}", 20.0, 1)
     assert some["full"] is False
     assert "network" not in some["sections"]
-    (_, other), *_ = messages(served, day.area, f"00000000-{revision}", 1.0)
+    ((_, other),) = messages(served, day.area, f"00000000-{revision}", 20.0, 1)
     assert other["full"] is True
 
 

@@ -81,7 +81,7 @@ class Writer:
                 **connection.security,
                 "enable.idempotence": True,
                 "linger.ms": 0,
-                "message.timeout.ms": 2000,
+                "message.timeout.ms": 5000,  # a busy machine may hold up who stays
                 "error_cb": lambda error: self.refused.update([error.name()]),
                 "log_level": 0,
             }

@@ -149,7 +149,7 @@ def test_what_comes_during_an_assignment_is_not_lost(connection: Connection) -> 
             read += sequencer.step()
             return read >= len(sent)
 
-        core.eventually(done, 30, "inputs are missing")
+        core.eventually(done, what="inputs are missing")
         sequencer.close()
         receipts = client.verdicts(sent)
         assert len(receipts) == len(sent)
@@ -296,7 +296,7 @@ import sys, time
 from streams import intake, kafka, transaction
 from streams.sequencer import run
 
-kafka.TRANSACTION_TIMEOUT_MS, step = 3_000, intake.Intake.{step}
+kafka.TRANSACTION_TIMEOUT_MS, step = 5_000, intake.Intake.{step}
 transaction.Watchdog.__init__.__defaults__ = (4.0,)
 intake.Intake.{step} = lambda *given: (time.sleep({seconds}), step(*given))[1]
 run(kafka.Connection(sys.argv[1]))
@@ -309,7 +309,7 @@ def test_a_batch_that_takes_longer_than_a_transaction_may_last_is_worked_off(
 ) -> None:
     """A megabyte may take seconds on a slow machine: here all inputs take long, and time-outs are short."""
     slowly = SLOWLY.format(step=step, seconds=seconds)
-    with Client(connection.bootstrap, FSP_A) as client:
+    with Client(connection.bootstrap, FSP_A, timeout_s=120) as client:
         sent = client.post_all(core.offer_of(n, area) for n in range(8) for area in AREAS)
         with Worker(SEQUENCER, connection, command=[sys.executable, "-c", slowly, connection.bootstrap]) as worker:
             verdicts = client.verdicts(sent)

@@ -124,6 +124,12 @@ def test_the_logs_are_told_in_the_order_of_the_broker_and_to_auditors_only(bus: 
 # --- what the services tell of the market
 
 
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have a service wait for its log for as long as a busy machine takes: Prometheus does not wait here."""
+    monkeypatch.setattr(service_reads, "_WITHIN_S", 30.0)
+
+
 def telling(connection: Connection, service: str, token: Path | None) -> Monitor:
     """A process of a service that knows something of an area."""
     monitor = Monitor(service, token=token, reads=ServiceReads(connection, service))
