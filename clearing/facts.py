@@ -3,7 +3,6 @@
 The market comes last, so that whoever sees it finds the other two; its event id is the id of the whole job.
 """
 
-from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -19,11 +18,11 @@ from flexbus import codec
 from flexbus import events as ev
 from flexbus.errors import FaultyInputError
 from flexbus.events import NonAwardReason, SlotStatus
+from flexbus.fitting import fitting, size_of
 from flexbus.ids import derived_id
 from flexbus.quantities import MAX_PRICE_MILLI_PER_MWH, PPM, energy_wh
 from flexbus.views.fact import Emission, emit
 from flexbus.views.registry import HELD_READY
-from flexbus.writer import writer
 
 __all__ = ["clear_session", "facts_of_result", "facts_uncleared", "market_cleared_id"]
 
@@ -226,31 +225,13 @@ def _fitting(market: ev.MarketCleared) -> ev.MarketCleared:
     """Return the market with as many of its non-awards as the record has room for.
 
     An offer costs its provider nothing, and there may be a hundred thousand of one: the market must be told all the
-    same. Each provider has an equal part of the room, and what one leaves the others may take.
+    same.
     """
     whole = len(codec.encode_trusted(market))
     if whole <= codec.MAX_SERVICE_EVENT_BYTES:
         return market
-    by_provider: defaultdict[str, list[tuple[int, ev.NonAward]]] = defaultdict(list)
-    for told in market.non_awards:
-        by_provider[told.fsp_id].append((_size(told), told))
-    sizes = {fsp_id: sum(size for size, _ in found) for fsp_id, found in by_provider.items()}
-    room = codec.MAX_SERVICE_EVENT_BYTES - whole + sum(sizes.values())
-    kept: set[int] = set()
-    for count, fsp_id in enumerate(sorted(sizes, key=lambda name: (sizes[name], name))):
-        part = room // (len(sizes) - count)
-        for size, told in by_provider[fsp_id]:
-            if size > part:
-                break
-            part, room = part - size, room - size
-            kept.add(id(told))
-    return replace(market, non_awards=tuple(n for n in market.non_awards if id(n) in kept))
-
-
-def _size(told: ev.NonAward) -> int:
-    parts: list[bytes] = []
-    writer(ev.NonAward)(told, parts.append, {})
-    return sum(map(len, parts))
+    room = codec.MAX_SERVICE_EVENT_BYTES - whole + size_of(market.non_awards)
+    return replace(market, non_awards=fitting(market.non_awards, room))
 
 
 def _non_awards(snapshot: Snapshot, result: Result) -> Iterator[ev.NonAward]:

@@ -11,6 +11,8 @@ Rules (FLEXGRID D2.1 HLUC_01_UCS_04; simple start alignment: the slots of the se
 - An offer with terms of its own (ramps, runs, payback, profile, slices, storage, inverter, reactive power) stands
   alone: no sum contains it and none of it goes up, as no split could keep its terms. How many there are is told. Of
   auctions that hold power ready (CAPACITY, STOCHASTIC) nothing goes up.
+- An aggregate is one record (`MEMBERS_BYTES`): what it has no room for does not go up, with an equal part of the room
+  for each provider (`flexbus.fitting`).
 - An activation is split per slot in proportion to what the members have left (`apportion`, members sorted by offer),
   among those whose price the TSO pays. What they cannot give, and what would begin in the past, is unserved.
 """
@@ -21,6 +23,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from flexbus import events as ev
+from flexbus.fitting import fitting
 from flexbus.ids import derived_id
 from flexbus.quantities import Direction, energy_wh
 from flexbus.shares import apportion
@@ -31,7 +34,9 @@ from flexbus.views.infeed import infeed_of_bus
 from flexbus.views.offered import stands_alone
 from flexbus.views.registry import HELD_READY, Registry, Session
 
-__all__ = ["READS", "Aggregates", "GateOffer", "Offered", "decide", "fold"]
+__all__ = ["MEMBERS_BYTES", "READS", "Aggregates", "GateOffer", "Offered", "decide", "fold"]
+
+MEMBERS_BYTES = 5_000_000  # of the 6 MB that a fact of the bus may have
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,7 +244,8 @@ def _market_cleared(state: Aggregates, e: ev.MarketCleared) -> Iterator[Emission
                     ),
                 )
             )
-    for (infeed_id, direction), group in sorted(members.items(), key=lambda item: _by_place(item[0])):
+    for (infeed_id, direction), every in sorted(members.items(), key=lambda item: _by_place(item[0])):
+        group = fitting(every, MEMBERS_BYTES)
         power_w = [0] * session.slots
         asked: list[list[int]] = [[] for _ in power_w]
         for m in group:
@@ -257,7 +263,7 @@ def _market_cleared(state: Aggregates, e: ev.MarketCleared) -> Iterator[Emission
             resolution_s=session.product.resolution_s,
             power_w=tuple(power_w),
             price_milli_per_mwh=tuple(max(prices, default=0) for prices in asked),
-            members=tuple(group),
+            members=group,
             brp_ids=_brp_ids(state.registry, group),
             bidding_zone_eic=state.registry.area.bidding_zone_eic if state.registry.area is not None else None,
         )

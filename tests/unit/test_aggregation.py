@@ -3,7 +3,10 @@
 from dataclasses import replace
 from typing import Any
 
+import pytest
+
 from flexbus import events as ev
+from flexbus.fitting import size_of
 from flexbus.quantities import Direction
 from flexbus.views import aggregation
 from flexbus.views.aggregation import Aggregates
@@ -249,3 +252,17 @@ def test_slots_off_the_grid_of_the_aggregate_are_unserved() -> None:
     assert (split.shares[0].power_w, split.unserved_w) == ((30_000, 0), (0, 30_000))
     (split,) = told.tell(activated(aggregate, 5_000, start_ms=DAY + 1, tso_activation_id="t2"))
     assert (split.shares, split.unserved_w) == ((), (5_000,))
+
+
+def test_an_aggregate_of_more_offers_than_one_record_holds_goes_up_all_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    many = [offer(f"a{n:03}", "p1", fsp="alpha") for n in range(200)]
+    few = [offer(f"b{n}", "p2", fsp="beta") for n in range(3)]
+    (whole,) = upward(story(*many, *few))
+    assert len(whole.members) == 203
+    monkeypatch.setattr(aggregation, "MEMBERS_BYTES", room := size_of(whole.members) // 10)
+    (part,) = upward(story(*many, *few))
+    assert 0.9 * room < size_of(part.members) <= room
+    assert [m for m in part.members if m.fsp_id == "beta"] == [m for m in whole.members if m.fsp_id == "beta"]
+    assert part.power_w == tuple(sum(column) for column in zip(*(m.power_w for m in part.members), strict=True))
