@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from flexbus import codec
 from flexbus import events as ev
 from flexbus.views.fact import Fact
 from streams.demo.grid_day import scenario_of
@@ -12,6 +13,8 @@ from streams.demo.terminal import table
 from streams.demo.world import World
 from streams.page.model import PageState, summary
 from streams.report import report
+from tests.chaos.checker import _decode, _word
+from tests.chaos.rules import READS, told
 from tests.memory_bus import MemoryPorts
 
 
@@ -48,12 +51,21 @@ def test_a_day_is_played_to_its_end(grid: str, day: str) -> None:
     for settlement in (f.event for f in facts if isinstance(f.event, ev.SettlementComputed)):
         assert sum(line.amount_cents for line in settlement.invoice) == settlement.total_cents
     assert "settlement" in table(final)
+    assert_all_follows_once(facts)
     assert_every_part_was_played(session, facts)
     # What was assumed beyond the grid's own data is said wherever the numbers are.
     grown = re.search(r"loads x (\d\.\d\d): electrified heating", area["name"])
     assert bool(grown) is (day == "winter")
     for shown in (table(final), report(page)):
         assert area["name"] in shown
+
+
+def assert_all_follows_once(facts: list[Fact]) -> None:
+    """What counts after chaos finds nothing wrong with a day that nobody disturbed."""
+    named = [(type(f.event).__name__, f.event) for f in facts]
+    story = told([(n, _decode(_word(n), codec.encode(e))) for n, e in named if n in READS], None)
+    assert len(story.expected) > 30
+    assert (story.missing, story.doubled) == ([], [])
 
 
 def assert_every_part_was_played(session: dict[str, Any], facts: list[Fact]) -> None:

@@ -1,15 +1,16 @@
 """The facts that must follow from others, once each: the market's rules as the journal shows them, without the stages.
 
 Only what can be told from the journal itself: what the clock makes due, one result per closed gate, one order per run
-of awarded slots, a time-out where nobody answered, a delivery and a settlement for what was ordered.
+of awarded slots, a time-out where nobody answered, a delivery and a settlement for what was ordered. And what tells a
+change must tell one.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-__all__ = ["CLOCK_FACTS", "KEYS", "Story", "told"]
+__all__ = ["CHANGES", "CLOCK_FACTS", "KEYS", "Story", "told"]
 
 Key = tuple[str, ...]
 
@@ -30,6 +31,16 @@ KEYS: dict[str, tuple[str, ...]] = {
     "DeliveryComputed": ("activation_id", "revision"),
     "SettlementComputed": ("session_id", "buyer_id", "fsp_id"),
     "SettlementCorrected": ("session_id", "buyer_id", "fsp_id", "revision"),
+    "FlexOfferClipped": ("offer_id", "revision"),
+    "FlexRequestExpired": ("request_id",),
+    "RequestMissedGate": ("session_id", "request_id"),
+}
+# What may be told of the same again, but only if it is another thing than the time before.
+CHANGES: dict[str, tuple[str, ...]] = {
+    "NeedComputed": ("session_id", "element_id", "kind", "direction"),
+    "ProcurementStatusChanged": ("request_id",),
+    "TrafficLightChanged": ("session_id", "connection_point_id"),
+    "ActivationStopped": ("activation_id", "from_ms"),
 }
 CLOCK_FACTS = {
     "GateOpened": "at_ms",
@@ -46,7 +57,7 @@ _OTHERS = {
     "ActivationAcknowledged",
     "ActivationRefused",
 }
-READS = frozenset({*KEYS, *CLOCK_FACTS, *_OTHERS})
+READS = frozenset({*KEYS, *CHANGES, *CLOCK_FACTS, *_OTHERS})
 
 
 @dataclass
@@ -56,10 +67,12 @@ class Story:
     Attributes:
         expected: keys of the facts that must be there, in the order in which they became due.
         found: how often each fact is there.
+        repeated: keys of changes that were told again without one.
     """
 
     expected: dict[Key, None] = field(default_factory=dict)
     found: Counter[Key] = field(default_factory=Counter)
+    repeated: list[Key] = field(default_factory=list)
 
     @property
     def missing(self) -> list[Key]:
@@ -68,7 +81,7 @@ class Story:
     @property
     def doubled(self) -> list[Key]:
         """What is there too often."""
-        return [key for key, n in self.found.items() for _ in range(n - 1)]
+        return [key for key, n in self.found.items() for _ in range(n - 1)] + self.repeated
 
 
 @dataclass
@@ -81,6 +94,7 @@ class _State:
     orders: dict[str, list[Any]] = field(default_factory=lambda: defaultdict(list))
     settled: set[str] = field(default_factory=set)
     runs: list[tuple[int, Key]] = field(default_factory=list)
+    told: dict[Key, Any] = field(default_factory=dict)
 
 
 def told(facts: Iterable[tuple[str, Any]], now_ms: int | None) -> Story:
@@ -95,7 +109,11 @@ def told(facts: Iterable[tuple[str, Any]], now_ms: int | None) -> Story:
         if name in CLOCK_FACTS:
             state.now_ms = max(state.now_ms, event[CLOCK_FACTS[name]])
         if name in KEYS:
-            story.found[_key(name, event)] += 1
+            story.found[_key(name, event, KEYS)] += 1
+        if name in CHANGES:
+            key = _key(name, event, CHANGES)
+            story.repeated += [key] * (state.told.get(key) == event)
+            state.told[key] = event
         story.expected.update(dict.fromkeys(_due(state, name, event)))
     # An order comes before its first slot at the latest, as products say how long before.
     story.expected.update((key, None) for start_ms, key in state.runs if start_ms <= state.now_ms)
@@ -105,8 +123,8 @@ def told(facts: Iterable[tuple[str, Any]], now_ms: int | None) -> Story:
     return story
 
 
-def _key(name: str, event: Any) -> Key:
-    return (name, *(str(event[part]) for part in KEYS[name]))
+def _key(name: str, event: Any, parts: Mapping[str, tuple[str, ...]]) -> Key:
+    return (name, *(str(event[part]) for part in parts[name]))
 
 
 def _agenda(session: Any, resolution_s: int, now_ms: int) -> Iterator[Key]:

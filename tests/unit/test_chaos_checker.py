@@ -31,7 +31,7 @@ from tests.chaos.checker import (
     _word,
     check,
 )
-from tests.chaos.rules import CLOCK_FACTS, KEYS, READS, told
+from tests.chaos.rules import CHANGES, CLOCK_FACTS, KEYS, READS, told
 from tests.integration.core import FMO, FSP_A, FSP_B, founding, offer_of
 from tests.integration.test_publisher import cleared
 from tests.unit.test_intake import AREA, HOME, Inbox, fresh
@@ -299,6 +299,8 @@ def test_the_public_kinds_and_services_are_those_of_the_catalogue() -> None:
     assert {name for name, kind in CATALOGUE.items() if kind.public} == PUBLIC
     assert {s.value for s in Service} == SERVICES
     assert set(CATALOGUE) >= READS
+    for name, parts in [*KEYS.items(), *CHANGES.items()]:
+        assert set(parts) <= set(CATALOGUE[name].event.__dataclass_fields__), name
 
 
 def test_what_a_party_gets_twice_is_counted() -> None:
@@ -436,6 +438,23 @@ def test_slots_that_have_begun_when_the_market_is_cleared_are_not_ordered() -> N
 def test_an_order_is_doubled_under_whatever_id() -> None:
     twice = told(facts(*CLOSED, result(), order(0, 2), order(0, 2, activation_id="other")), None)
     assert [key[0] for key in twice.doubled] == ["ActivationOrdered"]
+
+
+def test_a_change_that_is_told_again_is_doubled_and_one_that_is_taken_back_is_not() -> None:
+    light = ev.TrafficLightChanged(
+        area_id=AREA,
+        session_id=market.SESSION,
+        connection_point_id="GCP-1",
+        start_ms=START,
+        colours=(ev.Colour.RED,),
+        max_up_w=(0,),
+        max_down_w=(0,),
+        causes=(),
+    )
+    green, elsewhere = replace(light, colours=(ev.Colour.GREEN,)), replace(light, connection_point_id="GCP-2")
+    assert told(facts(light, elsewhere, green, light), None).doubled == []
+    twice = told(facts(light, elsewhere, light), None).doubled
+    assert twice == [("TrafficLightChanged", market.SESSION, "GCP-1")]
 
 
 def test_an_order_that_nobody_answers_times_out() -> None:
