@@ -25,9 +25,21 @@ from flexbus.events import Role
 from flexbus.ids import derived_id
 from flexbus.time import slot_starts
 from flexbus.views import registry as registration
+from flexbus.views.days import DAY_MS, days_of
 from flexbus.views.fact import Emission, Fact, emit
+from flexbus.views.payback import longest_slots
 
-__all__ = ["READS", "Activation", "ActivationState", "Activations", "Standing", "decide", "fold", "owed_w"]
+__all__ = [
+    "READS",
+    "Activation",
+    "ActivationState",
+    "Activations",
+    "Standing",
+    "decide",
+    "fold",
+    "owed_w",
+    "shown_at",
+]
 
 
 class ActivationState(Enum):
@@ -50,6 +62,7 @@ class Activation:
         state: the provider's answer.
         revision: revision of the last change, 1 before the first.
         points: connection points whose meters show it.
+        payback: how it comes back at its point; None if it does not.
     """
 
     order: ev.ActivationOrdered
@@ -58,11 +71,18 @@ class Activation:
     state: ActivationState = ActivationState.ORDERED
     revision: int = 1
     points: tuple[str, ...] = ()
+    payback: ev.Payback | None = None
 
     @property
     def end_ms(self) -> int:
         """End of the last slot, UTC ms."""
         return self.order.start_ms + len(self.power_w) * self.order.resolution_s * 1000
+
+    @property
+    def over_ms(self) -> int:
+        """End of the last slot in which its meters may show it or its payback, UTC ms."""
+        after = 0 if self.payback is None else longest_slots(self.payback)
+        return self.end_ms + after * self.order.resolution_s * 1000
 
 
 @dataclass(slots=True)
@@ -92,7 +112,7 @@ class Activations:
         registry: who and what is registered.
         network_dso_id: DSO that published the network; None before.
         activations: by id.
-        at_point: ids of the activations that a connection point's meter shows.
+        at_point: ids of the activations that a connection point's meter shows, by day since 1970 (`shown_at`).
         of_session: ids of the activations of a session.
         unanswered: acknowledgement deadline by activation, UTC ms.
         waiting: per session, orders to come, latest first.
@@ -105,7 +125,7 @@ class Activations:
     registry: registration.Registry = field(default_factory=registration.Registry)
     network_dso_id: str | None = None
     activations: dict[str, Activation] = field(default_factory=dict)
-    at_point: dict[str, list[str]] = field(default_factory=dict)
+    at_point: dict[str, dict[int, list[str]]] = field(default_factory=dict)
     of_session: dict[str, list[str]] = field(default_factory=dict)
     unanswered: dict[str, int] = field(default_factory=dict)
     waiting: dict[str, list[ev.ActivationOrdered]] = field(default_factory=dict)
@@ -118,6 +138,27 @@ class Activations:
 def owed_w(activation: Activation) -> tuple[int, ...]:
     """Return what is owed per slot after changes and stops, W; a refused order is still owed."""
     return tuple(0 if s else p for p, s in zip(activation.power_w, activation.stopped, strict=True))
+
+
+def shown_at(state: Activations, connection_point_id: str, from_ms: int, until_ms: int) -> Iterator[str]:
+    """Yield the ids of the activations that a connection point's meter shows in a period, paybacks included.
+
+    They are kept by day: whoever asks must not go through all that was ever ordered at the point.
+
+    Args:
+        state: the activations.
+        connection_point_id: connection point.
+        from_ms: start of the period, UTC ms.
+        until_ms: its end, UTC ms.
+    """
+    days = state.at_point.get(connection_point_id, {})
+    for day in days_of(from_ms, until_ms):
+        for activation_id in days.get(day, ()):
+            activation = state.activations[activation_id]
+            # What reaches over several days is named on the first of them that is asked for.
+            first = max(activation.order.start_ms, from_ms)
+            if first < min(activation.over_ms, until_ms) and first // DAY_MS == day:
+                yield activation_id
 
 
 def fold(state: Activations, fact: Fact) -> Activations:
@@ -247,13 +288,17 @@ def _ordered(state: Activations, e: ev.ActivationOrdered) -> Iterator[Emission]:
     point = e.connection_point_id
     points = (point,) if point is not None else state.registry.points_of_portfolio(e.portfolio_id or "")
     slots = len(e.power_w)
-    state.activations[e.activation_id] = Activation(e, [max(0, p) for p in e.power_w], [False] * slots, points=points)
+    # What comes back of a portfolio's order is not known to come back at one point.
+    payback = None if point is None else state.paybacks.get(e.award_id or "")
+    activation = Activation(e, [max(0, p) for p in e.power_w], [False] * slots, points=points, payback=payback)
+    state.activations[e.activation_id] = activation
     state.of_session.setdefault(e.session_id, []).append(e.activation_id)
     state.unanswered[e.activation_id] = e.acknowledge_by_ms
-    for shown_at in points:
-        state.at_point.setdefault(shown_at, []).append(e.activation_id)
+    for name in points:
+        for day in days_of(e.start_ms, activation.over_ms):
+            state.at_point.setdefault(name, {}).setdefault(day, []).append(e.activation_id)
     for limit in state.stops.get(point or "", {}).values():
-        yield from _stops(state.activations[e.activation_id], limit)
+        yield from _stops(activation, limit)
 
 
 def _acknowledged(state: Activations, e: ev.ActivationAcknowledged) -> Iterator[Emission]:
@@ -307,14 +352,16 @@ def _limited(state: Activations, e: ev.CapacityLimitUnforeseen) -> Iterator[Emis
     if not e.stop_activations:
         return
     state.stops.setdefault(e.connection_point_id, {})[e.limit_id] = e
-    for activation_id in state.at_point.get(e.connection_point_id, ()):
+    for activation_id in shown_at(state, e.connection_point_id, e.start_ms, e.end_ms):
         activation = state.activations[activation_id]
         if activation.order.connection_point_id is not None:
             yield from _stops(activation, e)
-    for of_session in state.standing.values():
-        for standing in of_session.values():
-            if standing.award.connection_point_id == e.connection_point_id:
-                _stop_standing(standing, e)
+    for session_id, of_session in state.standing.items():
+        delivery = state.registry.sessions[session_id].scheduled
+        if e.start_ms < delivery.delivery_end_ms and delivery.delivery_start_ms < e.end_ms:
+            for standing in of_session.values():
+                if standing.award.connection_point_id == e.connection_point_id:
+                    _stop_standing(standing, e)
 
 
 def _lifted(state: Activations, e: ev.CapacityLimitLifted) -> Iterator[Emission]:

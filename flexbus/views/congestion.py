@@ -13,7 +13,7 @@ from flexbus import events as ev
 from flexbus.catalogue import Service
 from flexbus.events import CongestionKind, NeedState, ProcurementState, Role
 from flexbus.quantities import PPM
-from flexbus.time import slot_starts
+from flexbus.time import QUARTER_HOUR_S, slot_starts
 from flexbus.views import needs, registry
 from flexbus.views.fact import Emission, Fact, emit
 from flexbus.views.harmonise import Cell, canonical
@@ -24,6 +24,7 @@ from flexbus.views.requests import Desk, ask, causes_of, leave, missed, place_of
 
 __all__ = ["Congestion", "decide", "fold", "over_procured_w"]
 
+_QUARTER_MS = QUARTER_HOUR_S * 1000
 _Series = dict[tuple[str, CongestionKind], dict[int, Cell]]
 
 
@@ -36,6 +37,8 @@ class Congestion:
         cells: newest forecast by session it is meant for (None = any), element and quarter-hour.
         computed: issue and revision of the power flow whose results are coming in, by session.
         needs: need last told by session, element, kind and direction, with its state.
+        unsettled: sessions whose settlement is not due; of others nothing is forecast or asked for any more.
+        over_ms: end of what is forgotten of the forecasts, UTC ms.
         due: what the last fact made due.
     """
 
@@ -43,6 +46,8 @@ class Congestion:
     cells: dict[str | None, _Series] = field(default_factory=dict)
     computed: dict[str, tuple[int, int]] = field(default_factory=dict)
     needs: dict[str, dict[Key, tuple[tuple[int, ...], NeedState]]] = field(default_factory=dict)
+    unsettled: dict[str, None] = field(default_factory=dict)
+    over_ms: int = 0
     due: tuple[Emission, ...] = ()
 
     @property
@@ -95,7 +100,7 @@ def _is_cleared(state: Congestion, session_id: str) -> bool:
 
 def _forecast(state: Congestion, e: ev.CongestionForecastReceived, fact: Fact) -> Iterator[Emission]:
     computed = fact.sender_id == Service.CONGESTION.value
-    cells = canonical(e, computed=computed)
+    cells = {q: cell for q, cell in canonical(e, computed=computed).items() if q >= state.over_ms}
     if computed and e.session_id is not None:
         before = state.computed.get(e.session_id, (0, 0))
         state.computed[e.session_id] = max(before, (e.issued_at_ms, e.revision))
@@ -142,8 +147,12 @@ def _merge(into: dict[int, Cell], cells: Mapping[int, Cell]) -> None:
 
 
 def _in_order(state: Congestion) -> list[Session]:
-    """Return the sessions in the order in which their gates close."""
-    return sorted(state.registry.sessions.values(), key=lambda s: (s.scheduled.gate_closes_ms, s.scheduled.session_id))
+    """Return the unsettled sessions in the order in which their gates close."""
+    return sorted(_unsettled(state), key=lambda s: (s.scheduled.gate_closes_ms, s.scheduled.session_id))
+
+
+def _unsettled(state: Congestion) -> Iterator[Session]:
+    return (state.registry.sessions[session_id] for session_id in state.unsettled)
 
 
 def _covers(session: Session, cells: Mapping[int, Cell]) -> bool:
@@ -155,8 +164,10 @@ def _recompute(
 ) -> Iterator[Emission]:
     """Compute the needs of a session anew and yield what has changed: needs, then, if asked to, requests."""
     session_id, product = session.scheduled.session_id, session.product
-    series = _newest(state, session_id)
-    if not series or state.registry.network is None or not 0 < session.slots <= 400:
+    if state.registry.network is None or not 0 < session.slots <= 400:
+        return
+    series = _newest(state, session)
+    if not series:
         return
     if state.desk.tree is None:
         state.desk.tree = needs.feeder_tree(state.registry.network)
@@ -183,11 +194,14 @@ def _recompute(
         yield from ask(state.desk, session, found, series, starts, fact.event.area_id, now_ms)
 
 
-def _newest(state: Congestion, session_id: str) -> _Series:
+def _newest(state: Congestion, session: Session) -> _Series:
+    """Return what is forecast for the delivery of a session."""
     found: _Series = {}
-    for scope in (None, session_id):
+    last_ms = session.scheduled.delivery_end_ms
+    quarters = range(session.scheduled.delivery_start_ms // _QUARTER_MS * _QUARTER_MS, last_ms, _QUARTER_MS)
+    for scope in (None, session.scheduled.session_id):
         for key, cells in state.cells.get(scope, {}).items():
-            _merge(found.setdefault(key, {}), cells)
+            _merge(found.setdefault(key, {}), {q: cells[q] for q in quarters if q in cells})
     return found
 
 
@@ -236,8 +250,7 @@ def _state_of(state: Congestion, session: Session, key: Key, values: tuple[int, 
 def _met(state: Congestion, session: Session, key: Key, need_w: int, begin_ms: int) -> bool:
     place, end_ms = place_of(state.desk, key), begin_ms + session.product.resolution_s * 1000
     procured = 0
-    for name in state.procurement.at_place.get(place, ()):
-        tracked = state.procurement.requests[name]
+    for tracked in state.procurement.at(place, begin_ms):
         if tracked.matched_w is not None and not tracked.request.reactive_slots:
             request = tracked.request
             procured += power_at(request.start_ms, request.resolution_s, tracked.matched_w, begin_ms, end_ms)
@@ -250,7 +263,7 @@ def _coming(state: Congestion, session: Session, begin_ms: int) -> bool:
         return True
     return any(
         s.gate is not Gate.CLOSED and s.scheduled.delivery_start_ms <= begin_ms < s.scheduled.delivery_end_ms
-        for s in state.registry.sessions.values()
+        for s in _unsettled(state)
     )
 
 
@@ -325,16 +338,38 @@ def _cleared(state: Congestion, e: ev.MarketCleared, fact: Fact) -> Iterator[Emi
         if tracked is not None and tracked.request.session_id == e.session_id:
             yield from outcome(state.procurement, e.area_id, result)
     # What the market gave changes what is still open in every session that serves the same slots.
-    for session_id, known in state.needs.items():
-        session = state.registry.sessions.get(session_id)
-        if session is not None:
-            series = _newest(state, session_id)
+    for session in _unsettled(state):
+        known = state.needs.get(session.scheduled.session_id)
+        if known:
+            series = _newest(state, session)
             for key, (values, _) in sorted(known.items(), key=lambda i: (i[0][0], i[0][1].value, i[0][2].value)):
                 yield from _tell(state, session, key, values, series, fact)
     yield from _recompute_open(state, fact)
 
 
+def _scheduled(state: Congestion, e: ev.MarketSessionScheduled, fact: Fact) -> Iterator[Emission]:
+    if e.session_id in state.registry.sessions:
+        state.unsettled[e.session_id] = None
+    return iter(())
+
+
+def _settled(state: Congestion, e: ev.SettlementDue, fact: Fact) -> Iterator[Emission]:
+    """Forget what was forecast for times that no session that is not settled delivers in."""
+    if e.session_id in state.unsettled:
+        del state.unsettled[e.session_id]
+        ended_ms = state.registry.sessions[e.session_id].scheduled.delivery_end_ms
+        state.over_ms = max(state.over_ms, min([ended_ms, *(s.scheduled.delivery_start_ms for s in _unsettled(state))]))
+        for scope, series in list(state.cells.items()):
+            for cells in series.values():
+                for quarter_ms in [q for q in cells if q < state.over_ms]:
+                    del cells[quarter_ms]
+            if scope not in (None, *state.unsettled) and not any(series.values()):
+                del state.cells[scope]
+    return iter(())
+
+
 _CHANGES: dict[type[Any], Callable[[Congestion, Any, Fact], Iterator[Emission]]] = {
+    ev.MarketSessionScheduled: _scheduled,
     ev.NetworkModelPublished: _network,
     ev.CongestionForecastReceived: _forecast,
     ev.GridStatePublished: _grid_state,
@@ -344,6 +379,7 @@ _CHANGES: dict[type[Any], Callable[[Congestion, Any, Fact], Iterator[Emission]]]
     ev.FlexRequestAmended: _submitted,
     ev.FlexRequestWithdrawn: _withdrawn,
     ev.MarketCleared: _cleared,
+    ev.SettlementDue: _settled,
 }
 
 # Names of the events the fold looks at; the others need not be decoded for it.

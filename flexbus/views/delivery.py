@@ -17,7 +17,7 @@ Rules:
 - Without a reading (missing, or of a coarser grid than the slot) nothing is delivered until a later one corrects it.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -100,46 +100,94 @@ def fold(state: Evidence, fact: Fact) -> Evidence:
     return state
 
 
-def pool_of(state: Evidence, connection_point_ids: Iterable[str]) -> frozenset[str]:
-    """Return the activations that must be computed together with those at the given points."""
+def pool_of(state: Evidence, connection_point_ids: Iterable[str], from_ms: int, until_ms: int) -> frozenset[str]:
+    """Return the activations whose deliveries may change with what is known of points in a period.
+
+    They are those that the points' meters show in the period, and those that share other meters with these.
+
+    Args:
+        state: the evidence.
+        connection_point_ids: the points.
+        from_ms: start of the period, UTC ms.
+        until_ms: its end, UTC ms.
+    """
+    orders = state.activations
     found: set[str] = set()
     seen: set[str] = set()
     todo = list(connection_point_ids)
     while todo:
         point = todo.pop()
-        if point in seen:
-            continue
-        seen.add(point)
-        for activation_id in state.activations.at_point.get(point, ()):
-            if activation_id not in found:
-                found.add(activation_id)
-                todo += state.activations.activations[activation_id].points
+        if point not in seen:
+            seen.add(point)
+            new = [a for a in activation.shown_at(orders, point, from_ms, until_ms) if a not in found]
+            found.update(new)
+            todo += [p for a in new for p in orders.activations[a].points]
     return frozenset(found)
 
 
 def deliveries(state: Evidence, activation_ids: Iterable[str]) -> dict[str, Delivered]:
-    """Compute what activations delivered; give whole pools (`pool_of`), for they share meters.
+    """Compute what activations delivered.
 
     Returns:
         Numbers by activation id, in the order of the ids.
     """
     results: dict[str, Delivered] = {}
     back = _Paybacks(state)
-    slots: dict[tuple[int, int], list[_Claim]] = {}
+    slots: dict[tuple[int, int], list[str]] = {}
     for activation_id in sorted(activation_ids):
         act = state.activations.activations[activation_id]
         owed = [energy_wh(p, act.order.resolution_s) for p in owed_w(act)]
         count = len(owed)
         results[activation_id] = result = Delivered([None] * count, [None] * count, owed, [0] * count)
-        if len(act.points) == 1 and state.activations.at_point[act.points[0]] == [activation_id]:
+        if _is_alone(state, act):
             _alone(state, act, result, back)
             continue
-        for slot, at_ms in enumerate(slot_starts(act.order.start_ms, act.order.resolution_s, count)):
-            claim = _Claim(activation_id, act, slot, owed[slot])
-            slots.setdefault((at_ms, act.order.resolution_s), []).append(claim)
-    for (at_ms, resolution_s), claims in slots.items():
-        _share_slot(state, at_ms, resolution_s, claims, results, back)
+        for at_ms in slot_starts(act.order.start_ms, act.order.resolution_s, count):
+            slots.setdefault((at_ms, act.order.resolution_s), []).append(activation_id)
+    for (at_ms, resolution_s), wanted in slots.items():
+        done: set[str] = set()
+        for activation_id in wanted:
+            if activation_id not in done:
+                claims = _claims(state, activation_id, at_ms, resolution_s)
+                done.update(c.activation_id for c in claims)
+                _share_slot(state, at_ms, resolution_s, claims, results, back)
     return results
+
+
+def _is_alone(state: Evidence, act: Activation) -> bool:
+    if len(act.points) != 1:
+        return False
+    order = act.order
+    return all(
+        a == order.activation_id
+        for a in activation.shown_at(state.activations, act.points[0], order.start_ms, act.end_ms)
+    )
+
+
+def _claims(state: Evidence, activation_id: str, at_ms: int, resolution_s: int) -> list[_Claim]:
+    """Return the claims of one slot that share meters with that of an activation, its own among them, by id."""
+    orders = state.activations
+    found: dict[str, _Claim] = {}
+    seen: set[str] = set()
+    todo: list[str] = []
+
+    def claim(name: str) -> None:
+        act = orders.activations[name]
+        slot, beside_ms = divmod(at_ms - act.order.start_ms, resolution_s * 1000)
+        same = not beside_ms and at_ms < act.end_ms and act.order.resolution_s == resolution_s
+        if same and name not in found:
+            owed_wh = 0 if act.stopped[slot] else energy_wh(act.power_w[slot], resolution_s)
+            found[name] = _Claim(name, act, slot, owed_wh)
+            todo.extend(act.points)
+
+    claim(activation_id)  # a portfolio that is not known has no points, and no meter shows its order
+    while todo:
+        point = todo.pop()
+        if point not in seen:
+            seen.add(point)
+            for name in activation.shown_at(orders, point, at_ms, at_ms + 1):
+                claim(name)
+    return [found[name] for name in sorted(found)]
 
 
 def metered_wh(state: Evidence, connection_point_id: str, start_ms: int, resolution_s: int) -> int | None:
@@ -180,31 +228,26 @@ class _Paybacks:
 
     def __init__(self, state: Evidence) -> None:
         self._state = state.activations
-        self._known: dict[str, list[tuple[int, int, int, list[int]]]] = {}
+        self._known: dict[str, list[int]] = {}
 
     def wh(self, point: str, start_ms: int, resolution_s: int) -> int:
         """Return the energy that comes back in a slot, Wh, positive = feed-in."""
         if not self._state.paybacks:
             return 0
-        if point not in self._known:
-            self._known[point] = list(self._at(point))
         end_ms, watt_ms = start_ms + resolution_s * 1000, 0
-        for first_ms, own_s, sign, series in self._known[point]:
-            step_ms = own_s * 1000
+        for activation_id in activation.shown_at(self._state, point, start_ms, end_ms):
+            act = self._state.activations[activation_id]
+            if act.payback is None or act.state is ActivationState.REFUSED:
+                continue
+            if activation_id not in self._known:
+                self._known[activation_id] = payback_w(owed_w(act), act.payback)
+            series, first_ms, step_ms = self._known[activation_id], act.order.start_ms, act.order.resolution_s * 1000
             for slot in range(max(0, (start_ms - first_ms) // step_ms), -(-(end_ms - first_ms) // step_ms)):
                 if slot < len(series):
                     slot_ms = first_ms + slot * step_ms
-                    watt_ms += sign * series[slot] * (min(end_ms, slot_ms + step_ms) - max(start_ms, slot_ms))
+                    shared_ms = min(end_ms, slot_ms + step_ms) - max(start_ms, slot_ms)
+                    watt_ms -= act.order.direction.sign * series[slot] * shared_ms
         return energy_wh(watt_ms // 1000, 1)
-
-    def _at(self, point: str) -> Iterator[tuple[int, int, int, list[int]]]:
-        for activation_id in self._state.at_point.get(point, ()):
-            act = self._state.activations[activation_id]
-            order = act.order
-            payback = self._state.paybacks.get(order.award_id or "")
-            if payback is None or order.connection_point_id is None or act.state is ActivationState.REFUSED:
-                continue
-            yield order.start_ms, order.resolution_s, -order.direction.sign, payback_w(owed_w(act), payback)
 
 
 def _alone(state: Evidence, act: Activation, result: Delivered, back: _Paybacks) -> None:
@@ -238,9 +281,10 @@ def _share_slot(
     pools: dict[tuple[str, tuple[str, ...]], list[_Claim]] = {}
     singles: dict[str, list[_Claim]] = {}
     for claim in claims:
-        result, own = results[claim.activation_id], claim.activation.points
-        result.baseline_wh[claim.slot] = _sum_if_all(baseline[p] for p in own)
-        result.metered_wh[claim.slot] = _sum_if_all(metered[p] for p in own)
+        result, own = results.get(claim.activation_id), claim.activation.points
+        if result is not None:
+            result.baseline_wh[claim.slot] = _sum_if_all(baseline[p] for p in own)
+            result.metered_wh[claim.slot] = _sum_if_all(metered[p] for p in own)
         if claim.activation.order.connection_point_id is not None:
             singles.setdefault(own[0], []).append(claim)
         elif claim.shares:
@@ -275,7 +319,8 @@ def _hand_out(available_wh: int, group: list[_Claim], results: dict[str, Deliver
     if available_wh <= 0 or not group:
         return 0
     for claim, share in zip(group, apportion(available_wh, [c.owed_wh for c in group]), strict=True):
-        results[claim.activation_id].delivered_wh[claim.slot] = share
+        if claim.activation_id in results:
+            results[claim.activation_id].delivered_wh[claim.slot] = share
     return available_wh
 
 

@@ -11,6 +11,7 @@ from typing import NamedTuple
 from flexbus import events as ev
 from flexbus.events import LocationKind, ProcurementState
 from flexbus.quantities import Direction
+from flexbus.views.days import DAY_MS, days_of
 from flexbus.views.fact import Emission, emit
 
 __all__ = ["Place", "Procurement", "Tracked", "elsewhere_w", "outcome", "power_at", "status", "wanted"]
@@ -59,28 +60,51 @@ class Tracked:
 
 @dataclass(slots=True)
 class Procurement:
-    """The requests of one market area, by id, place and session."""
+    """The requests of one market area.
+
+    Attributes:
+        requests: by id.
+        at_place: their ids by place and day since 1970.
+        of_session: their ids by session, in the order in which they arose.
+    """
 
     requests: dict[str, Tracked] = field(default_factory=dict)
-    at_place: dict[Place, dict[str, None]] = field(default_factory=dict)
+    at_place: dict[Place, dict[int, dict[str, None]]] = field(default_factory=dict)
     of_session: dict[str, dict[str, None]] = field(default_factory=dict)
 
     def add(self, tracked: Tracked) -> None:
         """Take a new request in."""
         name = tracked.request.request_id
         self.requests[name] = tracked
-        self.at_place.setdefault(tracked.place, {})[name] = None
+        self._put(tracked)
         self.of_session.setdefault(tracked.request.session_id, {})[name] = None
 
     def move(self, tracked: Tracked, request: ev.FlexRequest) -> None:
         """Set the newest revision of a request; its location may have changed with it."""
-        self.at_place.get(tracked.place, {}).pop(request.request_id, None)
+        days = self.at_place.get(tracked.place, {})
+        for day in _days(tracked.request):
+            days.get(day, {}).pop(request.request_id, None)
         tracked.request = request
-        self.at_place.setdefault(tracked.place, {})[request.request_id] = None
+        self._put(tracked)
+
+    def _put(self, tracked: Tracked) -> None:
+        days = self.at_place.setdefault(tracked.place, {})
+        for day in _days(tracked.request):
+            days.setdefault(day, {})[tracked.request.request_id] = None
+
+    def at(self, place: Place, at_ms: int) -> Iterator[Tracked]:
+        """Yield the requests for a place on the day of an instant, UTC ms."""
+        for name in self.at_place.get(place, {}).get(at_ms // DAY_MS, ()):
+            yield self.requests[name]
 
     def in_session(self, session_id: str) -> list[Tracked]:
         """Return the requests of a session in the order in which they arose."""
         return [self.requests[name] for name in self.of_session.get(session_id, ())]
+
+
+def _days(request: ev.FlexRequest) -> range:
+    slots = max(len(request.power_w), len(request.reactive_slots))
+    return days_of(request.start_ms, request.start_ms + slots * request.resolution_s * 1000)
 
 
 def power_at(start_ms: int, resolution_s: int, power_w: tuple[int, ...], begin_ms: int, end_ms: int) -> int:
@@ -114,8 +138,7 @@ def elsewhere_w(
         end_ms: end of the slot, UTC ms.
     """
     total = 0
-    for name in state.at_place.get(place, ()):
-        tracked = state.requests[name]
+    for tracked in state.at(place, begin_ms):
         request = tracked.request
         if request.requester_id != requester_id or request.reactive_slots:
             continue

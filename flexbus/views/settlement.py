@@ -17,7 +17,7 @@ Rules, rates from the session's product:
 - Deliveries are published before the settlement that rests on them.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from enum import Enum
 
@@ -119,17 +119,19 @@ def fold(state: Settlements, fact: Fact) -> Settlements:
             if e.session_id in state.evidence.activations.registry.sessions:
                 state.due_sessions.add(e.session_id)
             orders = state.evidence.activations.of_session.get(e.session_id, ())
-            state.due = tuple(_recompute(state, _with_pools(state, orders), e.session_id, (e.session_id,)))
+            state.due = tuple(_recompute(state, orders, e.session_id, (e.session_id,)))
         case ev.CapacityLimitUnforeseen(stop_activations=True) as e:
             stopped = sorted(
                 session_id
                 for session_id, held in state.evidence.activations.standing.items()
                 if session_id in state.due_sessions and any(_is_at(s, e.connection_point_id) for s in held.values())
             )
-            state.due = tuple(_recompute(state, frozenset(), f"limit {e.limit_id}", stopped)) if stopped else ()
+            state.due = tuple(_recompute(state, (), f"limit {e.limit_id}", stopped)) if stopped else ()
         case ev.MeterReadingReceived() as e:
             cause = f"{e.reading_id} revision {e.revision}"
-            state.due = tuple(_recompute(state, delivery.pool_of(state.evidence, (e.connection_point_id,)), cause))
+            end_ms = e.start_ms + len(e.energy_wh) * e.resolution_s * 1000
+            touched = delivery.pool_of(state.evidence, (e.connection_point_id,), e.start_ms, end_ms)
+            state.due = tuple(_recompute(state, touched, cause))
         case (
             ev.ActivationOrdered(activation_id=activation_id)
             | ev.ActivationRefused(activation_id=activation_id)
@@ -137,7 +139,7 @@ def fold(state: Settlements, fact: Fact) -> Settlements:
             | ev.ActivationStopped(activation_id=activation_id)
         ):
             cause = f"{type(fact.event).__name__} {activation_id}"
-            state.due = tuple(_recompute(state, _with_pools(state, (activation_id,)), cause))
+            state.due = tuple(_recompute(state, _beside(state, activation_id), cause))
         case ev.DeliveryComputed() as e:
             state.deliveries[e.activation_id] = e
         case ev.SettlementComputed() as e:
@@ -263,10 +265,12 @@ def _standing(state: Settlements, key: _Key) -> list[Standing]:
     return sorted(mine, key=lambda s: (s.award.start_ms, s.award.award_id))
 
 
-def _with_pools(state: Settlements, activation_ids: Iterable[str]) -> frozenset[str]:
-    known = state.evidence.activations.activations
-    orders = [a for a in activation_ids if a in known]
-    return delivery.pool_of(state.evidence, {p for a in orders for p in known[a].points}) | frozenset(orders)
+def _beside(state: Settlements, activation_id: str) -> frozenset[str]:
+    """Return an order, and all whose delivery may change with what becomes of it."""
+    changed = state.evidence.activations.activations.get(activation_id)
+    if changed is None:
+        return frozenset()
+    return delivery.pool_of(state.evidence, changed.points, changed.order.start_ms, changed.over_ms) | {activation_id}
 
 
 def _is_at(standing: Standing, connection_point_id: str) -> bool:
@@ -274,7 +278,7 @@ def _is_at(standing: Standing, connection_point_id: str) -> bool:
 
 
 def _recompute(
-    state: Settlements, activation_ids: frozenset[str], cause: str, sessions: Iterable[str] = ()
+    state: Settlements, activation_ids: Collection[str], cause: str, sessions: Iterable[str] = ()
 ) -> Iterator[Emission]:
     """Yield what changes for orders whose session is due, and for what is held in the sessions given."""
     known = state.evidence.activations.activations

@@ -41,10 +41,9 @@ class Session:
     own: dict[str, UpDown] = field(default_factory=dict)
     offers_counted: int = 0
     gate_closed: bool = False
-    # By the meters: slots to compute anew, those computed, and whether what they follow from has been let go.
+    # By the meters: slots to compute anew, and those computed.
     metered_due: set[int] = field(default_factory=set)
     measured: dict[int, "Measured"] = field(default_factory=dict)
-    forgotten: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +74,7 @@ class Area:
         self.info: dict[str, Any] = {"area_id": area_id, "name": area_id, "fmo_id": None, "time_zone": "UTC"}
         self.products: dict[str, ev.MarketProductDefined] = {}
         self.sessions: dict[str, Session] = {}
+        self.metered: dict[str, Session] = {}  # those whose readings are kept
         self.network: ev.NetworkModelPublished | None = None
         self.forecast: ev.NetForecastPublished | None = None
         self.bus_of_point: dict[str, str] = {}
@@ -85,7 +85,7 @@ class Area:
         self.clipped: set[str] = set()
         # What meters, baselines and orders say, judged by the rules of the settlement, before it has been due.
         self.evidence = Evidence()
-        self.points_due: set[str] = set()
+        self.points_due: set[tuple[str, int]] = set()  # connection point, day since 1970
         self.solver: tuple[ev.NetworkModelPublished, AcGrid] | None = None
 
     def put(self, section: str, name: str, value: dict[str, Any], source: type[Any] | None, **who: Any) -> None:

@@ -12,7 +12,8 @@ import numpy as np
 from clearing.power_flow import AcGrid, PowerFlowInputError
 from flexbus import events as ev
 from flexbus.quantities import PPM
-from flexbus.views.activation import ActivationState, owed_w
+from flexbus.views.activation import ActivationState, owed_w, shown_at
+from flexbus.views.days import DAY_MS
 from flexbus.views.delivery import baseline_wh, deliveries, metered_wh, pool_of
 from streams.page.area import Area, Measured, Session
 from streams.page.series import Slots, add_series
@@ -32,8 +33,8 @@ def refresh_metered(area: Area, most: int | None = None) -> bool:
         Whether there was anything to compute.
     """
     worked = bool(area.points_due)
-    for session_id in sorted(area.sessions):
-        session = area.sessions[session_id]
+    for session_id in sorted(area.metered):
+        session = area.metered[session_id]
         if not session.metered_due:
             continue
         worked = True
@@ -59,10 +60,9 @@ def _points(area: Area) -> list[str]:
 def _deliver(area: Area, most: int | None) -> None:
     """Write what orders have delivered as far as they are read, until `DeliveryComputed` says it for good."""
     evidence = area.evidence
-    # An order has up to a day of quarter-hours.
-    points = sorted(area.points_due)[: None if most is None else max(1, most // 96)]
-    area.points_due.difference_update(points)
-    pool = pool_of(evidence, points)
+    due = sorted(area.points_due, key=lambda d: (-d[1], d[0]))[: None if most is None else max(1, most // 96)]
+    area.points_due.difference_update(due)
+    pool = {a for point, day in due for a in pool_of(evidence, (point,), day * DAY_MS, (day + 1) * DAY_MS)}
     for activation_id, found in deliveries(evidence, pool).items():
         order = evidence.activations.activations[activation_id].order
         if activation_id in area.deliveries or all(m is None for m in found.metered_wh):
@@ -152,7 +152,7 @@ def _ordered_w(area: Area, point: str, at_ms: int) -> int:
     """Return what is ordered at a point itself in a quarter-hour, W, positive = feed-in; refused orders are not."""
     total = 0
     activations = area.evidence.activations
-    for activation_id in activations.at_point.get(point, ()):
+    for activation_id in shown_at(activations, point, at_ms, at_ms + 1):
         activation = activations.activations[activation_id]
         order = activation.order
         slot = (at_ms - order.start_ms) // (order.resolution_s * 1000)

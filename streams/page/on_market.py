@@ -35,7 +35,7 @@ def _session(area: Area, event: ev.MarketSessionScheduled) -> None:
         "state": "SCHEDULED",
         "delivered_slots": 0,
     }
-    area.sessions[event.session_id] = Session(
+    area.sessions[event.session_id] = area.metered[event.session_id] = Session(
         session_id=event.session_id,
         slots=Slots(event.delivery_start_ms, resolution_s, count),
         row=row,

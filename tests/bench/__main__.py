@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 
 from streams.process import collect_seldom
-from tests.bench import clearing, core, scale, soak
+from tests.bench import clearing, core, days, scale, soak
 
 _BENCHES: dict[str, Callable[[int], Iterator["core.Ratio | core.Figure"]]] = {
     "codec": core.codec_rates,
@@ -19,6 +19,7 @@ _BENCHES: dict[str, Callable[[int], Iterator["core.Ratio | core.Figure"]]] = {
     "sequencer": core.sequencer_rates,
     "visible": soak.visible_figures,
     "growth": core.growth_rates,
+    "days": days.day_growth,
     "day": scale.large_day,
     "area": scale.area_figures,
     "clearing": clearing.day_rates,
@@ -26,7 +27,7 @@ _BENCHES: dict[str, Callable[[int], Iterator["core.Ratio | core.Figure"]]] = {
     "hostile": clearing.hostile_rates,
     "budgets": clearing.budget_rates,
 }
-_UNLESS_NAMED = ("growth",)  # python -m tests.bench growth --events=1000000
+_UNLESS_NAMED = ("growth", "days")  # python -m tests.bench growth --events=1000000
 
 
 @dataclass(frozen=True, slots=True)

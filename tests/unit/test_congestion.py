@@ -515,6 +515,47 @@ def test_a_forecast_meant_for_one_session_is_not_used_in_another() -> None:
     assert (run.live("S"), run.live("ID")) == ({"T1": (500_000,)}, {})
 
 
+def settled(session_id: str, later_ms: int = 0) -> ev.SettlementDue:
+    return ev.SettlementDue(area_id=AREA, session_id=session_id, at_ms=START + 48 * HOUR + later_ms)
+
+
+def day(run: Run, number: int) -> tuple[int, int]:
+    """Play a session with a need to its settlement; return what is then kept of forecasts, and found of requests."""
+    later_ms = number * 72 * HOUR
+    times = ("delivery_start_ms", "delivery_end_ms", "gate_opens_ms", "gate_closes_ms", "settlement_due_ms")
+    planned = session(f"day-{number}")
+    run.send(replace(planned, **{name: getattr(planned, name) + later_ms for name in times}), "fmo")
+    run.send(gate_opened(planned.session_id, START - 14 * HOUR + later_ms), "scheduler")
+    told = forecast(flow_w=(-5_400_000,) * 4, start_ms=START + later_ms, issued_at_ms=START - 13 * HOUR + later_ms)
+    run.send(replace(told, forecast_id=f"f-{number}"))
+    assert run.live(planned.session_id) == {"T1": (500_000,) * 4}
+    run.close(planned.session_id)
+    run.send(cleared(run, planned.session_id, T1=(100_000,) * 4), "clearing")
+    run.send(settled(planned.session_id, later_ms), "scheduler")
+    cells = sum(len(cells) for series in run.state.cells.values() for cells in series.values())
+    place = run.state.procurement.requests[next(reversed(run.state.procurement.requests))].place
+    return cells, len(list(run.state.procurement.at(place, START + later_ms)))
+
+
+def test_what_is_looked_through_does_not_grow_with_the_days() -> None:
+    run = Run()
+    run.close()
+    run.send(settled("S"), "scheduler")
+    assert [day(run, number) for number in range(1, 6)] == [(0, 1)] * 5
+    assert len(run.state.procurement.requests) == 5
+    assert run.state.unsettled == {}
+
+
+def test_of_a_day_that_is_settled_nothing_is_asked_and_nothing_kept() -> None:
+    run = Run()
+    run.close()
+    run.send(settled("S"), "scheduler")
+    assert run.send(forecast(session_id="S", flow_w=(-5_400_000,) * 4)) == []
+    assert not any(cells for series in run.state.cells.values() for cells in series.values())
+    run.send(forecast(flow_w=(-5_400_000,) * 4, start_ms=START + 24 * HOUR, revision=2))
+    assert [len(cells) for series in run.state.cells.values() for cells in series.values() if cells] == [4]
+
+
 def test_a_need_already_told_follows_the_forecast_also_after_its_gate() -> None:
     run = Run()
     run.send(forecast())

@@ -1,13 +1,30 @@
 """Delivery: what the meters show against the baseline, shared among orders (BeFlexible SUC06.3)."""
 
+from dataclasses import replace
 from typing import Any
 
 from flexbus import events as ev
 from flexbus.events import AssetKind, Quality
 from flexbus.quantities import Direction
 from flexbus.views import delivery
+from flexbus.views.activation import shown_at
 from flexbus.views.delivery import Delivered, Evidence, deliveries, metered_wh, pool_of
-from tests.story import AREA, DAY, GATE_CLOSED, SLOT, Story, baseline, begins, opened, ordered, point, reading
+from tests.story import (
+    AREA,
+    DAY,
+    GATE_CLOSED,
+    HOUR,
+    SLOT,
+    Story,
+    baseline,
+    begins,
+    cleared,
+    opened,
+    ordered,
+    point,
+    reading,
+    session,
+)  # fmt: skip
 
 DOWN = Direction.DOWN
 
@@ -19,7 +36,7 @@ def story(*before_gate: Any) -> Story:
 
 
 def computed(told: Story, *points: str) -> dict[str, Delivered]:
-    return deliveries(told.state, pool_of(told.state, points))
+    return deliveries(told.state, pool_of(told.state, points, DAY, DAY + 96 * SLOT))
 
 
 def delivered(told: Story, name: str, *points: str) -> list[int]:
@@ -178,7 +195,7 @@ def test_a_portfolio_gets_what_the_orders_at_its_points_leave() -> None:
     told = story(point("p4", "n1"), *pooled("p1", "p3"), baseline("p1", 0), baseline("p3", 0))
     told.tell(ordered("pool-order", None, 600, portfolio_id="pool"), ordered("a", "p1", 400))
     told.tell(reading("p1", 180), reading("p3", 50))
-    assert pool_of(told.state, ["p3"]) == {"a", "pool-order"}
+    assert pool_of(told.state, ["p3"], DAY, DAY + SLOT) == {"a", "pool-order"}
     assert delivered(told, "a", "p3") == [100]
     assert delivered(told, "pool-order", "p3") == [130]
     assert computed(told, "p1")["pool-order"].metered_wh == [230]
@@ -189,3 +206,56 @@ def test_a_portfolio_waits_until_all_its_points_are_read() -> None:
     told.tell(ordered("pool-order", None, 600, portfolio_id="pool"), reading("p1", 180), begins(0))
     numbers = computed(told, "p1")["pool-order"]
     assert (numbers.metered_wh, numbers.delivered_wh) == ([None], [0])
+
+
+NEXT = DAY + 96 * SLOT
+
+
+def test_a_reading_concerns_the_orders_of_its_own_time_alone() -> None:
+    told = story()
+    told.tell(ordered("a", "p1", 400), ordered("b", "p1", 400, start_ms=NEXT))
+    told.tell(ordered("late", "p1", 400, 400, 400, start_ms=NEXT - 2 * SLOT))  # into the next day
+    assert pool_of(told.state, ["p1"], DAY, DAY + SLOT) == {"a"}
+    assert pool_of(told.state, ["p1"], NEXT, NEXT + SLOT) == {"b", "late"}
+    assert pool_of(told.state, ["p1"], NEXT + SLOT, NEXT + 2 * SLOT) == frozenset()
+    everything = list(shown_at(told.state.activations, "p1", DAY, NEXT + 96 * SLOT))
+    assert sorted(everything) == ["a", "b", "late"]
+    told.tell(*(ordered(f"year-{n}", "p1", 400, start_ms=NEXT + n * 96 * SLOT) for n in range(1, 366)))
+    assert pool_of(told.state, ["p1"], DAY, DAY + SLOT) == {"a"}
+    assert max(map(len, told.state.activations.at_point["p1"].values())) == 2, "what a reading goes through"
+
+
+def test_an_order_is_judged_the_same_whatever_is_computed_with_it() -> None:
+    #  a and c are of the session s2; b, of s1 whose gate closed first, meets c and not a
+    told = story(*(baseline(p, 0) for p in ("p1", "p2")), *(baseline(p, 400, session_id="s2") for p in ("p1", "p2")))
+    told.tell(ev.GateClosed(area_id=AREA, session_id="s2", at_ms=DAY - SLOT))
+    told.tell(ordered("a", "p1", 400, session_id="s2"), ordered("a2", "p1", 400, session_id="s2"))
+    told.tell(ordered("b", "p2", 400), ordered("c", "p2", 400, session_id="s2"))
+    told.tell(reading("p1", 150), reading("p2", 150))
+    together = deliveries(told.state, ["a", "a2", "b", "c"])
+    assert {name: deliveries(told.state, [name])[name] for name in together} == together
+    assert [(n.baseline_wh, n.delivered_wh) for n in together.values()] == [
+        ([100], [25]), ([100], [25]), ([0], [75]), ([0], [75])
+    ]  # fmt: skip
+
+
+def test_what_comes_back_the_next_day_is_in_its_baseline() -> None:
+    payback = ev.Payback(factor_ppm=1_000_000, delay_slots=0, window_slots=2)
+    told = story(baseline("p1", *(0,) * 97), baseline("p1", 0, session_id="s2", start_ms=NEXT))
+    told.tell(session("s2", delivery_start_ms=NEXT, delivery_end_ms=NEXT + HOUR))
+    told.tell(replace(cleared(), award_terms=(ev.AwardTerms(award_id="award-a", payback=payback),)))
+    told.tell(ordered("a", "p1", 800, start_ms=NEXT - SLOT), ordered("b", "p1", 400, session_id="s2", start_ms=NEXT))
+    told.tell(reading("p1", -30, start_ms=NEXT))
+    #  a took 200 Wh, of which half comes back as draw in the first slot of the next day
+    assert deliveries(told.state, ["b"])["b"].baseline_wh == [-100]
+    assert deliveries(told.state, ["b"])["b"].delivered_wh == [70]
+    told.tell(ev.ActivationRefused(area_id=AREA, activation_id="a", fsp_id="alpha", reason="broken"))
+    assert deliveries(told.state, ["b"])["b"].baseline_wh == [0]
+    act = told.state.activations.activations["a"]
+    assert pool_of(told.state, act.points, act.order.start_ms, act.over_ms) == {"a", "b"}, "a change of a concerns b"
+
+
+def test_an_order_to_a_portfolio_that_nobody_knows_delivers_nothing() -> None:
+    told = story()
+    told.tell(ordered("a", None, 400, portfolio_id="unheard-of"))
+    assert deliveries(told.state, ["a"])["a"].delivered_wh == [0]
