@@ -126,7 +126,7 @@ class Publisher:
         messages = deque(self._member.consume(BATCH, WAIT_S))
         count = len(messages)
         with self.watchdog.patient(_MAKES_TOPICS_S):
-            self._targets.look(self._admitted(messages))
+            self._targets.look(self._admitted(messages), _MAKES_TOPICS_S)
         while messages:
             blocks: list[Block] = []
             nexts: dict[int, int] = {}
@@ -229,7 +229,8 @@ class Publisher:
                 self._learn_roles(block)
                 self._seen(place.partition, block, offset)
         with self.watchdog.patient(_MAKES_TOPICS_S):
-            self._targets.look(party for register in self._registers.values() for party in register.roles)
+            known = {party for register in self._registers.values() for party in register.roles}
+            self._targets.look(known, _MAKES_TOPICS_S)
         consumer.assign(
             [t if t.offset >= 0 else TopicPartition(JOURNAL, t.partition, OFFSET_BEGINNING) for t in committed]
         )

@@ -24,7 +24,7 @@ from prometheus_client import Counter
 from flexbus import codec, validation
 from flexbus.errors import EnvironmentProblem
 from flexbus.journal import Block
-from flexbus.topics import JOURNAL, REJECTIONS, party_topic
+from flexbus.topics import JOURNAL, REJECTIONS, party_of_inbox, party_topic
 from streams.caution import Caution
 from streams.checkpoint import AreaImage, Checkpoints, Image
 from streams.inbox import input_of
@@ -142,7 +142,8 @@ class Sequencer:
             with self.watchdog.patient(_TIMEOUT_S):  # a broker that has just made thousands of topics is busy
                 self._producer.init_transactions(_TIMEOUT_S)
             for topic in (JOURNAL, REJECTIONS):
-                self._targets.ready(topic)
+                with self.watchdog.patient(_TIMEOUT_S):
+                    self._targets.ready(topic, _TIMEOUT_S)
         except KafkaException as error:
             raise self._problem(error) from error
         self._member.subscribe([INBOXES, JOURNAL])
@@ -163,9 +164,9 @@ class Sequencer:
             raise self._problem(self._trouble.hopeless)
         if self._caution.doubts(drained=self._member.drained):
             self._member.set_back()
-        with self.watchdog.patient(_TIMEOUT_S):
-            self._targets.look()
         inputs = self._gathered()
+        with self.watchdog.patient(_TIMEOUT_S):
+            self._targets.look({party_of_inbox(topic) for topic in {i.topic for i in inputs}}, _TIMEOUT_S)
         batches = deque(_by_size(_in_order_of_arrival(inputs)))
         while batches:
             left = self._sequence(batches.popleft(), last=not batches)

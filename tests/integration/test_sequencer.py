@@ -6,7 +6,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from operator import attrgetter
 from pathlib import Path
@@ -20,7 +20,7 @@ from confluent_kafka.admin import NewTopic
 from flexbus import codec
 from flexbus import events as ev
 from flexbus.client import Client, Record, Sent
-from flexbus.errors import EnvironmentProblem, FaultCode
+from flexbus.errors import FaultCode
 from flexbus.events import Verdict
 from flexbus.partition import partition_of
 from flexbus.topics import inbox, party_topic
@@ -170,8 +170,8 @@ def test_who_could_get_nothing_is_heard_once_its_topic_is_there(
 ) -> None:
     """With access control who runs the bus makes the topics, perhaps a moment after the party has begun to send."""
 
-    def refused(*_: object) -> None:
-        raise EnvironmentProblem("only who runs the bus makes topics")
+    def refused(_: Connection, parties: Iterable[str], **__: object) -> None:
+        raise topics.TopicsRefused("only who runs the bus makes topics", map(party_topic, parties))
 
     monkeypatch.setattr(topics, "create_topics", refused)
     monkeypatch.setattr(topics, "_ASK_AGAIN_S", 0.5)

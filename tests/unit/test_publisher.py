@@ -1,11 +1,14 @@
 """The publisher beside a group that moves: no block is published twice."""
 
+import time
 from collections.abc import Callable, Iterable
+from concurrent.futures import Future
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from confluent_kafka import KafkaError, TopicPartition
+from confluent_kafka import KafkaError, KafkaException, TopicPartition
+from confluent_kafka.admin import NewTopic
 
 from flexbus import codec
 from flexbus.errors import EnvironmentProblem
@@ -16,7 +19,7 @@ from flexbus.topics import JOURNAL, party_topic
 from streams import topics
 from streams.kafka import Connection
 from streams.publisher import Publisher
-from streams.topics import Targets
+from streams.topics import Targets, TopicsRefused
 
 CONNECTION = Connection("127.0.0.1:9")
 Rebalance = Callable[[Any, list[TopicPartition]], None]
@@ -129,9 +132,9 @@ def test_hundreds_who_are_admitted_at_once_are_asked_for_at_once(monkeypatch: py
     """Each question takes a quarter of a second, and the transaction that waits for them is given up after ten."""
     asked = []
 
-    def refused(_: Connection, parties: Iterable[str]) -> None:
+    def refused(_: Connection, parties: Iterable[str], **__: Any) -> None:
         asked.append(len([*parties]))
-        raise EnvironmentProblem("who runs the bus makes topics")
+        raise TopicsRefused("who runs the bus makes topics", map(party_topic, parties))
 
     monkeypatch.setattr(topics, "create_topics", refused)
     monkeypatch.setattr(topics, "existing_topics", lambda _: {})
@@ -165,7 +168,7 @@ NO_LEADER, ABSENT = KafkaError(KafkaError.LEADER_NOT_AVAILABLE), KafkaError(Kafk
 
 def test_a_party_whose_topic_has_no_leader_for_a_moment_misses_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """So it is when Kafka comes back, and the services with it; what is passed over is never published."""
-    monkeypatch.setattr(topics, "create_topics", lambda *_: pytest.fail("it is there"))
+    monkeypatch.setattr(topics, "create_topics", lambda *_, **__: pytest.fail("it is there"))
     assert Targets(CONNECTION, told(NO_LEADER, None)).party_ready("fsp-a")
 
 
@@ -173,8 +176,129 @@ def test_a_party_whose_topic_has_no_leader_for_a_moment_misses_nothing(monkeypat
 def test_a_party_whose_topic_was_made_just_now_misses_nothing(
     monkeypatch: pytest.MonkeyPatch, answer: KafkaError
 ) -> None:
-    monkeypatch.setattr(topics, "create_topics", lambda *_: None)
+    monkeypatch.setattr(topics, "create_topics", lambda *_, **__: None)
     assert Targets(CONNECTION, told(ABSENT, answer, None)).party_ready("fsp-a")
+
+
+class Answers(SimpleNamespace):
+    """A broker without the topics that are wanted, which answers each time somebody asks it to make them.
+
+    Args:
+        answers: by call what it says of each topic: an error, or None for one that is made.
+        silent: how often it does not even tell its topics.
+    """
+
+    def __init__(self, *answers: KafkaError | None, silent: int = 0) -> None:
+        super().__init__(answers=list(answers), silent=silent, made=set(), asked=0, bootstrap="kafka:9092")
+
+    def admin(self, _: Any = None) -> "Answers":
+        return self
+
+    def poll(self, _: float) -> None:
+        return
+
+    def list_topics(self, *_: Any, timeout: float) -> Any:
+        if self.silent:
+            self.silent -= 1
+            raise KafkaException(KafkaError(KafkaError._TRANSPORT))
+        whole = SimpleNamespace(error=None, partitions={0: SimpleNamespace(error=None)})
+        return SimpleNamespace(topics=dict.fromkeys(self.made, whole))
+
+    def create_topics(self, wanted: list[NewTopic], **_: float) -> dict[str, Future[None]]:
+        answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+        self.asked += 1
+        found: dict[str, Future[None]] = {}
+        for topic in wanted:
+            done = found[topic.topic] = Future()
+            if answer is None:
+                self.made.add(topic.topic)
+                done.set_result(None)
+            else:
+                done.set_exception(KafkaException(answer))
+        return found
+
+
+PASSING = [
+    KafkaError._TRANSPORT,
+    KafkaError._TIMED_OUT,
+    KafkaError._ALL_BROKERS_DOWN,
+    KafkaError.UNKNOWN,
+    KafkaError.REQUEST_TIMED_OUT,
+    KafkaError.NOT_CONTROLLER,
+    KafkaError.BROKER_NOT_AVAILABLE,
+    KafkaError.INVALID_REPLICATION_FACTOR,
+    KafkaError.THROTTLING_QUOTA_EXCEEDED,
+]
+
+
+def targets_of(broker: Answers, producer: Any = None) -> Targets:
+    connection: Any = broker
+    return Targets(connection, producer or broker)
+
+
+@pytest.mark.parametrize("code", PASSING)
+def test_a_party_whose_topic_a_broker_in_trouble_did_not_make_misses_nothing(code: int) -> None:
+    """What is passed over in that moment is never published; only who is refused has no topic."""
+    broker = Answers(KafkaError(code), None)
+    assert targets_of(broker).party_ready("fsp-a")
+    assert broker.asked == 2
+
+
+@pytest.mark.parametrize("code", PASSING)
+def test_a_broker_that_stays_in_trouble_ends_the_process_with_the_reason(code: int) -> None:
+    targets = targets_of(Answers(KafkaError(code, "in trouble")))
+    began = time.monotonic()
+    with pytest.raises(EnvironmentProblem, match=r"could not be created.*in trouble") as caught:
+        targets.look(["fsp-a"], 0.5)
+    assert not isinstance(caught.value, TopicsRefused)
+    assert time.monotonic() - began < 5.0
+
+
+def test_a_broker_that_is_away_when_asked_for_its_topics_has_refused_nobody() -> None:
+    absent: Any = SimpleNamespace(topics={})
+    broker = Answers(None, silent=2)
+    answers = [absent]
+    producer = SimpleNamespace(list_topics=lambda **k: answers.pop(0) if answers else broker.list_topics(**k))
+    assert targets_of(broker, producer).party_ready("fsp-a")
+
+
+def test_a_broker_that_answers_nothing_ends_the_process_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(topics, "_ASIDE_S", 0.0)
+    broker: Any = Answers(None)
+    broker.create_topics = lambda wanted, **_: {t.topic: Future() for t in wanted}
+    with pytest.raises(EnvironmentProblem, match=r"could not be created.*cannot be reached"):
+        targets_of(broker).look(["fsp-a"], 0.3)
+
+
+@pytest.mark.parametrize(
+    "code", [KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.POLICY_VIOLATION, KafkaError.TOPIC_EXCEPTION]
+)
+def test_only_who_is_refused_a_topic_gets_nothing_and_is_not_asked_for_again_at_once(code: int) -> None:
+    broker = Answers(KafkaError(code), None)
+    targets = targets_of(broker)
+    assert not targets.party_ready("fsp-a")
+    assert not targets.party_ready("fsp-a")
+    assert broker.asked == 1
+
+
+def test_who_is_admitted_with_one_who_is_refused_misses_nothing() -> None:
+    """Its topic is made, and may be told of later; taken for refused it would be passed over meanwhile."""
+    broker: Any = Answers(None)
+    make = broker.create_topics
+
+    def create(wanted: list[NewTopic], **_: float) -> dict[str, Future[None]]:
+        found: dict[str, Future[None]] = make([t for t in wanted if t.topic != party_topic("fsp-b")])
+        if any(t.topic == party_topic("fsp-b") for t in wanted):
+            done = found.setdefault(party_topic("fsp-b"), Future())
+            done.set_exception(KafkaException(KafkaError(KafkaError.POLICY_VIOLATION)))
+        return found
+
+    broker.create_topics = create
+    late = [SimpleNamespace(topics={}), SimpleNamespace(topics={})]
+    producer = SimpleNamespace(list_topics=lambda **k: late.pop(0) if late else broker.list_topics(**k))
+    targets = targets_of(broker, producer)
+    targets.look(["fsp-a", "fsp-b"], 5.0)
+    assert (targets.party_ready("fsp-a"), targets.party_ready("fsp-b")) == (True, False)
 
 
 def admission(number: int) -> Entry:
