@@ -14,7 +14,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
@@ -82,6 +82,7 @@ def main() -> int:
         views, others = bus.differing_views(), days.differing(wanted.result())
         starts = {name: worker.starts for name, worker in bus.workers.items()}
         restored = bus.restored()
+        others += restless(starts, strikes)
         others += [f"guest {name} had to be killed" for name, _, code in bus.guests if code is None]
         if not report.ok or views or others:
             print(bus.logs())
@@ -138,6 +139,24 @@ def struck(bus: ChaoticBus, broker: Broker, disk: SlowDisk, chance: random.Rando
         say(f"{number}: {what} {name}")
     disk.quick()
     return found
+
+
+def restless(starts: Mapping[str, int], strikes: Mapping[str, int]) -> list[str]:
+    """Name the processes that were started more often than strikes explain: each at its kind may end it twice.
+
+    Args:
+        starts: by process: service, space, slot.
+        strikes: by what and kind; one at the broker may end every process once.
+    """
+    at = Counter[str]()
+    for strike, times in strikes.items():
+        at[strike.partition(" ")[2]] += times
+    most = {name: 1 + 2 * at[name.partition(" ")[0]] + at["broker"] for name in starts}
+    return [
+        f"{name} was started {times} times, at most {most[name]}"
+        for name, times in starts.items()
+        if times > most[name]
+    ]
 
 
 def stall(broker: Broker, seconds: float) -> None:

@@ -5,6 +5,7 @@ import random
 import pytest
 
 from streams.services import SERVICES
+from tests.chaos.__main__ import restless
 from tests.chaos.bus import SECOND
 from tests.chaos.schedule import schedule
 
@@ -45,3 +46,12 @@ def test_a_seed_gives_one_schedule() -> None:
 @pytest.mark.parametrize("kills", [1, 2, 3, 5, 30])
 def test_any_number_of_strikes_can_be_had(kills: int) -> None:
     assert len(schedule(WORKERS, random.Random(1), kills)) == kills
+
+
+def test_a_process_that_ends_again_and_again_by_itself_is_told() -> None:
+    strikes = {"kill clearing": 1, "pause clearing": 1, "stall broker": 2}
+    starts = {"clearing 0": 7, "clearing 1": 8, "monitor 0": 3, "publisher 0": 4}
+    assert restless(starts, strikes) == [
+        "clearing 1 was started 8 times, at most 7",
+        "publisher 0 was started 4 times, at most 3",
+    ]
