@@ -25,6 +25,8 @@ __all__ = ["Intake", "Kept", "Outcome", "Rules"]
 
 BLOCK_ENTRIES = 500
 BLOCK_BYTES = 4_000_000
+# The publisher tells of a block in one transaction, which has ten seconds: entries times parties that may be told.
+BLOCK_TOLD = 50_000
 # An input of a megabyte can have a hundred thousand faults; what is said about it stays within a record.
 _MOST_FAULTS = 1000  # the content's own checks stop at the next
 _MOST_HEADERS = 50
@@ -44,6 +46,7 @@ class Rules:
         admission: faults of what would come next in an area: state, event, sender, on behalf of, received at.
         authority: those of them that need no sound content: who sends it for whom.
         signature: faults of its signature, or of none: state, event, sender, received at, payload, signature.
+        told: how many parties of an area may be told of an entry: state.
     """
 
     content: Callable[[Any], tuple[Fault, ...]]
@@ -52,6 +55,7 @@ class Rules:
     admission: Callable[[Any, Any, str, str | None, int], tuple[Fault, ...]]
     authority: Callable[[Any, Any, str, str | None, int], tuple[Fault, ...]] = lambda *_: ()
     signature: Callable[[Any, Any, str, int, bytes, bytes | None], tuple[Fault, ...]] = lambda *_: ()
+    told: Callable[[Any], int] = lambda _: 1
 
 
 @dataclass(slots=True)
@@ -238,7 +242,8 @@ class Intake:
         self._areas[area.area_id] = touched[area.area_id] = area
         count = (entry.event_type, area.area_id)
         outcome.accepted[count] = outcome.accepted.get(count, 0) + 1
-        if len(area.pending) >= BLOCK_ENTRIES:
+        pending = len(area.pending)
+        if pending >= BLOCK_ENTRIES or pending * self._rules.told(area.state) >= BLOCK_TOLD:
             self._close(area, outcome)
         return _receipt(reading, Verdict.ACCEPTED, fact.block, fact.index)
 

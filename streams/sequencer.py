@@ -70,6 +70,7 @@ RULES = Rules(
     admission=validation.admission_faults,
     authority=validation.authority_faults,
     signature=validation.signature_faults,
+    told=lambda admission: len(admission.registry.participants),
 )
 
 

@@ -87,6 +87,20 @@ def test_a_batch_becomes_chained_blocks_and_receipts_with_positions(monkeypatch:
     assert outcome.accepted == {("FlexOfferSubmitted", AREA): 25}
 
 
+def test_a_block_holds_no_more_than_its_parties_can_be_told_of_in_one_transaction(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(intake_module, "BLOCK_TOLD", 40)
+    box = Inbox()
+    intake, _ = opened(box)
+    outcome = intake.take([box.record(FSP_A, offer_of(n, AREA)) for n in range(25)])
+    (parties,) = {len(area.state.registry.participants) for area in intake._areas.values()}
+    assert parties > 2
+    most = -(-40 // parties)
+    assert {len(b.entries) for b in outcome.blocks[:-1]} == {most}
+    assert sum(len(b.entries) for b in outcome.blocks) == 25
+
+
 def test_the_payload_is_kept_byte_for_byte() -> None:
     box = Inbox()
     intake, _ = opened(box)
