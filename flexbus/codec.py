@@ -29,6 +29,7 @@ from flexbus.events import (
 )
 from flexbus.journal import Block
 from flexbus.reader import GIVEN_UP, Unmade, reader
+from flexbus.strict import Walker, walker
 from flexbus.values import from_json, from_json_as, to_json, to_json_values, to_plain
 from flexbus.writer import Shared, writer
 from schemas import avro_schemas
@@ -242,7 +243,7 @@ def decode(data: bytes, registry: Registry | None = None) -> Any:
     """Return the event of encoded bytes.
 
     Raises:
-        CodecError: not Avro, an unknown schema, a truncated or overlong body.
+        CodecError: not Avro, or Avro that others would not read alike; an unknown schema, a truncated or overlong body.
     """
     return _body(data, *_frame(data, registry))
 
@@ -291,9 +292,22 @@ def _decoded(data: bytes, written: WriterSchema, offset: int) -> Any:
     if rest:
         raise CodecError(FaultCode.NOT_DECODABLE, f"{rest} bytes follow the end of the {name}")
     try:
+        _walker(known, writer)(data, offset)
+    except Exception as error:
+        raise CodecError(
+            FaultCode.NOT_DECODABLE, f"the body is not a {name} that all read alike: {str(error)[:200]}"
+        ) from error
+    try:
         return builder(_CLASSES[name])(value)
     except Exception as error:
         raise CodecError(FaultCode.NOT_DECODABLE, f"the body is not a valid {name}: {error}") from error
+
+
+def _walker(known: bytes, schema: Any) -> Walker:
+    return _WALKERS.get(known) or _WALKERS.setdefault(known, walker(schema))
+
+
+_WALKERS: dict[bytes, Walker] = {}  # by fingerprint
 
 
 def decode_as(data: bytes, cls: type[T], registry: Registry | None = None) -> T:

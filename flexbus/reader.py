@@ -236,6 +236,9 @@ def _varint() -> Iterator[str]:
             yield f"{indent}b, i = rest(d, i, b & {mask})"
         else:
             yield f"{indent}b = b & {mask} | d[i] << {shift}; i += 1"
+    for mask, _ in _SHIFTS[-2::-1]:  # whose last byte is 0 has a byte too many
+        indent = indent[4:]
+        yield f"{indent}elif b <= {mask}: raise ValueError"
 
 
 def _size() -> Iterator[str]:
@@ -346,17 +349,15 @@ def _indented(lines: Iterator[str], steps: int = 1) -> Iterator[str]:
 
 def _rest(d: bytes, i: int, b: int) -> tuple[int, int]:
     """Read what is left of a varint of five to ten bytes."""
-    shift = 28
-    while True:
+    for shift in range(28, 70, 7):
         more = d[i]
         i += 1
         b |= (more & 127) << shift
-        shift += 7
         if more < 128:
-            break
-    if b >> 64:
-        raise ValueError
-    return b, i
+            if more == 0 or b >> 64:
+                raise ValueError
+            return b, i
+    raise ValueError
 
 
 def _named(names: dict[str, Any], helper: Any) -> str:
