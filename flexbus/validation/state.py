@@ -1,7 +1,7 @@
 """What the sequencer must remember of a market area to judge its next event: owners, revisions, states."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from flexbus import events as ev
@@ -166,7 +166,8 @@ def _reading(state: Admission, e: ev.MeterReadingReceived, _: Fact) -> None:
 
 
 def _aggregate_offered(state: Admission, e: ev.AggregateOffered, _: Fact) -> None:
-    state.aggregates[e.aggregate_id] = e
+    # Of thousands of members nothing is asked here, and they would stay for ever.
+    state.aggregates[e.aggregate_id] = replace(e, members=())
 
 
 def _aggregate_activated(state: Admission, e: ev.AggregateActivated, _: Fact) -> None:

@@ -529,6 +529,15 @@ def test_an_order_is_only_lowered_and_only_in_slots_to_come() -> None:
 
 def test_an_aggregate_is_activated_within_what_was_offered() -> None:
     market = closed_market()
+    member = ev.AggregateMember(
+        offer_id="o",
+        fsp_id=FSP_A,
+        connection_point_id="cp",
+        portfolio_id=None,
+        first_slot=0,
+        power_w=(100_000,) * 4,
+        price_milli_per_mwh=(40_000,) * 4,
+    )
     aggregate = ev.AggregateOffered(
         area_id=AREA,
         session_id=SESSION,
@@ -539,9 +548,10 @@ def test_an_aggregate_is_activated_within_what_was_offered() -> None:
         resolution_s=900,
         power_w=(100_000,) * 4,
         price_milli_per_mwh=(40_000,) * 4,
-        members=(),
+        members=(member,),
     )
     market.send(aggregate, "aggregation")
+    assert market.admission.aggregates == {"agg": replace(aggregate, members=())}, "thousands would stay for ever"
     activated = ev.AggregateActivated(
         area_id=AREA,
         tso_activation_id="t1",
