@@ -90,12 +90,12 @@ class Prometheus:
             found = json.load(answer)["data"]["result"]
         return [(one["metric"], float(one["value"][1])) for one in found]
 
-    def until(self, expression: str, within_s: float = 60.0) -> list[tuple[dict[str, str], float]]:
-        """Return the series of a query, once there are some and all are numbers."""
+    def until(self, expression: str, least: int = 1, within_s: float = 60.0) -> list[tuple[dict[str, str], float]]:
+        """Return the series of a query, once there are so many and all are numbers: areas come one after the other."""
         deadline = time.monotonic() + within_s
         while True:
             found = self.ask(expression)
-            if found and not any(math.isnan(value) for _, value in found):
+            if len(found) >= least and not any(math.isnan(value) for _, value in found):
                 return found
             assert time.monotonic() < deadline, f"{expression} still gives {found}"
             time.sleep(0.5)
@@ -262,17 +262,19 @@ def test_every_service_is_scraped_and_the_chain_counts_as_up(prometheus: Prometh
 @pytest.mark.kafka
 def test_the_figures_are_those_of_the_story(prometheus: Prometheus) -> None:
     """Need of T1: 400 kW - 300 kW * 98 % = 106 kW against export, in both areas."""
-    need = {(m["area"], m["direction"]): v for m, v in prometheus.until("hedge_need_watts")}
+    need = {(m["area"], m["direction"]): v for m, v in prometheus.until("hedge_need_watts", len(AREAS))}
     assert need == {(area, "DOWN"): 106_000 for area in AREAS}
-    asked = {m["area"]: v for m, v in prometheus.until('hedge_requests_total{state="SUBMITTED"}')}
+    asked = {m["area"]: v for m, v in prometheus.until('hedge_requests_total{state="SUBMITTED"}', len(AREAS))}
     assert asked == dict.fromkeys(AREAS, 1)
-    ages = {m["area"]: v for m, v in prometheus.until("hedge_forecast_age_seconds")}
+    ages = {m["area"]: v for m, v in prometheus.until("hedge_forecast_age_seconds", len(AREAS))}
     assert ages == dict.fromkeys(AREAS, 2 * 3600), "by the played day's clock"
     refused = {m["code"]: v for m, v in prometheus.until("sum by (code) (hedge_rejections_total)")}
     assert sum(refused.values()) >= len(AREAS)
-    procured = {m["area"]: v for m, v in prometheus.until("hedge_procured_ratio == 1")}
+    procured = {m["area"]: v for m, v in prometheus.until("hedge_procured_ratio == 1", len(AREAS))}
     assert procured == dict.fromkeys(AREAS, 1.0)
-    prices = {(m["area"], m["direction"]): v for m, v in prometheus.until("hedge_market_price_milli_per_mwh")}
+    prices = {
+        (m["area"], m["direction"]): v for m, v in prometheus.until("hedge_market_price_milli_per_mwh", len(AREAS))
+    }
     assert prices == {(area, "DOWN"): pytest.approx(40_000, rel=0.01) for area in AREAS}, "what was bid, and losses"
 
 
