@@ -106,6 +106,7 @@ def demos(tmp_path: Path) -> Iterator[list[Demo]]:
                 demo.process.wait(60)
 
 
+@pytest.mark.long  # three demos at a time; test_supervisor has two runs side by side, and what Ctrl-C leaves
 def test_two_runs_side_by_side_ctrl_c_in_one_and_a_further_run(demos: list[Demo], tmp_path: Path) -> None:
     interrupted, finishing = demos
     pages = [demo.wait_for(r"the page: (\S+)") for demo in demos]
