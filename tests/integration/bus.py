@@ -24,6 +24,7 @@ from streams.topics import create_topics
 
 PARTY = "DSO-TEST"
 PARTITIONS = 3
+_FULL_MACHINE_S = 60.0
 OPEN_RULES = Rules(
     content=lambda event: (),
     state=lambda: None,
@@ -98,14 +99,18 @@ def running_bus(folder: Path, sequenced: bool = True) -> Iterator[tuple[Bus, Bro
 
 @contextmanager
 def working(worker: Any) -> Iterator[None]:
-    """Let a sequencer or publisher work in a thread; that it ended by itself is a failure."""
+    """Let a sequencer or publisher work in a thread; that it ended by itself is a failure.
+
+    Its watchdog would end the process of the tests, and on a full machine a step may take long.
+    """
     stop = threading.Event()
 
     def work() -> None:
-        worker.open()
-        while not stop.is_set():
-            worker.step()
-        worker.close()
+        with worker.watchdog.patient(_FULL_MACHINE_S):
+            worker.open()
+            while not stop.is_set():
+                worker.step()
+            worker.close()
 
     thread = threading.Thread(target=work, daemon=True)
     thread.start()
