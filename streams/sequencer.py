@@ -22,6 +22,7 @@ from confluent_kafka import OFFSET_END, KafkaError, KafkaException, TopicPartiti
 from prometheus_client import Counter
 
 from flexbus import codec, validation
+from flexbus.catalogue import SERVICES_BY_ID
 from flexbus.errors import EnvironmentProblem
 from flexbus.journal import Block
 from flexbus.topics import JOURNAL, REJECTIONS, party_of_inbox, party_topic
@@ -166,8 +167,9 @@ class Sequencer:
         if self._caution.doubts(drained=self._member.drained):
             self._member.set_back()
         inputs = self._gathered()
+        told = {party_of_inbox(topic) for topic in {i.topic for i in inputs}} - SERVICES_BY_ID.keys()
         with self.watchdog.patient(_TIMEOUT_S):
-            self._targets.look({party_of_inbox(topic) for topic in {i.topic for i in inputs}}, _TIMEOUT_S)
+            self._targets.look(told, _TIMEOUT_S)
         batches = deque(_by_size(_in_order_of_arrival(inputs)))
         while batches:
             left = self._sequence(batches.popleft(), last=not batches)
