@@ -40,11 +40,17 @@ HEAP = (
 BRIEFLY = "-XX:TieredStopAtLevel=1"
 
 
-def free_port() -> int:
-    """Return a loopback port that was free a moment ago; whoever binds it must be ready to ask again."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+def free_port(besides: int | None = None) -> int:
+    """Return a loopback port that was free a moment ago; whoever binds it must be ready to ask again.
+
+    `besides` is a port that is to be bound, too: nobody holds it yet, so the system may name it once more.
+    """
+    while True:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = int(probe.getsockname()[1])
+        if port != besides:
+            return port
 
 
 def _is_free(port: int) -> bool:
@@ -261,7 +267,7 @@ class Broker:
     def _attempt(self, command: list[str], last: _Note | None) -> _Note | None:
         """Start Kafka on one choice of ports; None if somebody else was quicker to bind one of them."""
         port = self.port or (last.port if last and _is_free(last.port) else free_port())
-        controller_port = free_port()
+        controller_port = free_port(besides=port)
         self._write_properties(port, controller_port)
         self._format(command)
         said_before = self.log.stat().st_size if self.log.exists() else 0

@@ -130,7 +130,8 @@ def test_kafka_in_a_container_has_the_settings_of_the_local_one() -> None:
 def test_the_start_script_of_the_image_makes_a_kafka_that_keeps_its_data(tmp_path: Path) -> None:
     """The image's own script, settings and jars, without the container around them."""
     java = find_java()
-    port, controller = free_port(), free_port()
+    port = free_port()
+    controller = free_port(besides=port)
     environment = {
         "PATH": f"{java.parent}{os.pathsep}{os.environ['PATH']}",
         "KAFKA_HOME": str(DOCKER / "kafka"),
