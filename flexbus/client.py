@@ -232,7 +232,7 @@ class Client:
         if self._verdicts.may_be_gone(missing) and self._receipts is not None:
             self._receipts.assign(self._receipts_from)
             self._verdicts.forget()
-        limit_s = timeout_s or self._timeout_s
+        limit_s = self._timeout_s if timeout_s is None else timeout_s
         deadline = time.monotonic() + limit_s
         while missing:
             if time.monotonic() > deadline:

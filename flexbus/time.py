@@ -4,9 +4,19 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
-__all__ = ["QUARTER_HOUR_S", "Period", "iso", "local_day", "parse_instant", "parse_ms", "slot_starts"]
+__all__ = [
+    "QUARTER_HOUR_MS",
+    "QUARTER_HOUR_S",
+    "Period",
+    "iso",
+    "local_day",
+    "parse_instant",
+    "parse_ms",
+    "slot_starts",
+]
 
 QUARTER_HOUR_S = 900
+QUARTER_HOUR_MS = QUARTER_HOUR_S * 1000
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from flexbus import events as ev
 from flexbus.catalogue import Service
 from flexbus.events import CongestionKind, NeedState, ProcurementState, Role
 from flexbus.quantities import PPM
-from flexbus.time import QUARTER_HOUR_S, slot_starts
+from flexbus.time import QUARTER_HOUR_MS, slot_starts
 from flexbus.views import needs, registry
 from flexbus.views.fact import Emission, Fact, emit
 from flexbus.views.harmonise import Cell, canonical
@@ -24,7 +24,6 @@ from flexbus.views.requests import Desk, ask, causes_of, leave, missed, place_of
 
 __all__ = ["Congestion", "decide", "fold", "over_procured_w"]
 
-_QUARTER_MS = QUARTER_HOUR_S * 1000
 _Series = dict[tuple[str, CongestionKind], dict[int, Cell]]
 
 
@@ -198,7 +197,7 @@ def _newest(state: Congestion, session: Session) -> _Series:
     """Return what is forecast for the delivery of a session."""
     found: _Series = {}
     last_ms = session.scheduled.delivery_end_ms
-    quarters = range(session.scheduled.delivery_start_ms // _QUARTER_MS * _QUARTER_MS, last_ms, _QUARTER_MS)
+    quarters = range(session.scheduled.delivery_start_ms // QUARTER_HOUR_MS * QUARTER_HOUR_MS, last_ms, QUARTER_HOUR_MS)
     for scope in (None, session.scheduled.session_id):
         for key, cells in state.cells.get(scope, {}).items():
             _merge(found.setdefault(key, {}), {q: cells[q] for q in quarters if q in cells})

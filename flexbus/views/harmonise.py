@@ -8,11 +8,10 @@ from typing import Annotated
 from flexbus import events as ev
 from flexbus.errors import Fault, FaultCode, FaultyInputError
 from flexbus.events import CongestionKind
-from flexbus.time import QUARTER_HOUR_S, parse_ms
+from flexbus.time import QUARTER_HOUR_MS, parse_ms
 
 __all__ = ["UNITS", "Cell", "ForeignForecast", "Source", "canonical", "forecast_of", "harmonise"]
 
-_SLOT_MS = QUARTER_HOUR_S * 1000
 _WATTS = {"W": 1, "kW": 1_000, "MW": 1_000_000}
 _LARGEST_W = 2**63 - 1  # an integer on the wire
 UNITS = tuple(_WATTS)
@@ -192,7 +191,7 @@ def canonical(e: ev.CongestionForecastReceived, *, computed: bool = False) -> di
     parts: dict[int, list[int]] = {}
     for index in range(slots):
         start_ms = e.start_ms + index * step_ms
-        for quarter_ms in range(start_ms // _SLOT_MS * _SLOT_MS, start_ms + step_ms, _SLOT_MS):
+        for quarter_ms in range(start_ms // QUARTER_HOUR_MS * QUARTER_HOUR_MS, start_ms + step_ms, QUARTER_HOUR_MS):
             parts.setdefault(quarter_ms, []).append(index)
     return {quarter_ms: _cell(e, indices, computed) for quarter_ms, indices in parts.items()}
 

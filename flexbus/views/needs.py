@@ -10,12 +10,10 @@ from dataclasses import dataclass, field
 from flexbus import events as ev
 from flexbus.events import CongestionKind, LocationKind
 from flexbus.quantities import PPM, Direction
+from flexbus.time import QUARTER_HOUR_MS
 from flexbus.views.harmonise import Cell
 
 __all__ = ["FeederTree", "Key", "feeder_tree", "needs_of", "place_kind", "quantity_w", "runs", "thermal_need_w"]
-
-_SLOT_MS = 900_000
-
 
 # Element, kind of congestion, direction of the need.
 Key = tuple[str, CongestionKind, Direction]
@@ -156,7 +154,9 @@ def needs_of(
             need = found[key] = [0] * len(starts)
             for i, start_ms in enumerate(starts):
                 most, old = 0, False
-                for quarter_ms in range(start_ms // _SLOT_MS * _SLOT_MS, start_ms + span_ms, _SLOT_MS):
+                for quarter_ms in range(
+                    start_ms // QUARTER_HOUR_MS * QUARTER_HOUR_MS, start_ms + span_ms, QUARTER_HOUR_MS
+                ):
                     cell = series.get(quarter_ms)
                     if cell is None:
                         continue
