@@ -6,7 +6,6 @@ from zoneinfo import ZoneInfo
 
 __all__ = [
     "QUARTER_HOUR_MS",
-    "QUARTER_HOUR_S",
     "Period",
     "iso",
     "local_day",
@@ -15,8 +14,7 @@ __all__ = [
     "slot_starts",
 ]
 
-QUARTER_HOUR_S = 900
-QUARTER_HOUR_MS = QUARTER_HOUR_S * 1000
+QUARTER_HOUR_MS = 900_000
 
 
 @dataclass(frozen=True, slots=True)
