@@ -11,8 +11,8 @@ Rules (FLEXGRID D2.1 HLUC_01_UCS_04; simple start alignment: the slots of the se
 - An offer with terms of its own (ramps, runs, payback, profile, slices, storage, inverter, reactive power) stands
   alone: no sum contains it and none of it goes up, as no split could keep its terms. How many there are is told. Of
   auctions that hold power ready (CAPACITY, STOCHASTIC) nothing goes up.
-- An aggregate is one record (`MEMBERS_BYTES`): what it has no room for does not go up, with an equal part of the room
-  for each provider (`flexbus.fitting`).
+- An aggregate is one record, and so is the split of an activation of all of it (`MEMBERS_BYTES`): what they have no
+  room for does not go up, with an equal part of the room for each provider (`flexbus.fitting`).
 - An activation is split per slot in proportion to what the members have left (`apportion`, members sorted by offer),
   among those whose price the TSO pays. What they cannot give, and what would begin in the past, is unserved.
 """
@@ -245,7 +245,7 @@ def _market_cleared(state: Aggregates, e: ev.MarketCleared) -> Iterator[Emission
                 )
             )
     for (infeed_id, direction), every in sorted(members.items(), key=lambda item: _by_place(item[0])):
-        group = fitting(every, MEMBERS_BYTES)
+        group = _fitting(every, session.slots)
         power_w = [0] * session.slots
         asked: list[list[int]] = [[] for _ in power_w]
         for m in group:
@@ -268,6 +268,24 @@ def _market_cleared(state: Aggregates, e: ev.MarketCleared) -> Iterator[Emission
             bidding_zone_eic=state.registry.area.bidding_zone_eic if state.registry.area is not None else None,
         )
         yield emit(aggregate, aggregate.aggregate_id)
+
+
+def _fitting(members: Sequence[ev.AggregateMember], slots: int) -> tuple[ev.AggregateMember, ...]:
+    """Return the members that there is room for, in the aggregate and in the split of an activation of all of it."""
+    kept = fitting(members, MEMBERS_BYTES)
+    shares = [_share(m, (0,) * m.first_slot + m.power_w + (0,) * (slots - m.first_slot - len(m.power_w))) for m in kept]
+    down = {share.offer_id for share in fitting(shares, MEMBERS_BYTES)}
+    return tuple(m for m in kept if m.offer_id in down)
+
+
+def _share(member: ev.AggregateMember, power_w: Sequence[int]) -> ev.AggregateShare:
+    return ev.AggregateShare(
+        offer_id=member.offer_id,
+        fsp_id=member.fsp_id,
+        connection_point_id=member.connection_point_id,
+        portfolio_id=member.portfolio_id,
+        power_w=tuple(power_w),
+    )
 
 
 def _brp_ids(registry: Registry, members: Sequence[ev.AggregateMember]) -> tuple[str, ...]:
@@ -353,17 +371,7 @@ def _activated(state: Aggregates, e: ev.AggregateActivated) -> Iterator[Emission
         start_ms=e.start_ms,
         resolution_s=e.resolution_s,
         price_milli_per_mwh=e.price_milli_per_mwh,
-        shares=tuple(
-            ev.AggregateShare(
-                offer_id=member.offer_id,
-                fsp_id=member.fsp_id,
-                connection_point_id=member.connection_point_id,
-                portfolio_id=member.portfolio_id,
-                power_w=tuple(power_w),
-            )
-            for member, power_w in zip(members, shares, strict=True)
-            if any(power_w)
-        ),
+        shares=tuple(_share(member, power_w) for member, power_w in zip(members, shares, strict=True) if any(power_w)),
         unserved_w=tuple(unserved),
     )
     yield emit(split, e.tso_activation_id)

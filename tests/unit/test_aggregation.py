@@ -26,6 +26,7 @@ from tests.story import (
     offer,
     opened,
     party,
+    session,
 )
 
 UP, DOWN = Direction.UP, Direction.DOWN
@@ -266,3 +267,17 @@ def test_an_aggregate_of_more_offers_than_one_record_holds_goes_up_all_the_same(
     assert 0.9 * room < size_of(part.members) <= room
     assert [m for m in part.members if m.fsp_id == "beta"] == [m for m in whole.members if m.fsp_id == "beta"]
     assert part.power_w == tuple(sum(column) for column in zip(*(m.power_w for m in part.members), strict=True))
+
+
+def test_what_goes_up_comes_down_in_one_record_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    #  one slot of 96 each: a member names it alone, its share has every slot of the activation
+    told = Story(aggregation, Aggregates())
+    day = session(delivery_end_ms=DAY + 24 * HOUR)
+    told.tell(*(day if type(e) is ev.MarketSessionScheduled else e for e in opened()))
+    told.tell(*(offer(f"a{n:03}", "p1", slots=1) for n in range(200)))
+    monkeypatch.setattr(aggregation, "MEMBERS_BYTES", room := 10_000)
+    (aggregate,) = upward(told)
+    (split,) = told.tell(activated(aggregate, *aggregate.power_w))
+    assert not any(split.unserved_w)
+    assert len(split.shares) == len(aggregate.members)
+    assert 0.9 * room < size_of(split.shares) <= room
