@@ -12,7 +12,9 @@ from functools import cache
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 from flexbus import events as ev
+from flexbus.catalogue import CATALOGUE
 from flexbus.errors import Fault, FaultCode
+from flexbus.events import Role
 from flexbus.ids import is_party_id
 from flexbus.quantities import MAX_POWER_W, MAX_PRICE_MILLI_PER_MWH
 from flexbus.validation.fine import fine_of
@@ -24,9 +26,12 @@ RESOLUTIONS_S = (300, 900, 1800, 3600)
 MAX_SLOTS = 400  # of a series; a session, which is cleared as one, has fewer
 MAX_SESSION_SLOTS = 192
 MAX_ENERGY_WH = 24 * MAX_POWER_W
+_LARGEST_SUM = 2**62  # of what only the bus says: thousands of inputs, each within its range, may add up
 MAX_TEXT = 1000
 MAX_TAN_PHI_PPM = 10_000_000
 _2000_MS, _2100_MS = 946_684_800_000, 4_102_444_800_000
+
+_QUANTITIES = ("_w", "_var", "_va", "_wh", "_varh", "_ppm")
 
 # Addresses of the page carry the area, in which `..` would be the way up.
 _AREA = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,63}")
@@ -238,7 +243,36 @@ def _text_kind(name: str) -> str:
     return "id" if name.endswith(("_id", "_ids")) else "text"
 
 
+@cache
+def _sent_by_parties() -> frozenset[Any]:
+    """Return the classes of which parties send instances, by themselves or within an event."""
+    found: set[Any] = set()
+    todo = [kind.event for kind in CATALOGUE.values() if any(isinstance(sender, Role) for sender in kind.send)]
+    while todo:
+        cls = todo.pop()
+        if cls not in found:
+            found.add(cls)
+            todo += _records_in(cls)
+    return frozenset(found)
+
+
+def _records_in(cls: Any) -> Iterator[Any]:
+    for hint in get_type_hints(cls).values():
+        kind = _without_none(hint)
+        inner = _without_none(get_args(kind)[0]) if get_origin(kind) is tuple else kind
+        if is_dataclass(inner):
+            yield inner
+
+
 def _range(cls: Any, name: str) -> _Range | None:
+    found = _range_of_inputs(cls, name)
+    if found is None or cls in _sent_by_parties() or not name.endswith(_QUANTITIES):
+        return found
+    # A sum that were refused would never be told, and whoever makes it large would have it so.
+    return _Range(min(0, found.low) and -_LARGEST_SUM, _LARGEST_SUM, found.code, "is no sum of what parties may send")
+
+
+def _range_of_inputs(cls: Any, name: str) -> _Range | None:
     code, least = FaultCode.BAD_QUANTITY, 0 if (cls, name) not in _SIGNED else None
     if name.endswith(("_w", "_var", "_va")):
         return _Range(-MAX_POWER_W if least is None else 0, MAX_POWER_W, code, _out_of(least, "100 GW"))

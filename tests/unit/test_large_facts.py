@@ -11,11 +11,14 @@ from flexbus import events as ev
 from flexbus.errors import FaultCode
 from flexbus.journal import Block, Entry
 from flexbus.partition import partition_of
+from flexbus.quantities import MAX_POWER_W
 from flexbus.topics import inbox
 from flexbus.views.fact import Emission, facts_of
+from streams.area import Area
 from streams.inputs import Input
 from streams.intake import Intake
 from streams.sequencer import RULES
+from streams.stages import VIEWS
 from tests import market
 from tests.integration.core import FSP_A, FSP_B, founding, offer_of
 
@@ -100,3 +103,45 @@ def test_a_market_of_more_offers_than_one_record_tells_of_is_told_all_the_same(m
         "who sent few is told of all"
     )
     assert replace(told, non_awards=()) == replace(whole, non_awards=(), gate_block=told.gate_block)
+
+
+def test_sums_of_what_is_offered_and_asked_for_are_told_however_large_they_are() -> None:
+    #  each number is one that a party may send; two of them are more
+    most_w = most_var = MAX_POWER_W
+    pool = ev.PortfolioRegistered(area_id=AREA, portfolio_id="pool", fsp_id=FSP_A, asset_ids=("a1",))
+    steps = ((most_w, 40_000), (most_w, 50_000))
+    offers = [market.submitted(f"big-{n}", FSP_A, None, portfolio_id="pool", steps=steps, slots=96) for n in range(2)]
+    var = tuple(ev.ReactiveStep(reactive_power_var=most_var, price_milli_per_mvarh=p) for p in (50_000, 40_000))
+    reactive = market.request(
+        power_w=(),
+        reactive_slots=(ev.ReactiveSlot(steps=var),),
+        location_kind=ev.LocationKind.BUS,
+        location_id="B1",
+        max_price_milli_per_mwh=0,
+    )
+    history = [
+        *founding(AREA),
+        (FSP_A, market.asset("a1", "GCP-1", FSP_A)),
+        (market.DSO, ev.AssetApproved(area_id=AREA, asset_id="a1", validated_up_w=300_000, validated_down_w=0)),
+        (FSP_A, pool),
+        (market.DSO, ev.PortfolioApproved(area_id=AREA, portfolio_id="pool")),
+        *((FSP_A, e) for e in offers),
+        (market.DSO, ev.FlexRequestSubmitted(area_id=AREA, request=reactive)),
+        ("scheduler", market.gate_closed()),
+    ]
+    intake, areas, told = Intake(HOME, 1, RULES), [Area(AREA, view, HOME) for view in VIEWS.values()], set()
+    inputs = [record(s, codec.encode(e), n) for n, (s, e) in enumerate(history)]
+    while inputs:
+        outcome = intake.take(inputs)
+        assert [str(f) for r in outcome.rejections for f in r.faults] == []
+        inputs = []
+        for area in areas:
+            for block in outcome.blocks:
+                area.take(block)
+            for due in area.unsent():
+                assert isinstance(due.what, Emission)
+                due.sent = True
+                told.add(type(due.what.event).__name__)
+                inputs.append(record(area.view.service, codec.encode(due.what.event), len(told)))
+    assert told >= {"FlexOfferClipped", "OffersAggregated", "MarketCleared", "AggregateOffered"}
+    assert "ProcurementStatusChanged" in told
