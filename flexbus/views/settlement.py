@@ -14,6 +14,8 @@ Rules, rates from the session's product:
   no line. The buyer is that of the session's orders; what reactive power costs is its network cost.
 - A later reading, refusal, change or stop computes the settlement afresh; if a number of the lines differs, that is a
   correction with the next revision, which replaces the last one and needs approval again.
+- A settlement is one record (`PAPER_BYTES`): orders and awards that the last of their session, buyer and provider has
+  no room for are in a further one, with an id of its own, and stay there.
 - Deliveries are published before the settlement that rests on them.
 """
 
@@ -55,7 +57,8 @@ READS = delivery.READS | {
 }
 
 Computed = ev.SettlementComputed | ev.SettlementCorrected
-_Key = tuple[str, str, str]
+_Key = tuple[str, str, str, int]  # session, buyer, provider, and which of their settlements
+PAPER_BYTES = 5_000_000  # of the 6 MB that a fact of the bus may have
 
 
 class SettlementState(Enum):
@@ -93,9 +96,11 @@ class Settlements:
         deliveries: newest published delivery by activation id.
         due_sessions: sessions whose settlement is due.
         delivered: newest computed delivery by activation id, published or on its way.
-        computed: newest computed settlement by session, buyer and provider, published or on its way.
+        computed: newest computed settlements, published or on their way.
         lines: lines of the newest computed delivery by activation id.
-        parties: activations by session, buyer and provider, as far as they are due.
+        parties: activations by settlement, as far as they are due.
+        numbers: in which settlement of its session, buyer and provider an activation or award is; it stays there.
+        filled: number of the last settlement of a session, buyer and provider, and how much of it is taken, B.
         due: what the last fact makes due.
     """
 
@@ -107,6 +112,8 @@ class Settlements:
     computed: dict[_Key, Computed] = field(default_factory=dict)
     lines: dict[str, tuple[ev.SettlementLine, ...]] = field(default_factory=dict)
     parties: dict[_Key, set[str]] = field(default_factory=dict)
+    numbers: dict[str, int] = field(default_factory=dict)
+    filled: dict[tuple[str, str, str], tuple[int, int]] = field(default_factory=dict)
     due: tuple[Emission, ...] = ()
 
 
@@ -254,15 +261,41 @@ def invoice_of_standing(standing: Standing) -> ev.InvoiceLine:
 
 def _standing(state: Settlements, key: _Key) -> list[Standing]:
     """Return what a provider holds or delivers without an order in a session that is due."""
-    session_id, buyer_id, fsp_id = key
+    session_id = key[0]
     if session_id not in state.due_sessions:
         return []
-    mine = (
-        s
-        for s in state.evidence.activations.standing.get(session_id, {}).values()
-        if (s.buyer_id, s.award.fsp_id) == (buyer_id, fsp_id)
-    )
+    held = state.evidence.activations.standing.get(session_id, {}).values()
+    mine = (s for s in held if _key_of_standing(state, s) == key)
     return sorted(mine, key=lambda s: (s.award.start_ms, s.award.award_id))
+
+
+def _key_of_order(state: Settlements, order: ev.ActivationOrdered) -> _Key:
+    whose = (order.session_id, order.orderer_id, order.fsp_id)
+    names = (order.activation_id, order.award_id, order.connection_point_id or order.portfolio_id)
+    return _key(state, whose, order.activation_id, names, len(order.power_w))
+
+
+def _key_of_standing(state: Settlements, standing: Standing) -> _Key:
+    award = standing.award
+    whose = (standing.session_id, standing.buyer_id, award.fsp_id)
+    names = (award.award_id, award.connection_point_id or award.portfolio_id or award.offer_id)
+    return _key(state, whose, award.award_id, names, len(standing.stopped))
+
+
+def _key(state: Settlements, whose: tuple[str, str, str], name: str, names: tuple[str | None, ...], slots: int) -> _Key:
+    """Return the settlement that an order or award is in, the last that has room for it if it is in none yet.
+
+    What it may take there does not depend on what is delivered: each slot has a line and all have one invoice line,
+    with names, at most eight numbers of 64 bits, and in the invoice less than 170 bytes of words.
+    """
+    if name not in state.numbers:
+        room = (slots + 1) * (sum(len((n or "").encode()) + 3 for n in names) + 80) + 170
+        number, taken = state.filled.get(whose, (0, 0))
+        if taken + room > PAPER_BYTES:
+            number, taken = number + 1, 0
+        state.filled[whose] = number, taken + room
+        state.numbers[name] = number
+    return (*whose, state.numbers[name])
 
 
 def _beside(state: Settlements, activation_id: str) -> frozenset[str]:
@@ -283,7 +316,7 @@ def _recompute(
     """Yield what changes for orders whose session is due, and for what is held in the sessions given."""
     known = state.evidence.activations.activations
     touched = {
-        (s.session_id, s.buyer_id, s.award.fsp_id)
+        _key_of_standing(state, s)
         for session_id in sessions
         if session_id in state.due_sessions
         for s in state.evidence.activations.standing.get(session_id, {}).values()
@@ -298,7 +331,7 @@ def _recompute(
         if computed is not None:
             state.delivered[activation_id] = computed
             state.lines[activation_id] = _lines(state, order, numbers)
-            key = (order.session_id, order.orderer_id, order.fsp_id)
+            key = _key_of_order(state, order)
             state.parties.setdefault(key, set()).add(activation_id)
             touched.add(key)
             yield emit(computed, activation_id, computed.revision)
@@ -345,8 +378,8 @@ def _lines(state: Settlements, order: ev.ActivationOrdered, numbers: Delivered) 
 
 
 def _settlement(state: Settlements, key: _Key, cause: str) -> Computed | None:
-    """Return the settlement of a session, buyer and provider, computed afresh, or None if its lines stand."""
-    session_id, buyer_id, fsp_id = key
+    """Return a settlement, computed afresh, or None if its lines stand."""
+    session_id, buyer_id, fsp_id, number = key
     known = state.evidence.activations.activations
     orders = sorted((known[a].order for a in state.parties.get(key, ())), key=lambda o: (o.start_ms, o.activation_id))
     standing = _standing(state, key)
@@ -365,7 +398,7 @@ def _settlement(state: Settlements, key: _Key, cause: str) -> Computed | None:
     computed = ev.SettlementComputed(
         area_id=area_id,
         session_id=session_id,
-        settlement_id=derived_id("Settlement", area_id, session_id, buyer_id, fsp_id),
+        settlement_id=derived_id("Settlement", area_id, session_id, buyer_id, fsp_id, *((number,) if number else ())),
         revision=1,
         fsp_id=fsp_id,
         buyer_id=buyer_id,

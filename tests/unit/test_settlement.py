@@ -1,15 +1,19 @@
 """Settlement: computed, corrected, approved, disputed; every cent accounted for (BeFlexible SUC06.3)."""
 
 from typing import Any
+from uuid import UUID
 
+from flexbus import codec
 from flexbus import events as ev
 from flexbus.quantities import NANO_PER_CENT
 from flexbus.views import settlement
 from flexbus.views.settlement import Settlements, SettlementState, line_of
 from tests.story import (
     AREA,
+    DAY,
     DUE,
     GATE_CLOSED,
+    SLOT,
     Story,
     award,
     baseline,
@@ -20,6 +24,7 @@ from tests.story import (
     ordered,
     product,
     reading,
+    session,
 )
 
 ZERO = (0, 0, 0, 0)
@@ -161,3 +166,22 @@ def test_from_clearing_to_settlement() -> None:
     (computed,) = only(ev.SettlementComputed, told.tell(DUE))
     assert sum(line.remuneration_nano for line in computed.lines) == 2 * 1_000_000 * 60_001
     assert computed.total_cents == round(2 * 1_000_000 * 60_001 / NANO_PER_CENT)
+
+
+def test_more_orders_than_one_record_holds_are_settled_in_several() -> None:
+    count = 700  # of 96 slots, 7 MB of lines
+    day = session(delivery_end_ms=DAY + 96 * SLOT)
+    told = Story(settlement, Settlements())
+    told.tell(*(day if type(e) is ev.MarketSessionScheduled else e for e in opened()))
+    told.tell(baseline("p3", *(0,) * 96), GATE_CLOSED)
+    names = [str(UUID(int=number)) for number in range(count)]
+    told.tell(*(ordered(name, "p3" if name == names[3] else "p1", *(4_000,) * 96) for name in names))
+    papers = only(ev.SettlementComputed, told.tell(DUE))
+    assert len(papers) > 1
+    assert all(len(codec.encode(paper)) <= codec.MAX_SERVICE_EVENT_BYTES for paper in papers)
+    assert sorted(row.activation_id for paper in papers for row in paper.invoice) == names
+    assert len({paper.settlement_id for paper in papers}) == len(papers)
+    (mine,) = [paper for paper in papers if names[3] in {row.activation_id for row in paper.invoice}]
+    (corrected,) = only(ev.SettlementCorrected, told.tell(reading("p3", 1_000)))
+    assert (corrected.settlement_id, corrected.revision) == (mine.settlement_id, 2)
+    assert [row.activation_id for row in corrected.invoice] == [row.activation_id for row in mine.invoice]
