@@ -23,7 +23,7 @@ from flexbus.views.book import Book
 from flexbus.views.clipping import Clipping, Restriction, clippings
 from flexbus.views.fact import Emission, Fact, emit
 from flexbus.views.registry import Gate, Session
-from flexbus.views.restrictions import Limit, PointLimits, Signals, allowed_w, light_of, limits_of, power_at
+from flexbus.views.restrictions import Limit, PointLimits, Signals, allowed_w, light_of, limits_over
 
 __all__ = ["TrafficLights", "allowed_w", "clip_session", "decide", "fold"]
 
@@ -130,19 +130,24 @@ def _hours(state: TrafficLights, session: Session, point_id: str) -> tuple[tuple
     point = state.registry.connection_points.get(point_id)
     baseline = state.book.session(scheduled.session_id).baselines.get(point_id)
     step_ms = session.product.resolution_s * 1000
+    first_ms = scheduled.delivery_start_ms // _HOUR_MS * _HOUR_MS
+    starts = range(first_ms, -(-scheduled.delivery_end_ms // _HOUR_MS) * _HOUR_MS, step_ms)
+    limited = None if point is None else limits_over(state, point, starts, baseline)
     hours: list[_Hour] = []
-    causes: dict[str, None] = {}
-    for hour_ms in range(scheduled.delivery_start_ms // _HOUR_MS * _HOUR_MS, scheduled.delivery_end_ms, _HOUR_MS):
+    causes = dict.fromkeys(() if limited is None else limited.causes)
+    for hour_ms in range(first_ms, scheduled.delivery_end_ms, _HOUR_MS):
         most: list[int | None] = []
+        slots = slice((hour_ms - first_ms) // step_ms, (hour_ms - first_ms + _HOUR_MS) // step_ms)
         for direction in Direction:
-            found = [Restriction(0, f"point {point_id}: removed")] if point is None else []
-            if point is not None:
-                found += light_of(state, point, direction, hour_ms)
-                for start_ms in range(hour_ms, hour_ms + _HOUR_MS, step_ms):
-                    power_w = power_at(baseline, start_ms)
-                    found += limits_of(state, point, direction, start_ms, start_ms + step_ms, power_w)
+            if point is None or limited is None:
+                found = [Restriction(0, f"point {point_id}: removed")]
+            else:
+                found = list(light_of(state, point, direction, hour_ms))
             causes.update((r.cause, None) for r in found)
-            most.append(min((r.allowed_w for r in found), default=None))
+            allowed = [r.allowed_w for r in found]
+            if limited is not None:
+                allowed += [w for w in limited.allowed_w[direction][slots] if w is not None]
+            most.append(min(allowed, default=None))
         up, down = most
         colour = Colour.GREEN if up is None and down is None else Colour.YELLOW
         hours.append((Colour.RED if up == 0 and down == 0 else colour, up, down))

@@ -10,7 +10,7 @@ from flexbus import events as ev
 from flexbus.quantities import Direction
 from flexbus.views import traffic_light
 from flexbus.views.clipping import clip
-from flexbus.views.restrictions import PointLimits, allowed_w
+from flexbus.views.restrictions import Limit, PointLimits, Signals, allowed_w, limits_of, limits_over, power_at
 from flexbus.views.traffic_light import TrafficLights, clip_session
 from tests.market import DSO, FSP_A, HOUR, QUARTER, SESSION, START, Market, baseline, founded, gate_opened, offer, point
 
@@ -133,3 +133,35 @@ def test_the_quick_answers_agree_with_the_slow_one(market: Market) -> None:
             assert set(found) == {None}
         else:
             assert all(most is None or least <= most for most in found)
+
+
+NINTHS = st.integers(-3, 12).map(lambda k: START + k * QUARTER // 3)
+LIMITS = st.builds(
+    Limit,
+    limit_id=st.sampled_from(["a", "b", "c", "d", "e"]),
+    revision=st.just(1),
+    start_ms=NINTHS,
+    end_ms=NINTHS,  # one that was lifted may end before it starts
+    max_feed_in_w=st.none() | WATTS,
+    max_draw_w=st.none() | WATTS,
+    stops=st.booleans(),
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(LIMITS, max_size=6), st.none() | st.lists(WATTS, min_size=1, max_size=3), st.integers(0, 3))
+def test_limits_over_many_slots_are_those_of_each_slot(
+    limits: list[Limit], power_w: list[int] | None, first: int
+) -> None:
+    at = point("GCP-1", "B1", FSP_A)
+    state = Signals(limits={"GCP-1": {limit.limit_id: limit for limit in limits}})
+    known = None if power_w is None else replace(baseline(), start_ms=START + first * QUARTER, power_w=tuple(power_w))
+    starts = range(START, START + 4 * QUARTER, QUARTER)
+    found = limits_over(state, at, starts, known)
+    causes = set()
+    for direction in Direction:
+        for slot, start_ms in enumerate(starts):
+            each = list(limits_of(state, at, direction, start_ms, start_ms + QUARTER, power_at(known, start_ms)))
+            assert found.allowed_w[direction][slot] == min((r.allowed_w for r in each), default=None)
+            causes |= {r.cause for r in each}
+    assert found.causes == causes

@@ -316,3 +316,20 @@ def test_what_is_allowed_is_on_the_step_of_the_product() -> None:
     market.send(light(colour=Colour.YELLOW, max_up_w=59_999), DSO)
     market.send(submitted(session_id="coarse", slots=1), FSP_A)
     assert clip_session(run(market)[0], "coarse")["o1"].allowed_w == (50_000,)
+
+
+def test_a_change_goes_through_the_limits_of_its_point_once() -> None:
+    class Counted(dict[str, Any]):
+        looks = 0
+
+        def values(self) -> Any:
+            self.looks += 1
+            return super().values()
+
+    market = open_market()
+    state, _ = run(market)
+    state.limits["GCP-1"] = limits = Counted()
+    market.send(limit(max_feed_in_w=100_000), DSO)
+    traffic_light.fold(state, market.facts[-1])
+    assert [type(e.event) for e in state.due] == [ev.TrafficLightChanged]
+    assert limits.looks == 1, "not for each of 96 slots in both directions: a point may have thousands"
