@@ -13,7 +13,7 @@ from clearing.result import LimitKind, Result
 from clearing.snapshot import Snapshot
 from clearing.states import States
 from clearing.taken import award_terms, awards, holding_nano, reactive_awards, reservations
-from clearing.translation import has_unit
+from clearing.translation import has_unit, unit_name
 from flexbus import codec
 from flexbus import events as ev
 from flexbus.errors import FaultyInputError
@@ -235,13 +235,17 @@ def _fitting(market: ev.MarketCleared) -> ev.MarketCleared:
 
 
 def _non_awards(snapshot: Snapshot, result: Result) -> Iterator[ev.NonAward]:
-    providers = {o.offer_id: o.fsp_id for o in snapshot.offers}
+    offers = {o.offer_id: o for o in snapshot.offers}
     for row in result.non_awards:
+        offer, element_id = offers[row.offer_id], row.element_id
+        unit_id = None if offer.terms is None else offer.terms.unit_id
+        if unit_id is not None and element_id == unit_name(offer.fsp_id, unit_id):
+            element_id = unit_id  # the provider's before it is the case's, and may make it longer than a name can be
         yield ev.NonAward(
             offer_id=row.offer_id,
-            fsp_id=providers[row.offer_id],
+            fsp_id=offer.fsp_id,
             reason=row.reason,
-            element_id=row.element_id,
+            element_id=element_id,
             amount=row.amount,
             rejected_energy_wh=row.rejected_energy_wh,
             text=row.text,

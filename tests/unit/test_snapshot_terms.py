@@ -364,6 +364,15 @@ def test_what_nobody_can_keep_is_left_out_by_name_and_the_others_are_cleared() -
     assert same(market, filed(case, [in_case("good")]))
 
 
+def test_a_unit_in_the_way_is_named_as_its_provider_names_it() -> None:
+    #  the longest name that there may be; with the provider's before it, the market could not be told
+    name = "c" * 128
+    little = {"initial_energy_wh": 10_000, "max_energy_wh": 100_000}
+    _, market = bus(offered("a", terms={"unit_id": name, "storage": little}))
+    assert content_faults(market) == ()
+    assert name in {n.element_id for n in market.non_awards}
+
+
 def test_an_offer_of_a_unit_that_nobody_described_is_left_out_by_name() -> None:
     _, market = bus(offered("lost", terms={"unit_id": "cell"}), offered("good"))
     assert set(awarded(market)) == {"good"}
