@@ -302,7 +302,9 @@ class Client:
 
     def _own(self) -> str:
         if self._party is None:
-            raise EnvironmentProblem("This client has no party: give one by Client(party=...) to send or read as it.")
+            raise EnvironmentProblem(
+                "This client has no party: give one by Client(party=...), or --as, to send or read as it."
+            )
         return self._party
 
     def _produce(self, record: Record) -> "_Delivery":

@@ -209,12 +209,13 @@ def _await_login(data_dir: Path, bootstrap: str, name: str) -> None:
             return
 
 
-def remove_users(data_dir: Path, bootstrap: str, names: Iterable[str]) -> None:
-    """Make the broker forget principals; it refuses their next connection."""
+def remove_users(data_dir: Path, bootstrap: str, names: Iterable[str]) -> list[str]:
+    """Make the broker forget principals, as it refuses their next connection; return those that it knew."""
     known = [name for name in names if name not in RESERVED and properties_file(data_dir, name).exists()]
     _alter(data_dir, bootstrap, [UserScramCredentialDeletion(name, ScramMechanism.SCRAM_SHA_256) for name in known])
     for name in known:
         properties_file(data_dir, name).unlink()
+    return known
 
 
 def _alter(

@@ -88,7 +88,7 @@ def environment_problem(
     """Say what an error of librdkafka means and what to do.
 
     Args:
-        error: a KafkaError, KafkaException or any exception.
+        error: a KafkaError, KafkaException or any exception; of aiokafka's, too, which have the same codes.
         bootstrap: address that was tried.
         trouble: what the client's error_cb has seen; its cause is nearer to the truth than a time-out.
         client: the client, to be asked for what it has not told its error_cb yet.
@@ -103,6 +103,8 @@ def environment_problem(
     elif trouble is not None and trouble.last is not None and _is_vague(error):
         cause = trouble.last
     code = cause.code() if isinstance(cause, KafkaError) else None
+    if code is None and hasattr(cause, "retriable"):  # aiokafka's; an OSError has another kind of errno
+        code = cause.errno
     text = cause.str() if isinstance(cause, KafkaError) else str(cause)
     if _UNANSWERED in text:
         return EnvironmentProblem(f"Kafka at {bootstrap} went away before it answered: {text}")

@@ -92,7 +92,7 @@ def quotas_of(connection: Connection) -> dict[str, dict[str, float]]:
 def _raise_for(connection: Connection, told: Iterable[tuple[int, str | None]]) -> None:
     for code, text in told:
         if code:
-            raise environment_problem(for_code(code)(f"quotas: {text}"), connection.bootstrap)
+            raise environment_problem(for_code(code)(f"quotas: {text}" if text else "quotas"), connection.bootstrap)
 
 
 def _asked(connection: Connection, request: Any) -> Any:

@@ -128,13 +128,12 @@ class ReadLog:
         without_log = any(cause is not None and cause.code() in _NO_LOG for cause in causes)
         advice = ""
         if without_log and self._writer == NOBODY and self._connection.security:
-            advice = " Say who reads: Client(party=...), or --as."
+            advice = "Say who reads: Client(party=...), or --as."
         elif without_log:
             named = "" if is_reserved(self._writer) else f" --party {self._writer}"
-            advice = f" {self._topic} and the right to write it come by `flexbus topics --create{named}`."
-        return EnvironmentProblem(
-            f"Reads are logged before anything is shown, and this one could not be: {problem}{advice}"
-        )
+            advice = f"{self._topic} and the right to write it come by `flexbus topics --create{named}`."
+        why = f"{str(problem).removesuffix('.')}. {advice}" if advice else str(problem)
+        return EnvironmentProblem(f"Reads are logged before anything is shown, and this one could not be: {why}")
 
 
 @dataclass(frozen=True, slots=True)

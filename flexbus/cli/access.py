@@ -223,7 +223,8 @@ def reader(name: str, folder: Path, roles: tuple[str, ...], rotate: bool, remove
     from streams.page.readers import make_reader, remove_reader
 
     if remove:
-        remove_reader(folder, name)
+        if not remove_reader(folder, name):  # a slip in the name of one who leaves would keep the page open
+            raise click.BadParameter(f"there is no token of {name!r} in {folder}; nothing was removed")
     else:
         click.echo(str(make_reader(folder, name, [Role(r) for r in roles], rotate=rotate)))
 

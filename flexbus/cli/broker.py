@@ -99,14 +99,21 @@ def user(name: str, data_dir: Path, rotate: bool, remove: bool) -> None:
     Printed is the file, which FLEXBUS_KAFKA_PROPERTIES may name. NAME has no rights until `flexbus access apply` gives
     it some; --remove takes them away too.
     """
+    if rotate and remove:
+        raise click.UsageError("--rotate and --remove exclude each other.")
     broker = Broker(data_dir, secure=True)
     if remove:
         from streams.access import revoke
         from streams.kafka import Connection
 
+        if name in security.RESERVED:
+            raise click.BadParameter(f"{name!r} cannot be removed: the broker itself needs it")
         admin = Connection.of(broker.bootstrap, security.properties_file(broker.data_dir, security.ADMIN))
-        security.remove_users(broker.data_dir, broker.bootstrap, [name])
-        revoke(admin, [name])  # its rights would be those of the next who gets the name
+        known = security.remove_users(broker.data_dir, broker.bootstrap, [name])
+        done = revoke(admin, [name])  # its rights would be those of the next who gets the name
+        if not known and not done.removed:  # a slip in the name of one who leaves would keep the door open
+            raise click.BadParameter(f"there is no principal {name!r}; nothing was removed")
+        click.echo(f"removed {name}, {len(done.removed)} rights with it", err=True)
         return
     try:
         broker.add_users(name, rotate=rotate)

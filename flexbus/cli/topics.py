@@ -35,7 +35,7 @@ def command(
     """List the topics that the bus needs, and create what is missing; exit code 1 if some are.
 
     On a broker with access control --create also gives the named participants their rights and quotas, and the services
-    their rights.
+    their rights. There a principal is shown only the topics that it may use.
     """
     connection = Connection.of(bootstrap, properties)
     roles = parties_of(parties)
@@ -51,11 +51,12 @@ def command(
                 click.echo(f"NO ACCESS CONTROL: {problem}", err=True)
     there = existing_topics(connection)
     wanted = {t.name: t.partitions for t in topics(roles, partitions or PARTITIONS)}
+    unseen = "missing, or not shown to this principal" if connection.security else "missing"
     names = sorted(wanted.keys() | {n for n in there if n.startswith("flexbus.")})
     for name in names:
         found = there.get(name)
         if as_json:
             click.echo(json.dumps({"topic": name, "partitions": found, "exists": found is not None}))
         else:
-            click.echo(f"{name:60} {'missing' if found is None else f'partitions {found}'}")
+            click.echo(f"{name:60} {unseen if found is None else f'partitions {found}'}")
     return int(any(name not in there for name in wanted))

@@ -61,9 +61,13 @@ def make_reader(folder: Path, party_id: str, roles: Iterable[Role] = (), *, rota
     return path
 
 
-def remove_reader(folder: Path, party_id: str) -> None:
-    """End a token: the next request with it is refused."""
-    token_file(folder, party_id).unlink(missing_ok=True)
+def remove_reader(folder: Path, party_id: str) -> bool:
+    """End a token, as the next request with it is refused; return whether there was one."""
+    try:
+        token_file(folder, party_id).unlink()
+    except FileNotFoundError:
+        return False
+    return True
 
 
 class Readers:

@@ -188,6 +188,11 @@ def test_users_are_made_changed_and_removed_by_command(broker: Broker) -> None:
     assert Path(user("--rotate").stdout.strip()).read_text() != first
     assert user("--remove").exit_code == 0
     assert not path.exists()
+    again = user("--remove")
+    assert (again.exit_code, "no principal 'guest'" in again.output) == (2, True), "a slip in a name is told"
+    assert user("--rotate", "--remove").exit_code == 2
+    kept = CliRunner().invoke(command, ["user", "admin", "--remove", "--data-dir", str(broker.data_dir)])
+    assert (kept.exit_code, "cannot be removed" in kept.output) == (2, True)
 
 
 @pytest.mark.parametrize("name", ["admin", "broker", "../ca", "A", ""])

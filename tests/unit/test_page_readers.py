@@ -4,7 +4,9 @@ import base64
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from flexbus.cli.access import reader
 from flexbus.events import Role
 from streams.page.readers import Reader, Readers, make_reader, remove_reader, token_file
 
@@ -62,8 +64,16 @@ def test_a_rotated_or_removed_token_is_refused_from_the_next_request_on(readers:
     make_reader(tmp_path, "dso", [Role.AUDITOR], rotate=True)
     assert readers.who(bearer(tmp_path, "dso")) == Reader("dso", frozenset({Role.AUDITOR}))
     new = bearer(tmp_path, "dso")
-    remove_reader(tmp_path, "dso")
+    assert remove_reader(tmp_path, "dso")
     assert readers.who(new) is None
+
+
+def test_a_token_that_is_not_there_is_not_said_to_be_removed(tmp_path: Path) -> None:
+    make_reader(tmp_path, "dso")
+    said = CliRunner().invoke(reader, ["dso-north", "--readers", str(tmp_path), "--remove"])
+    assert (said.exit_code, "no token of 'dso-north'" in said.output) == (2, True)
+    assert CliRunner().invoke(reader, ["dso", "--readers", str(tmp_path), "--remove"]).exit_code == 0
+    assert not token_file(tmp_path, "dso").exists()
 
 
 @pytest.mark.parametrize("scheme", ["Basic", "Bearer"])

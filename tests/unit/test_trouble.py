@@ -4,6 +4,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from aiokafka.errors import TopicAuthorizationFailedError
 from confluent_kafka import KafkaError
 
 from flexbus.errors import EnvironmentProblem
@@ -23,6 +24,13 @@ def test_a_broker_that_went_away_before_it_answered_has_refused_nobody(text: str
     assert (trouble.hopeless is not None, trouble.last) == (hopeless, error)
     said = str(environment_problem(error, "kafka:9092", trouble))
     assert ("refused the user name or password" in said) == hopeless
+
+
+def test_what_aiokafka_is_not_allowed_is_said_as_for_librdkafka_and_an_errno_is_no_code_of_kafka() -> None:
+    said = str(environment_problem(TopicAuthorizationFailedError("flexbus.reads.fsp.v1"), "kafka:9092"))
+    assert "does not allow this to this principal" in said
+    assert "flexbus.reads.fsp.v1" in said
+    assert "allow" not in str(environment_problem(OSError(TopicAuthorizationFailedError.errno, "x"), "kafka:9092"))
 
 
 def test_a_request_that_was_under_way_when_its_connection_was_refused_ends_its_reader_with_the_reason() -> None:
