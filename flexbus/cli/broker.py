@@ -92,7 +92,7 @@ def logs(data_dir: Path, lines: int) -> None:
 @click.argument("name")
 @data_dir_option
 @click.option("--rotate", is_flag=True, help="Give a new password; the old one opens no connection more.")
-@click.option("--remove", is_flag=True, help="Make the broker forget the principal.")
+@click.option("--remove", is_flag=True, help="Make the broker refuse the principal.")
 def user(name: str, data_dir: Path, rotate: bool, remove: bool) -> None:
     """Make principal NAME and its client properties file.
 

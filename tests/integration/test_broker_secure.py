@@ -235,6 +235,24 @@ def test_rights_and_users_survive_kill_9(broker: Broker) -> None:
     assert "TOPIC_AUTHORIZATION_FAILED" in outcome(broker.client_config("fsp"), "inbox-of-dso")
 
 
+def test_a_broker_starts_again_after_a_user_was_removed(tmp_path: Path) -> None:
+    """Kafka reads `u` before `admin` and `broker` (hash order), and loses these if `u` is a deleted user then."""
+    broker = Broker(tmp_path, secure=True)
+    try:
+        broker.start()
+        broker.add_users("u")
+        left = broker.client_config("u")
+        assert security.remove_users(tmp_path, broker.bootstrap, ["u"]) == ["u"]
+        broker.stop()
+        broker.start()
+        assert "_AUTHENTICATION" in outcome(left, "any")
+        broker.add_users("u")
+        assert "_AUTHENTICATION" in outcome(left, "any"), "who gets the name again has another password"
+        assert "_AUTHENTICATION" not in outcome(broker.client_config("u"), "any")
+    finally:
+        broker.kill()
+
+
 def test_a_copy_of_a_stopped_broker_is_a_back_up_of_all_of_it(broker: Broker, tmp_path: Path) -> None:
     """Topics, records, users, rights and keys come back at another place, while the original runs on."""
     assert outcome(broker.client_config("fsp"), "inbox-of-fsp") == {"delivered"}
