@@ -65,6 +65,7 @@ class Kind:
         actor: path of the field that must name the acting party, or None.
         parties: paths of the fields that name the parties concerned.
         identities: paths of the fields removed when identities are.
+        by_mandate: false = no mandate covers it: it says who may speak for a party, or opens the area.
     """
 
     event: type[Any]
@@ -75,6 +76,7 @@ class Kind:
     actor: str | None
     parties: tuple[str, ...]
     identities: tuple[str, ...]
+    by_mandate: bool
 
     @property
     def type_name(self) -> str:
@@ -111,6 +113,7 @@ def _row(
     actor: str | None = None,
     parties: tuple[str, ...] = (),
     hide: tuple[str, ...] = (),
+    by_mandate: bool = True,
 ) -> Kind:
     named = parties if actor is None or actor in parties else (actor, *parties)
     return Kind(
@@ -122,6 +125,7 @@ def _row(
         actor=actor,
         parties=named,
         identities=hide,
+        by_mandate=by_mandate,
     )
 
 
@@ -130,7 +134,7 @@ _SO = {_DSO: FULL, _TSO: FULL}
 
 _ROWS: tuple[Kind, ...] = (
     # participants: who is there, who may act for whom, and where customers are connected
-    _row(ev.AreaOpened, "participants", (_FMO,), public=FULL, actor="fmo_id"),
+    _row(ev.AreaOpened, "participants", (_FMO,), public=FULL, actor="fmo_id", by_mandate=False),
     _row(ev.ParticipantRegistered, "participants", (_FMO,), see=_SO, parties=("participant_id",)),
     _row(ev.ParticipantRemoved, "participants", (_FMO,), see=_SO, parties=("participant_id",)),
     _row(
@@ -139,11 +143,12 @@ _ROWS: tuple[Kind, ...] = (
         _ANY_SENDER,
         actor="grantor_id",
         parties=("agent_id",),
+        by_mandate=False,
     ),
-    _row(ev.MandateRevoked, "participants", _ANY_SENDER, actor="grantor_id"),
-    _row(ev.SigningKeyRegistered, "participants", _ANY_SENDER, see=_SO, parties=("party_id",)),
-    _row(ev.SigningKeyRevoked, "participants", _ANY_SENDER, see=_SO, parties=("party_id",)),
-    _row(ev.SignaturePolicySet, "participants", (_FMO,), public=FULL),
+    _row(ev.MandateRevoked, "participants", _ANY_SENDER, actor="grantor_id", by_mandate=False),
+    _row(ev.SigningKeyRegistered, "participants", _ANY_SENDER, see=_SO, parties=("party_id",), by_mandate=False),
+    _row(ev.SigningKeyRevoked, "participants", _ANY_SENDER, see=_SO, parties=("party_id",), by_mandate=False),
+    _row(ev.SignaturePolicySet, "participants", (_FMO,), public=FULL, by_mandate=False),
     _row(
         ev.ConnectionPointRegistered,
         "participants",

@@ -79,7 +79,7 @@ class MandateGranted:
     mandate_id: Annotated[str, "identifier of the mandate"]
     grantor_id: Annotated[str, "party on whose behalf is acted"]
     agent_id: Annotated[str, "party that may act"]
-    event_types: Annotated[tuple[str, ...], "event types covered; empty = all that the grantor may send"]
+    event_types: Annotated[tuple[str, ...], "event types covered; empty = all the grantor sends, but keys and mandates"]
     valid_from_ms: Annotated[int, "start of validity by the time of receipt, UTC ms"]
     valid_until_ms: Annotated[int | None, "end of validity by the time of receipt, UTC ms; null = open"] = None
 

@@ -11,7 +11,7 @@ from operator import attrgetter
 from typing import Any
 
 from flexbus import events as ev
-from flexbus.catalogue import SERVICES_BY_ID, Service, kind_of
+from flexbus.catalogue import SERVICES_BY_ID, Kind, Service, kind_of
 from flexbus.errors import Fault, FaultCode
 from flexbus.events import Role
 from flexbus.validation import rules_offer, rules_register, rules_signing, rules_trade
@@ -145,7 +145,7 @@ def _authority(
         text = f"{acting!r} may not send {name} in area {event.area_id!r}; it is for {words}"
         yield fault(FaultCode.WRONG_ROLE, "$", text)
     if on_behalf_of is not None and on_behalf_of != sender_id:
-        yield from _mandate(state, name, sender_id, on_behalf_of, received_at_ms)
+        yield from _mandate(state, kind_of(type(event)), sender_id, on_behalf_of, received_at_ms)
     named = _named(event)
     if named is not None and named != acting:
         path = "$." + str(kind_of(type(event)).actor)
@@ -153,7 +153,12 @@ def _authority(
         yield fault(FaultCode.NOT_YOURS_OR_UNKNOWN, path, text)
 
 
-def _mandate(state: Admission, name: str, agent: str, grantor: str, at_ms: int) -> Iterator[Fault]:
+def _mandate(state: Admission, kind: Kind, agent: str, grantor: str, at_ms: int) -> Iterator[Fault]:
+    name = kind.type_name
+    if not kind.by_mandate:  # an agent could lock its grantor out, or outlive its mandate
+        text = f"no mandate covers {name}, whatever it says; {grantor!r} sends it itself"
+        yield fault(FaultCode.NO_MANDATE, "$", text)
+        return
     for mandate in state.registry.mandates_of(grantor, agent):
         covers = not mandate.event_types or name in mandate.event_types
         until = mandate.valid_until_ms

@@ -71,6 +71,10 @@ def _mandate_granted(e: ev.MandateGranted) -> Iterator[Fault]:
         yield fault(FaultCode.BAD_VALUE, "$.agent_id", "a party needs no mandate to act for itself")
     yield from after(e, "valid_from_ms", "valid_until_ms")
     yield from _event_types(e)
+    for index, name in enumerate(e.event_types):
+        if name in CATALOGUE and not CATALOGUE[name].by_mandate:
+            text = f"no mandate covers {name}, each party sends it itself; leave it out"
+            yield fault(FaultCode.BAD_VALUE, f"$.event_types[{index}]", text)
 
 
 def _signing_key_registered(e: ev.SigningKeyRegistered) -> Iterator[Fault]:

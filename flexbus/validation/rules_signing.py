@@ -4,6 +4,10 @@ A key is registered by its party: the first one (also after the loss of all othe
 registration, a further one is vouched for by a key that counts. So who has stolen a password alone cannot bring in
 a key of its own while the party has one. The market operator may register and revoke for a party that has lost
 everything. Revoking needs no signature: the key may be what was lost.
+
+Whether a further key's private half is held is not asked, and the same public key may be that of several parties: a
+signature is held against the keys of its sender alone. So who takes another's public key keeps nobody from it and can
+sign nothing with it.
 """
 
 from collections.abc import Callable, Iterator
@@ -76,8 +80,8 @@ def _key_registered(s: Admission, e: ev.SigningKeyRegistered, acting: str) -> It
     if e.key_id in s.keyring.key_ids.get(e.party_id, ()):
         text = f"{e.key_id!r} is or was another key of {e.party_id!r}; give the new one an id of its own"
         yield fault(FaultCode.DUPLICATE_ID, "$.key_id", text)
-    if e.public_key in s.keyring.public_keys:
-        text = "this key was registered before; make a new one, as a key that has ended cannot come back"
+    if e.public_key in s.keyring.public_keys.get(e.party_id, ()):
+        text = f"this is or was a key of {e.party_id!r}; make a new one, as a key that has ended cannot come back"
         yield fault(FaultCode.DUPLICATE_ID, "$.public_key", text)
     if e.replaces_key_id is not None and e.replaces_key_id not in own:
         text = f"{e.replaces_key_id!r} is no key of {e.party_id!r} that could be replaced"

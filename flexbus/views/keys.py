@@ -25,13 +25,13 @@ class Keyring:
     Attributes:
         keys: those neither replaced nor revoked, by party and id.
         key_ids: ids of all that there ever were, by party.
-        public_keys: all that there ever were.
+        public_keys: all that there ever were, by party; several parties may have the same.
         must_be_signed: names of events.
     """
 
     keys: dict[str, dict[str, SigningKey]] = field(default_factory=dict)
     key_ids: dict[str, set[str]] = field(default_factory=dict)
-    public_keys: set[bytes] = field(default_factory=set)
+    public_keys: dict[str, set[bytes]] = field(default_factory=dict)
     must_be_signed: frozenset[str] = frozenset()
 
     def own(self, party_id: str) -> Mapping[str, SigningKey]:
@@ -57,7 +57,7 @@ def _registered(state: Keyring, e: ev.SigningKeyRegistered) -> None:
     own.pop(e.replaces_key_id or "", None)
     own[e.key_id] = SigningKey(e.public_key, e.valid_until_ms)
     state.key_ids.setdefault(e.party_id, set()).add(e.key_id)
-    state.public_keys.add(e.public_key)
+    state.public_keys.setdefault(e.party_id, set()).add(e.public_key)
 
 
 def _revoked(state: Keyring, e: ev.SigningKeyRevoked) -> None:

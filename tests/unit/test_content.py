@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from flexbus import events as ev
+from flexbus.catalogue import CATALOGUE
 from flexbus.events import Role
 from flexbus.quantities import MAX_POWER_W
 from flexbus.validation import content_faults
@@ -270,6 +271,20 @@ def test_a_mandate_names_events_that_exist() -> None:
         valid_until_ms=START,
     )  # fmt: skip
     assert found(mandate) == {"$.agent_id": "BAD_VALUE", "$.event_types[0]": "UNKNOWN_EVENT"}
+
+
+def test_a_mandate_names_nothing_that_no_mandate_covers() -> None:
+    never = {kind.type_name for kind in CATALOGUE.values() if not kind.by_mandate}
+    assert never == {
+        "AreaOpened", "MandateGranted", "MandateRevoked", "SigningKeyRegistered", "SigningKeyRevoked",
+        "SignaturePolicySet",
+    }  # fmt: skip
+    granted = ev.MandateGranted(
+        area_id=AREA, mandate_id="m", grantor_id="a", agent_id="b", event_types=("FlexOfferSubmitted", *never),
+        valid_from_ms=START,
+    )  # fmt: skip
+    assert found(granted) == {f"$.event_types[{n}]": "BAD_VALUE" for n in range(1, 1 + len(never))}
+    assert found(replace(granted, event_types=("FlexOfferSubmitted",))) == {}
 
 
 def test_what_is_nothing_but_faults_is_not_looked_through_to_its_end() -> None:

@@ -174,17 +174,70 @@ def test_a_key_ends_with_its_time(north: Market) -> None:
     assert north.send(FSP_A, offer_of(2, AREA), key(1)) == {SIGNATURE: "BAD_SIGNATURE"}
 
 
-def test_under_a_mandate_the_agent_signs(north: Market) -> None:
+@pytest.fixture
+def mandated(north: Market) -> Market:
+    """One provider has a key, and a mandate of another, with a key, for all there is."""
     grant = ev.MandateGranted(
         area_id=AREA, mandate_id="m", grantor_id=FSP_A, agent_id=FSP_B, event_types=(), valid_from_ms=0
     )
     assert north.send(FSP_A, grant) == {}
     assert north.register(FSP_A, 1, key(1)) == {}
     assert north.register(FSP_B, 2, key(2), party_id=FSP_B) == {}
-    north.demand("FlexOfferSubmitted")
+    return north
+
+
+def test_under_a_mandate_the_agent_signs(mandated: Market) -> None:
+    mandated.demand("FlexOfferSubmitted")
     offer = offer_of(1, AREA)
-    assert north.send(FSP_B, offer, key(1), on_behalf_of=FSP_A) == {SIGNATURE: "BAD_SIGNATURE"}
-    assert north.send(FSP_B, offer, key(2), on_behalf_of=FSP_A) == {}
+    assert mandated.send(FSP_B, offer, key(1), on_behalf_of=FSP_A) == {SIGNATURE: "BAD_SIGNATURE"}
+    assert mandated.send(FSP_B, offer, key(2), on_behalf_of=FSP_A) == {}
+
+
+def test_a_mandate_for_all_covers_neither_keys_nor_mandates(mandated: Market) -> None:
+    """An agent could put its own keys in the place of its grantor's, and lock it out."""
+    mandate = ev.MandateGranted(
+        area_id=AREA, mandate_id="m2", grantor_id=FSP_A, agent_id=FSP_B, event_types=(), valid_from_ms=0
+    )
+    own = ev.SigningKeyRegistered(area_id=AREA, party_id=FSP_A, key_id="mine", public_key=public_key(key(3)))
+    for event in (
+        ev.SigningKeyRevoked(area_id=AREA, party_id=FSP_A, key_id="k1", reason="lock out"),
+        own,
+        replace(own, replaces_key_id="k1"),
+        mandate,
+        ev.MandateRevoked(area_id=AREA, mandate_id="m", grantor_id=FSP_A),
+    ):
+        for signer in (None, key(2), key(3)):
+            assert mandated.send(FSP_B, event, signer, on_behalf_of=FSP_A)["$"] == "NO_MANDATE"
+    assert mandated.send(FSP_B, offer_of(1, AREA), on_behalf_of=FSP_A) == {}, "what it is for"
+    assert mandated.register(FSP_A, 4, key(1)) == {}
+
+
+def test_an_agent_of_the_market_operator_decides_nothing_about_signatures(north: Market) -> None:
+    grant = ev.MandateGranted(
+        area_id=AREA, mandate_id="m", grantor_id=FMO, agent_id=FSP_B, event_types=(), valid_from_ms=0
+    )
+    assert north.send(FMO, grant) == {}
+    assert north.register(FSP_A, 1, key(1)) == {}
+    north.demand("FlexOfferSubmitted")
+    policy = ev.SignaturePolicySet(area_id=AREA, event_types=())
+    revoked = ev.SigningKeyRevoked(area_id=AREA, party_id=FSP_A, key_id="k1", reason="lock out")
+    for event in (policy, revoked):
+        assert north.send(FSP_B, event, on_behalf_of=FMO) == {"$": "NO_MANDATE"}
+
+
+def test_another_partys_public_key_keeps_nobody_from_his_own(north: Market) -> None:
+    """A signature is held against the keys of its sender alone, so who copies a public key has nothing of it."""
+    assert north.register(FSP_B, 2, key(2), party_id=FSP_B) == {}
+    assert north.register(FSP_B, 1, key(2), party_id=FSP_B) == {}, "vouched for by a key of its own, and of another"
+    assert north.register(FSP_A, 1, key(1)) == {}
+    north.demand("FlexOfferSubmitted")
+    assert north.send(FSP_A, offer_of(1, AREA), key(1)) == {}
+    assert north.send(FSP_A, offer_of(2, AREA), key(2)) == {SIGNATURE: "BAD_SIGNATURE"}
+    stolen = north.send(FSP_B, offer_of(3, AREA), key(1))
+    assert stolen["$.offer.fsp_id"] == "NOT_YOURS_OR_UNKNOWN", "what the other has signed is in the other's name"
+    ended = ev.SigningKeyRevoked(area_id=AREA, party_id=FSP_B, key_id="k1", reason="was never ours")
+    assert north.send(FSP_B, ended) == {}
+    assert north.send(FSP_A, offer_of(4, AREA), key(1)) == {}, "nor does its end end the other's"
 
 
 def test_only_the_operator_sets_the_policy_and_only_of_events_there_are(north: Market) -> None:
