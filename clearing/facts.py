@@ -10,6 +10,7 @@ from clearing.asked import asked_slots
 from clearing.left_out import LeftOut, clear_what_can_be
 from clearing.outcomes import outcome, outcomes
 from clearing.result import LimitKind, Result
+from clearing.room import without_room
 from clearing.snapshot import Snapshot
 from clearing.states import States
 from clearing.taken import award_terms, awards, holding_nano, reactive_awards, reservations
@@ -46,10 +47,16 @@ def clear_session(snapshot: Snapshot) -> tuple[Emission, ...]:
     """
     try:
         result, left = clear_what_can_be(snapshot)
+        facts = facts_of_result(snapshot, result, left)
+        if not _can_be_told(facts[-1]):
+            taken = {o.offer_id for o in result.offers if any(o.quantity)}
+            taken |= {r.request_id for r in result.requests if any(r.matched)}
+            result, left = clear_what_can_be(snapshot, without_room(snapshot, taken))
+            facts = facts_of_result(snapshot, result, left)
     except FaultyInputError as error:
         # A journal that admits what the numbers cannot take must not stop the market; everybody is told why.
         return facts_uncleared(snapshot, f"the session cannot be cleared: {error}"[:1000])
-    return facts_of_result(snapshot, result, left)
+    return facts
 
 
 def facts_of_result(snapshot: Snapshot, result: Result, left: LeftOut | None = None) -> tuple[Emission, ...]:
@@ -138,7 +145,8 @@ def facts_uncleared(snapshot: Snapshot, problem: str) -> tuple[Emission, ...]:
         problem: why, for people.
     """
     session, resolution_s = snapshot.session, snapshot.product.resolution_s
-    unmet = tuple(outcome(r, (0,) * asked_slots(r), problem) for r in snapshot.requests)
+    untold = without_room(snapshot, None).untold
+    unmet = tuple(outcome(r, (0,) * asked_slots(r), problem) for r in snapshot.requests if r.request_id not in untold)
     market = ev.MarketCleared(
         area_id=snapshot.area_id,
         session_id=session.session_id,
@@ -221,11 +229,15 @@ def _slot(
     )
 
 
+def _can_be_told(fact: Emission) -> bool:
+    return len(codec.encode_trusted(fact.event)) <= codec.MAX_SERVICE_EVENT_BYTES
+
+
 def _fitting(market: ev.MarketCleared) -> ev.MarketCleared:
     """Return the market with as many of its non-awards as the record has room for.
 
     An offer costs its provider nothing, and there may be a hundred thousand of one: the market must be told all the
-    same.
+    same. Awards and requests are never dropped here: `without_room` keeps out what cannot be told.
     """
     whole = len(codec.encode_trusted(market))
     if whole <= codec.MAX_SERVICE_EVENT_BYTES:

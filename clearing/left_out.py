@@ -22,17 +22,25 @@ _BLAMED = re.compile(r"\$\.(offers|units|requests)\[(\d+)\]")
 
 @dataclass(slots=True)
 class LeftOut:
-    """Offers and requests that do not take part, each with the reason for people."""
+    """Offers and requests that do not take part, each with the reason for people.
+
+    Attributes:
+        offers: reasons by offer.
+        requests: reasons by request.
+        untold: of these requests, those that `MarketCleared` has no room for either.
+    """
 
     offers: dict[str, str] = field(default_factory=dict)
     requests: dict[str, str] = field(default_factory=dict)
+    untold: frozenset[str] = frozenset()
 
 
-def clear_what_can_be(snapshot: Snapshot) -> tuple[Result, LeftOut]:
+def clear_what_can_be(snapshot: Snapshot, without: LeftOut | None = None) -> tuple[Result, LeftOut]:
     """Clear a session without the offers and requests that the clearing finds faulty.
 
     Args:
         snapshot: what stood before the gate.
+        without: who does not take part anyway; None = all do.
 
     Raises:
         FaultyInputError: a fault is nobody's own.
@@ -40,44 +48,45 @@ def clear_what_can_be(snapshot: Snapshot) -> tuple[Result, LeftOut]:
     # The solver's imports take seconds, and the process that only decides needs none of them.
     from clearing.pipeline import clear
 
-    case, left = case_of(snapshot), LeftOut()
+    left = without or LeftOut()
+    case = _rest(case_of(snapshot), left)
     while True:
         try:
             return clear(case), left
         except FaultyInputError as error:
-            smaller = _without(case, error.faults, left)
+            _blame(case, error.faults, left)
+            smaller = _rest(case, left)
             if smaller == case:
                 raise
             case = smaller
 
 
-def _without(case: Case, faults: Iterable[Fault], left: LeftOut) -> Case:
-    """Return the case without the offers and requests that faults name; a unit falls with all its offers."""
-    offers: dict[str, str] = {}
-    requests: dict[str, str] = {}
+def _blame(case: Case, faults: Iterable[Fault], left: LeftOut) -> None:
+    """Leave out the offers and requests that faults name; a unit falls with all its offers."""
     for fault in faults:
         blamed = _BLAMED.match(fault.path)
         if blamed is None:
             continue
-        number, why = int(blamed[2]), f"cannot take part: {fault.path[blamed.end() + 1 :] or 'it'}: {fault.message}"
+        number = int(blamed[2])
+        why = f"cannot take part: {fault.path[blamed.end() + 1 :] or 'it'}: {fault.message}"[:1000]
         if blamed[1] == "offers":
-            offers.setdefault(case.offers[number].offer_id, why)
+            left.offers.setdefault(case.offers[number].offer_id, why)
         elif blamed[1] == "requests":
-            requests.setdefault(case.requests[number].request_id, why)
+            left.requests.setdefault(case.requests[number].request_id, why)
         else:
             unit_id = case.units[number].unit_id
             for offer in case.offers:
                 if offer.unit_id == unit_id:
-                    offers.setdefault(offer.offer_id, f"its unit {why}")
-    for name, why in offers.items():
-        left.offers.setdefault(name, why[:1000])
-    for name, why in requests.items():
-        left.requests.setdefault(name, why[:1000])
-    kept = tuple(o for o in case.offers if o.offer_id not in offers)
+                    left.offers.setdefault(offer.offer_id, f"its unit {why}"[:1000])
+
+
+def _rest(case: Case, left: LeftOut) -> Case:
+    """Return the case without those who are left out."""
+    kept = tuple(o for o in case.offers if o.offer_id not in left.offers)
     named = {o.unit_id for o in kept}
     return replace(
         case,
         offers=kept,
         units=tuple(u for u in case.units if u.unit_id in named),
-        requests=tuple(r for r in case.requests if r.request_id not in requests),
+        requests=tuple(r for r in case.requests if r.request_id not in left.requests),
     )

@@ -10,7 +10,9 @@ from clearing.states import States
 from flexbus import events as ev
 from flexbus.events import LocationKind
 
-__all__ = ["outcome", "outcomes"]
+__all__ = ["MAX_REASON_BYTES", "outcome", "outcomes"]
+
+MAX_REASON_BYTES = 500  # a record tells of thousands of requests
 
 _VOLTAGE = frozenset({LimitKind.VOLTAGE_MAX, LimitKind.VOLTAGE_MIN})
 _IN_W = frozenset({LimitKind.IMPORT, LimitKind.EXPORT})
@@ -28,6 +30,8 @@ def outcomes(snapshot: Snapshot, result: Result, left: LeftOut) -> Iterator[ev.R
     bought = {r.request_id: r for r in result.requests}
     held = held_request_ids(snapshot)
     for request in snapshot.requests:
+        if request.request_id in left.untold:
+            continue
         first, count = first_slot(snapshot, request.start_ms), asked_slots(request)
         if request.request_id in bought:
             row = bought[request.request_id]
@@ -98,6 +102,7 @@ def outcome(request: ev.FlexRequest, matched: tuple[int, ...], reason: str) -> e
         matched: met per slot of the request, W or var.
         reason: why not in full, for people; empty = met.
     """
+    reason = reason.encode()[:MAX_REASON_BYTES].decode(errors="ignore")
     if request.reactive_slots:
         return ev.ReactiveOutcome(
             request_id=request.request_id,

@@ -1,7 +1,8 @@
 """How much of a long list one record holds: of what providers send for nothing there may be far too much."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from operator import attrgetter
 from typing import Any, TypeVar
 
 from flexbus.writer import writer
@@ -19,27 +20,34 @@ def size_of(parts: Sequence[Any]) -> int:
     return sum(map(len, found))
 
 
-def fitting(parts: Sequence[T], room: int) -> tuple[T, ...]:
+def fitting(
+    parts: Sequence[T],
+    room: int,
+    party: Callable[[T], str] = attrgetter("fsp_id"),
+    size: Callable[[T], int] = lambda part: size_of((part,)),
+) -> tuple[T, ...]:
     """Return as many parts as there is room for, in their order.
 
-    Each provider has an equal part of the room, and what one leaves the others may take: who sends in excess is told
+    Each party has an equal part of the room, and what one leaves the others may take: who sends in excess is told
     of less, and nobody else is.
 
     Args:
-        parts: dataclasses of the language with an `fsp_id`.
+        parts: what may be told, the dearest of each party first.
         room: what they may take together, B.
+        party: whose a part is; without it the provider's.
+        size: what a part takes, B; without it a dataclass of the language as it is written.
     """
-    sizes = [size_of((part,)) for part in parts]
+    sizes = [size(part) for part in parts]
     if sum(sizes) <= room:
         return tuple(parts)
-    of_provider: defaultdict[str, list[int]] = defaultdict(list)
+    of_party: defaultdict[str, list[int]] = defaultdict(list)
     for number, part in enumerate(parts):
-        of_provider[part.fsp_id].append(number)  # type: ignore[attr-defined]
-    needs = {fsp_id: sum(sizes[n] for n in numbers) for fsp_id, numbers in of_provider.items()}
+        of_party[party(part)].append(number)
+    needs = {party_id: sum(sizes[n] for n in numbers) for party_id, numbers in of_party.items()}
     kept: list[int] = []
-    for count, fsp_id in enumerate(sorted(needs, key=lambda name: (needs[name], name))):
+    for count, party_id in enumerate(sorted(needs, key=lambda name: (needs[name], name))):
         share = room // (len(needs) - count)
-        for number in of_provider[fsp_id]:
+        for number in of_party[party_id]:
             if sizes[number] > share:
                 break
             share, room = share - sizes[number], room - sizes[number]

@@ -18,7 +18,7 @@ from flexbus.views import needs, registry
 from flexbus.views.fact import Emission, Fact, emit
 from flexbus.views.harmonise import Cell, canonical
 from flexbus.views.needs import Key
-from flexbus.views.procurement import Procurement, Tracked, elsewhere_w, outcome, power_at, status
+from flexbus.views.procurement import Procurement, Tracked, elsewhere_w, outcome, power_at, status, untold
 from flexbus.views.registry import Gate, Registry, Session
 from flexbus.views.requests import Desk, ask, causes_of, leave, missed, place_of, untradable
 
@@ -336,6 +336,11 @@ def _cleared(state: Congestion, e: ev.MarketCleared, fact: Fact) -> Iterator[Emi
         tracked = state.procurement.requests.get(result.request_id)
         if tracked is not None and tracked.request.session_id == e.session_id:
             yield from outcome(state.procurement, e.area_id, result)
+    # Requests that the record had no room for did not take part.
+    told = {result.request_id for result in results}
+    for tracked in state.procurement.in_session(e.session_id):
+        if tracked.request.request_id not in told:
+            yield from outcome(state.procurement, e.area_id, untold(tracked.request))
     # What the market gave changes what is still open in every session that serves the same slots.
     for session in _unsettled(state):
         known = state.needs.get(session.scheduled.session_id)

@@ -14,7 +14,7 @@ from flexbus.quantities import Direction
 from flexbus.views.days import DAY_MS, days_of
 from flexbus.views.fact import Emission, emit
 
-__all__ = ["Place", "Procurement", "Tracked", "elsewhere_w", "outcome", "power_at", "status", "wanted"]
+__all__ = ["Place", "Procurement", "Tracked", "elsewhere_w", "outcome", "power_at", "status", "untold", "wanted"]
 
 
 class Place(NamedTuple):
@@ -180,6 +180,15 @@ def wanted(request: ev.FlexRequest) -> tuple[int, ...]:
     if request.reactive_slots:
         return tuple(sum(s.reactive_power_var for s in slot.steps) for slot in request.reactive_slots)
     return request.power_w
+
+
+def untold(request: ev.FlexRequest) -> ev.RequestOutcome | ev.ReactiveOutcome:
+    """Return what a request got of which its cleared session says nothing, as the record had no room: nothing."""
+    asked, reason = wanted(request), "the market had more requests than one record can tell of"
+    common = {"request_id": request.request_id, "requester_id": request.requester_id, "reason": reason}
+    if request.reactive_slots:
+        return ev.ReactiveOutcome(**common, requested_var=asked, matched_var=(0,) * len(asked))
+    return ev.RequestOutcome(**common, requested_w=asked, matched_w=(0,) * len(asked))
 
 
 def outcome(state: Procurement, area_id: str, result: ev.RequestOutcome | ev.ReactiveOutcome) -> Iterator[Emission]:

@@ -127,6 +127,9 @@ def fold(state: Settlements, fact: Fact) -> Settlements:
                 state.due_sessions.add(e.session_id)
             orders = state.evidence.activations.of_session.get(e.session_id, ())
             state.due = tuple(_recompute(state, orders, e.session_id, (e.session_id,)))
+        case ev.MarketCleared() as e:
+            # A clearing stage that was down may tell so late. Orders are told of by themselves.
+            state.due = tuple(_recompute(state, (), e.clearing_id, (e.session_id,)))
         case ev.CapacityLimitUnforeseen(stop_activations=True) as e:
             stopped = sorted(
                 session_id

@@ -617,6 +617,17 @@ def test_t_rq_8_after_the_gate_nothing_is_changed_and_the_surplus_is_known() -> 
     assert over_procured_w(run.state, name) == (500_000,)
 
 
+def test_a_request_that_a_cleared_session_has_no_room_to_tell_of_got_nothing() -> None:
+    run = Run()
+    run.send(forecast())
+    run.close()
+    untold = replace(cleared(run), requests=())
+    run.send(untold, "clearing")
+    assert last_status(run) == (ProcurementState.UNPROCURED, (500_000,))
+    (expired,) = run.of(ev.FlexRequestExpired)
+    assert (expired.remaining_w, "no" in expired.reason or "more requests" in expired.reason) == ((500_000,), True)
+
+
 def test_t_rq_9_a_repeated_fact_changes_nothing() -> None:
     run = Run()
     run.send(forecast())

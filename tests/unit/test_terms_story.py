@@ -214,6 +214,12 @@ def test_reactive_power_is_paid_as_awarded_and_adds_up_to_the_cent() -> None:
     assert content_faults(paper) == ()
 
 
+def test_what_is_cleared_after_its_settlement_was_due_is_settled_then() -> None:
+    market = replace(cleared(), reactive_awards=(q_award("q1", 1_234_567, 0, 1), q_award("q2", 999_999, price=-1)))
+    (late,) = settled(DUE, market)
+    assert [late] == settled(market, DUE)
+
+
 def test_power_held_ready_is_paid_and_not_ordered() -> None:
     story = Story(activation, activation.Activations())
     market = replace(cleared(), reservations=(held("r", 2_000_000, 1_000_000), held("b", 5, fsp="beta")))
