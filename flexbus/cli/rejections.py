@@ -11,7 +11,7 @@ import click
 from flexbus import codec
 from flexbus.cli.options import bootstrap_option, json_option, kafka_option, read_signing_key, signing_key_option
 from flexbus.client import Client, Record
-from flexbus.errors import CodecError
+from flexbus.errors import CodecError, FaultCode
 from flexbus.events import EventRejected, Verdict
 from flexbus.signing import sign
 from flexbus.time import iso
@@ -35,7 +35,9 @@ def command() -> None:
 @command.command("list")
 @click.option("--party", help="Only what this party sent.")
 @click.option("--area", help="Only of this market area.")
-@click.option("--code", help="Only with this fault code.")
+@click.option(
+    "--code", type=click.Choice([code.value for code in FaultCode]), help="Only with this fault code.", metavar="CODE"
+)
 @json_option
 @bootstrap_option
 @kafka_option
