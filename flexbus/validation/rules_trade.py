@@ -15,7 +15,11 @@ from flexbus.validation.state import Admission, Order
 from flexbus.validation.units import fault
 from flexbus.views.registry import Gate
 
-__all__ = ["RULES"]
+__all__ = ["MOST_LIMITS", "MOST_LIMITS_FORESEEN", "RULES"]
+
+# Of a connection point that are not over: each change of them, and each offer cut there, names all that overlap. The
+# last are kept for those that cannot wait.
+MOST_LIMITS_FORESEEN, MOST_LIMITS = 200, 250
 
 
 def _congestion_forecast(s: Admission, e: ev.CongestionForecastReceived, acting: str) -> Iterator[Fault]:
@@ -69,11 +73,23 @@ def _local_day(s: Admission, e: ev.CongestionForecastReceived, path: str) -> Ite
 def _foreseen(s: Admission, e: ev.CapacityLimitForeseen, acting: str) -> Iterator[Fault]:
     yield from _point(s, e)
     yield from revised("$.limit_id", e.limit_id, e.revision, s.limits, acting, e.connection_point_id, "limit")
+    yield from _room(s, e, MOST_LIMITS_FORESEEN)
 
 
 def _unforeseen(s: Admission, e: ev.CapacityLimitUnforeseen, _: str) -> Iterator[Fault]:
     yield from _point(s, e)
     yield from unused("$.limit_id", e.limit_id, s.limits, "limit")
+    yield from _room(s, e, MOST_LIMITS)
+
+
+def _room(s: Admission, e: ev.CapacityLimitForeseen | ev.CapacityLimitUnforeseen, most: int) -> Iterator[Fault]:
+    now_ms = s.registry.market_time_ms
+    periods = s.limit_periods.get(e.connection_point_id, {})
+    count = sum(end_ms > now_ms for limit_id, (_, end_ms) in periods.items() if limit_id != e.limit_id)
+    if count >= most and e.end_ms > now_ms:
+        text = f"{e.connection_point_id!r} has {count} limits that are not over, of {most} that may be"
+        text += "; lift some with CapacityLimitLifted, or say the same with fewer"
+        yield fault(FaultCode.WRONG_STATE, "$.connection_point_id", text)
 
 
 def _lifted(s: Admission, e: ev.CapacityLimitLifted, acting: str) -> Iterator[Fault]:

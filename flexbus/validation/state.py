@@ -77,7 +77,10 @@ class Paper:
 
 @dataclass(slots=True)
 class Admission:
-    """State of one market area as the sequencer sees it; empty before the area's first event."""
+    """State of one market area as the sequencer sees it; empty before the area's first event.
+
+    `limit_periods` has start and end, UTC ms, of the limits that may still bind, by connection point, then limit.
+    """
 
     registry: Registry = field(default_factory=Registry)
     keyring: Keyring = field(default_factory=Keyring)
@@ -90,6 +93,7 @@ class Admission:
     congestion_forecasts: dict[str, Record] = field(default_factory=dict)
     net_forecasts: dict[str, Record] = field(default_factory=dict)
     limits: dict[str, Record] = field(default_factory=dict)
+    limit_periods: dict[str, dict[str, tuple[int, int]]] = field(default_factory=dict)
     lights: dict[str, Record] = field(default_factory=dict)
     readings: dict[str, Record] = field(default_factory=dict)
     aggregates: dict[str, ev.AggregateOffered] = field(default_factory=dict)
@@ -149,14 +153,30 @@ def _net_forecast(state: Admission, e: ev.NetForecastPublished, fact: Fact) -> N
 
 def _foreseen(state: Admission, e: ev.CapacityLimitForeseen, fact: Fact) -> None:
     state.limits[e.limit_id] = Record(fact.actor_id, e.revision, e.connection_point_id)
+    _binds(state, e)
 
 
 def _unforeseen(state: Admission, e: ev.CapacityLimitUnforeseen, fact: Fact) -> None:
     state.limits[e.limit_id] = Record(fact.actor_id, 1, e.connection_point_id)
+    _binds(state, e)
+
+
+def _binds(state: Admission, e: ev.CapacityLimitForeseen | ev.CapacityLimitUnforeseen) -> None:
+    before, now_ms = state.limit_periods.get(e.connection_point_id, {}), state.registry.market_time_ms
+    periods = {limit_id: period for limit_id, period in before.items() if period[1] > now_ms}
+    periods[e.limit_id] = (e.start_ms, e.end_ms)
+    state.limit_periods[e.connection_point_id] = periods
 
 
 def _lifted(state: Admission, e: ev.CapacityLimitLifted, _: Fact) -> None:
     _end(state.limits, e.limit_id)
+    record = state.limits.get(e.limit_id)
+    periods = {} if record is None else state.limit_periods.get(record.scope_id, {})
+    if e.limit_id in periods:
+        start_ms, end_ms = periods[e.limit_id]
+        periods[e.limit_id] = (start_ms, min(end_ms, e.from_ms))  # lifted from later on, it binds until then
+        if e.from_ms <= start_ms:
+            del periods[e.limit_id]
 
 
 def _light(state: Admission, e: ev.TrafficLightSet, fact: Fact) -> None:

@@ -214,8 +214,12 @@ def _lifted(state: TrafficLights, e: ev.CapacityLimitLifted) -> Sequence[str]:
     point_id = state.point_of_limit.get(e.limit_id)
     if point_id is None:
         return []
-    limit = state.limits[point_id][e.limit_id]
+    limit = state.limits[point_id].get(e.limit_id)
+    if limit is None:
+        return []
     limit.end_ms = min(limit.end_ms, e.from_ms)
+    if limit.end_ms <= limit.start_ms:  # or it would bind the slot in which it was to start
+        del state.limits[point_id][e.limit_id]
     return [point_id]
 
 

@@ -9,6 +9,7 @@ from flexbus import events as ev
 from flexbus.events import Role
 from flexbus.quantities import Direction
 from flexbus.time import parse_ms
+from flexbus.validation.rules_trade import MOST_LIMITS, MOST_LIMITS_FORESEEN
 from flexbus.validation.units import MAX_SESSION_SLOTS
 from tests.market import (
     AREA,
@@ -462,6 +463,71 @@ def test_limits_and_lights_name_a_known_point_and_rise(market: Market) -> None:
     assert codes(market.refuse(moved, DSO)) == {"$.limit_id": "DUPLICATE_ID"}
     lifted = ev.CapacityLimitLifted(area_id=AREA, limit_id="l9", from_ms=START)
     assert codes(market.refuse(lifted, DSO)) == {"$.limit_id": "NOT_YOURS_OR_UNKNOWN"}
+
+
+def capacity(number: int, **changes: Any) -> ev.CapacityLimitForeseen:
+    limit = ev.CapacityLimitForeseen(
+        area_id=AREA, limit_id=f"l{number}", revision=1, connection_point_id="GCP-1", start_ms=START,
+        end_ms=START + HOUR, max_draw_w=number, reason="works",
+    )  # fmt: skip
+    return replace(limit, **changes)
+
+
+def lifted(number: int, from_ms: int) -> ev.CapacityLimitLifted:
+    return ev.CapacityLimitLifted(area_id=AREA, limit_id=f"l{number}", from_ms=from_ms)
+
+
+FULL = {"$.connection_point_id": "WRONG_STATE"}
+
+
+@pytest.fixture
+def limited(market: Market) -> Market:
+    """A point with as many foreseen limits as it may have, of which the first is over after half an hour."""
+    market.send(capacity(0, end_ms=START + 2 * QUARTER), DSO)
+    for number in range(1, MOST_LIMITS_FORESEEN):
+        market.send(capacity(number), DSO)
+    return market
+
+
+def test_the_limits_of_a_point_that_are_not_over_have_an_end(limited: Market) -> None:
+    """Each change names all that overlap: a thousand, 59 kB, that grew ever tighter were told in 20 MB."""
+    (fault,) = limited.refuse(capacity(999), DSO)
+    assert codes((fault,)) == FULL
+    assert "has 200 limits that are not over, of 200 that may be; lift some" in fault.message
+    assert limited.refuse(capacity(999, connection_point_id="GCP-2"), DSO) == ()
+    assert limited.refuse(capacity(7, revision=2), DSO) == ()
+
+
+def test_a_limit_that_is_lifted_makes_room_when_it_binds_no_more(limited: Market) -> None:
+    limited.send(lifted(7, START + QUARTER), DSO)
+    assert codes(limited.refuse(capacity(999), DSO)) == FULL, "it binds a quarter-hour still"
+    limited.send(lifted(7, START), DSO)
+    limited.send(capacity(999), DSO)
+    assert codes(limited.refuse(capacity(7, revision=2), DSO)) == FULL, "and does not come back beside the others"
+
+
+def test_a_limit_that_is_over_makes_room_and_is_forgotten(limited: Market) -> None:
+    limited.send(gate_closed(), "scheduler")
+    limited.send(lifted(1, START + QUARTER), DSO)
+    limited.send(delivery_started(START + QUARTER), "scheduler")
+    limited.send(capacity(998), DSO)
+    assert codes(limited.refuse(capacity(999), DSO)) == FULL
+    limited.send(delivery_started(START + 2 * QUARTER), "scheduler")
+    limited.send(capacity(999), DSO)
+    assert codes(limited.refuse(capacity(1000), DSO)) == FULL
+    assert limited.refuse(capacity(1000, end_ms=START + QUARTER), DSO) == (), "over already, it binds nothing"
+    limited.send(delivery_started(START + HOUR), "scheduler")
+    limited.send(capacity(1001, end_ms=START + 2 * HOUR), DSO)
+    assert limited.admission.limit_periods == {"GCP-1": {"l1001": (START, START + 2 * HOUR)}}
+
+
+def test_foreseen_limits_leave_room_for_those_that_cannot_wait(limited: Market) -> None:
+    at_once = ev.CapacityLimitUnforeseen(
+        area_id=AREA, limit_id="u", connection_point_id="GCP-1", start_ms=START, end_ms=START + HOUR, reason="fault"
+    )
+    for number in range(MOST_LIMITS - MOST_LIMITS_FORESEEN):
+        limited.send(replace(at_once, limit_id=f"u{number}"), DSO)
+    assert codes(limited.refuse(at_once, DSO)) == FULL
 
 
 def ordered(**changes: Any) -> ev.ActivationOrdered:

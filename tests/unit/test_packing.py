@@ -124,6 +124,11 @@ def test_a_stage_goes_on_from_a_checkpoint_as_if_it_had_read_everything(service:
 def test_the_state_of_admission_comes_back() -> None:
     told = market.open_market()
     told.send(market.submitted("o1"), market.FSP_A)
+    limit = ev.CapacityLimitForeseen(
+        area_id=market.AREA, limit_id="l", revision=1, connection_point_id="GCP-1", start_ms=market.START,
+        end_ms=market.START + market.HOUR, max_draw_w=0, reason="works",
+    )  # fmt: skip
+    told.send(limit, market.DSO)
     state = Admission()
     for fact in told.facts:
         state = fold_admission(state, fact)

@@ -147,6 +147,19 @@ def test_a_lifted_limit_ends_there_and_a_newer_revision_replaces_it() -> None:
     assert [at(market, UP, h)[0] for h in (0.75, 2.0)] == [500_000, 0]
 
 
+def test_a_limit_that_is_lifted_before_it_starts_binds_nothing() -> None:
+    market = open_market()
+    market.send(limit(hours=(0.1, 2), max_feed_in_w=0), DSO)
+    assert at(market, UP)[0] == 0
+    lifted = ev.CapacityLimitLifted(area_id=AREA, limit_id="l1", from_ms=START + HOUR // 10)
+    market.send(lifted, DSO)
+    assert at(market, UP) == (500_000, ("contract of GCP-1",)), "not even the slot in which it was to start"
+    market.send(lifted, DSO)
+    assert [c.causes for c in changed(market)] == [("limit l1 revision 1, no baseline",), ()]
+    market.send(limit(revision=2, hours=(0, 2), max_feed_in_w=0), DSO)
+    assert at(market, UP)[0] == 0
+
+
 def test_a_stop_leaves_nothing_in_either_direction() -> None:
     market = founded()
     market.send(stop(), DSO)
