@@ -32,7 +32,7 @@ _MOST = 3  # faults put into one input
 # End of a field's name -> a value that no field of that name takes, and the code it is refused with.
 _NAMES: tuple[tuple[tuple[str, ...], Any, str], ...] = (
     (("_milli_per_mwh", "_milli_per_mvarh"), 10**12, "BAD_PRICE"),
-    (("_w", "_var", "_va", "_wh", "_varh", "_ppm"), -(10**14), "BAD_QUANTITY"),
+    (("_w", "_var", "_va", "_wh", "_varh", "_ppm"), -(2**62) - 1, "BAD_QUANTITY"),
     (("_ma", "_voltage_v"), 0, "BAD_QUANTITY"),
     (("resolution_s",), 7, "BAD_PERIOD"),
     (("_s",), -1, "BAD_PERIOD"),
