@@ -71,7 +71,9 @@ def admission_faults(
         return tuple(faults)
     acting = on_behalf_of or sender_id
     rule = RULES.get(type(event))
-    if rule is not None and acting in state.registry.roles:  # a stranger learns nothing about what exists in the area
+    # A stranger learns nothing about what exists in the area, and who has no mandate nothing about what a party has.
+    knows = acting in state.registry.roles and all(f.code is not FaultCode.NO_MANDATE for f in faults)
+    if rule is not None and knows:
         faults += rule(state, event, acting)
     return tuple(faults)
 
@@ -133,19 +135,22 @@ def _authority(
     state: Admission, event: Any, sender_id: str, on_behalf_of: str | None, received_at_ms: int
 ) -> Iterator[Fault]:
     roles = state.registry.roles
-    for party in (sender_id,) if on_behalf_of is None else (sender_id, on_behalf_of):
+    acting = on_behalf_of or sender_id
+    missing: list[Fault] = []
+    if acting != sender_id:
+        missing += _mandate(state, kind_of(type(event)), sender_id, acting, received_at_ms)
+    yield from missing
+    # Who has no mandate of a party does not hear whether there is such a party, nor what it is.
+    for party in (sender_id,) if missing else dict.fromkeys((sender_id, acting)):
         if party not in roles:
             text = f"{party!r} is no participant of area {event.area_id!r}; its market operator registers participants"
             yield fault(FaultCode.UNKNOWN_PARTY, "$", text)
-    acting = on_behalf_of or sender_id
     name = type(event).__name__
     allowed = kind_of(type(event)).send
-    if acting in roles and not (roles[acting] & allowed):
+    if not missing and acting in roles and not (roles[acting] & allowed):
         words = ", ".join(sorted(r.value for r in allowed if isinstance(r, Role))) or "a service of the bus alone"
         text = f"{acting!r} may not send {name} in area {event.area_id!r}; it is for {words}"
         yield fault(FaultCode.WRONG_ROLE, "$", text)
-    if on_behalf_of is not None and on_behalf_of != sender_id:
-        yield from _mandate(state, kind_of(type(event)), sender_id, on_behalf_of, received_at_ms)
     named = _named(event)
     if named is not None and named != acting:
         path = "$." + str(kind_of(type(event)).actor)

@@ -139,6 +139,20 @@ def test_a_mandate_lets_another_act() -> None:
     assert codes(market.refuse(baseline(), "gw", FSP_A)) == {"$": "NO_MANDATE"}
 
 
+def test_without_a_mandate_nobody_hears_what_a_party_is_or_has() -> None:
+    market = open_market()
+    market.send(participant("gw", Role.OBSERVER), "fmo")
+    market.send(submitted("o1"), FSP_A)
+
+    def told(grantor: str) -> set[tuple[str, str, str]]:
+        event = ev.FlexOfferWithdrawn(area_id=AREA, offer_id="o1", fsp_id=grantor)
+        faults = market.refuse(event, "gw", grantor)
+        return {(f.code.value, f.path, f.message.replace(repr(grantor), "X")) for f in faults}
+
+    assert told(FSP_A) == told(FSP_B) == told(DSO) == told("nobody")
+    assert {code for code, *_ in told(FSP_A)} == {"NO_MANDATE"}
+
+
 def test_a_mandate_gives_no_role_that_the_grantor_lacks() -> None:
     market = open_market()
     market.send(participant("gw", Role.DSO), "fmo")
