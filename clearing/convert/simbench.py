@@ -5,8 +5,10 @@ own rule for absolute values is followed: loads have P and Q profiles, generatio
 """
 
 from collections.abc import Iterator
+from copy import deepcopy
 from dataclasses import dataclass
 from datetime import date, timedelta
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -122,6 +124,12 @@ def load_simbench(code: str) -> Any:
     Raises:
         ConversionError: there is no such grid.
     """
+    return deepcopy(_net(code))
+
+
+@lru_cache(maxsize=1)
+def _net(code: str) -> Any:
+    """Return a grid as it was read; 3 s of tables, and whoever wants a grid twice wants it at once."""
     import simbench
 
     if code not in simbench.collect_all_simbench_codes():

@@ -160,7 +160,11 @@ def distance(one: tuple[int, int, int], other: tuple[int, int, int]) -> float:
     return float(sum((a - b) ** 2 for a, b in zip(lab(one), lab(other), strict=True)) ** 0.5)
 
 
-@pytest.mark.parametrize("vision", ["none", "deuteranopia", "protanopia", "tritanopia"])
+# `make test` looks with two of four kinds of eyes.
+EYES = ["none", "deuteranopia", *(pytest.param(eye, marks=pytest.mark.long) for eye in ("protanopia", "tritanopia"))]
+
+
+@pytest.mark.parametrize("vision", EYES)
 def test_neighbours_can_be_told_apart_by_every_eye(themed: Page, served: Served, day: Day, vision: str) -> None:
     page = opened(themed, served, day)
     page.get_by_role("tab", name="Limits & lights").click()
@@ -175,7 +179,7 @@ def test_neighbours_can_be_told_apart_by_every_eye(themed: Page, served: Served,
     assert too_close == {}
 
 
-@pytest.mark.parametrize("vision", ["none", "deuteranopia", "protanopia", "tritanopia"])
+@pytest.mark.parametrize("vision", EYES)
 def test_volumes_of_the_heat_map_can_be_told_apart_by_every_eye(
     themed: Page, served: Served, day: Day, vision: str
 ) -> None:

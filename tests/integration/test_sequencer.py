@@ -379,6 +379,7 @@ BOMBS = (
 )
 
 
+@pytest.mark.long  # `make test` has one that becomes megabytes in test_strange_batches.py
 def test_a_batch_that_becomes_gigabytes_is_one_rejection(connection: Connection) -> None:
     program = "import sys; from streams.kafka import Connection; from streams.sequencer import run; "
     program += f"run(Connection(sys.argv[1]), headroom_bytes={HEADROOM_BYTES})"
