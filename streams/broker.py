@@ -35,9 +35,10 @@ HEAP = (
     "-XX:+UseSerialGC",
     "-XX:+ExitOnOutOfMemoryError",
     "-Djava.awt.headless=true",
+    # Compiling its code as well as Java can takes Kafka much of a core for half a minute, which a local bus needs
+    # itself: offers took three times as long to be visible then, and later no less than with plainly compiled code.
+    "-XX:TieredStopAtLevel=1",
 )
-# For what ends soon, compiling its code well costs more than it gains.
-BRIEFLY = "-XX:TieredStopAtLevel=1"
 
 
 def free_port(besides: int | None = None) -> int:
@@ -106,7 +107,6 @@ class Broker:
             mode it was made with.
         reauthenticate_s: on a secure broker, how often a client must prove its password again on a connection that
             stays open, s; a password that was rotated or removed is of no use after that. Counts from the next start.
-        lasting: it is to run for more than some minutes.
     """
 
     def __init__(
@@ -116,13 +116,11 @@ class Broker:
         port: int | None = None,
         secure: bool = False,
         reauthenticate_s: float = security.REAUTHENTICATE_S,
-        lasting: bool = False,
     ) -> None:
         self.data_dir = data_dir.absolute()
         self.port = port
         self.secure = secure
         self.reauthenticate_s = reauthenticate_s
-        self.lasting = lasting
         self._child: subprocess.Popen[bytes] | None = None
 
     @property
@@ -247,7 +245,7 @@ class Broker:
 
     def _launch(self, last: _Note | None) -> str:
         java = find_java()
-        command = [str(java), *HEAP, *(() if self.lasting else (BRIEFLY,)), f"-Dflexbus.log={self.log}"]
+        command = [str(java), *HEAP, f"-Dflexbus.log={self.log}"]
         command.append(f"-Dlog4j2.configurationFile={self.data_dir / 'log4j2.properties'}")
         command += ["-cp", f"{kafka_jars()}/*"]
         self.log.parent.mkdir(exist_ok=True)
@@ -338,7 +336,6 @@ class Broker:
         done = subprocess.run(
             [
                 *command,
-                BRIEFLY,
                 "kafka.tools.StorageTool",
                 "format",
                 "-t",

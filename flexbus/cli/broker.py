@@ -48,7 +48,7 @@ def start(data_dir: Path, port: int | None, secure: bool, reauthenticate_s: floa
             "PLAIN MODE: no passwords, no encryption; loopback only. Use --secure for access control.",
             err=True,
         )
-    broker = Broker(data_dir, port=port, secure=secure, reauthenticate_s=reauthenticate_s, lasting=True)
+    broker = Broker(data_dir, port=port, secure=secure, reauthenticate_s=reauthenticate_s)
     click.echo(broker.start())
 
 

@@ -61,7 +61,7 @@ def command(
             "--secure is for the Kafka that `flexbus up` starts itself; give your own its rights by `flexbus access "
             "apply`, and each service its password by `flexbus run SERVICE --kafka-properties`"
         )
-    broker = None if bootstrap else Broker(run_dir / "broker", secure=secure, lasting=True)
+    broker = None if bootstrap else Broker(run_dir / "broker", secure=secure)
     supervisor: Supervisor | None = None
     # Another `flexbus up` of this run directory may be what runs it: ours to stop only once the directory is ours.
     stops_broker = broker is not None and broker.status().bootstrap is None

@@ -249,7 +249,7 @@ def soaked(seconds: float, rate: int, warm_s: float = 0.0) -> Soaked:
     """
     with (
         tempfile.TemporaryDirectory(prefix="flexbus-soak-") as folder,
-        own_kafka(Path(folder) / "b", lasting=True) as connection,
+        own_kafka(Path(folder) / "b") as connection,
     ):
         supervisor = Supervisor(connection, Path(folder) / "run")
         supervisor.start()

@@ -34,9 +34,9 @@ PAUSE_S = 14.0
 
 
 @contextmanager
-def own_kafka(folder: Path, partitions: int = 4, *, lasting: bool = False) -> Iterator[Connection]:
+def own_kafka(folder: Path, partitions: int = 4) -> Iterator[Connection]:
     """A broker of its own: these tests look at whole topics, and kill what others may be using."""
-    broker = Broker(folder, lasting=lasting)
+    broker = Broker(folder)
     try:
         connection = Connection(broker.start())
         create_topics(connection, PARTIES, partitions)
