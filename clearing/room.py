@@ -11,9 +11,9 @@ from clearing.asked import asked_slots
 from clearing.left_out import LeftOut
 from clearing.outcomes import MAX_REASON_BYTES
 from clearing.snapshot import Snapshot
+from clearing.taken import award_part
 from flexbus import events as ev
 from flexbus.fitting import fitting, size_of
-from flexbus.ids import derived_id
 from flexbus.quantities import MAX_PRICE_MILLI_PER_MWH
 from flexbus.views.offered import footprint
 from flexbus.views.procurement import wanted
@@ -58,26 +58,17 @@ def _offer_bytes(snapshot: Snapshot, offer: ev.FlexOffer) -> int:
     stacks = snapshot.stacks[offer.offer_id]  # a snapshot's offers are without their slots
     slots = min(max(footprint(offer), len(stacks)), snapshot.slots)
     most = max((sum(stack[1::2]) for stack in stacks), default=0) if offer.terms is None else _MOST
-    award_id = derived_id("Award", offer.offer_id)  # as long as any other
+    if offer.offer_id not in snapshot.places:
+        return 0
+    part = award_part(snapshot, offer, (most,) * slots, (MAX_PRICE_MILLI_PER_MWH,) * slots)
+    if part is None:
+        return 0
+    series, prices, common = part
     # A reservation of reactive power is the largest of the three kinds of award.
-    largest = ev.Reservation(
-        award_id=award_id,
-        offer_id=offer.offer_id,
-        offer_revision=offer.revision,
-        fsp_id=offer.fsp_id,
-        connection_point_id=offer.connection_point_id,
-        portfolio_id=offer.portfolio_id,
-        bus_id=snapshot.places.get(offer.offer_id, (None,))[0],
-        direction=offer.direction,
-        start_ms=snapshot.period.end_ms,
-        resolution_s=snapshot.product.resolution_s,
-        power_w=(),
-        reactive_power_var=(most,) * slots,
-        price_milli_per_mwh=(MAX_PRICE_MILLI_PER_MWH,) * slots,
-    )
+    largest = ev.Reservation(**common, power_w=(), reactive_power_var=series, price_milli_per_mwh=prices)
     if offer.terms is None:
         return size_of((largest,))
-    terms = ev.AwardTerms(award_id=award_id, payback=offer.terms.payback, tan_phi_ppm=offer.terms.tan_phi_ppm)
+    terms = ev.AwardTerms(award_id=common["award_id"], payback=offer.terms.payback, tan_phi_ppm=offer.terms.tan_phi_ppm)
     return size_of((largest, terms))
 
 

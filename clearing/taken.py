@@ -14,7 +14,7 @@ from flexbus.time import slot_starts
 from flexbus.views.offered import is_reactive
 from flexbus.views.registry import HELD_READY
 
-__all__ = ["award_terms", "awards", "holding_nano", "reactive_awards", "reservations"]
+__all__ = ["award_part", "award_terms", "awards", "holding_nano", "reactive_awards", "reservations"]
 
 
 def awards(snapshot: Snapshot, result: Result) -> Iterator[ev.Award]:
@@ -52,7 +52,7 @@ def reservations(snapshot: Snapshot, result: Result) -> Iterator[ev.Reservation]
         quantity, price = row.quantity, row.price_milli_per_mwh
         if phase is MarketPhase.CAPACITY:
             quantity, price = states.end(quantity, offer.direction), states.end(price, offer.direction)
-        found = _part(snapshot, offer, quantity, price)
+        found = award_part(snapshot, offer, quantity, price)
         if found is not None:
             series, prices, common = found
             var = is_reactive(offer)
@@ -90,14 +90,22 @@ def _taken(
     offers = {o.offer_id: o for o in snapshot.offers}
     for row in result.offers:
         offer = offers[row.offer_id]
-        found = _part(snapshot, offer, row.quantity, row.price_milli_per_mwh)
+        found = award_part(snapshot, offer, row.quantity, row.price_milli_per_mwh)
         if found is not None:
             yield offer, *found
 
 
-def _part(
+def award_part(
     snapshot: Snapshot, offer: ev.FlexOffer, quantity: tuple[int, ...], price: tuple[int, ...]
 ) -> tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]] | None:
+    """Return quantities, prices and what all awards say of what is taken of an offer; None if nothing is.
+
+    Args:
+        snapshot: what is cleared.
+        offer: one that has a place.
+        quantity: taken per slot of the session, W or var.
+        price: per slot of the session, 1/1000 EUR per MWh (Mvarh).
+    """
     used = [t for t, taken in enumerate(quantity) if taken]
     if not used:
         return None
